@@ -1,0 +1,1 @@
+"""Celeriac: a distributed task queue that needs no server to begin with."""

@@ -1,0 +1,276 @@
+"""Every error that Celeriac raises, in one tree, by who can act on it.
+
+::
+
+    CeleriacError
+    ├── ConfigError               the settings are wrong: fix them and start again
+    ├── UsageError                the calling code is wrong: fix the call
+    │   ├── NotRegistered         (KeyError) no task has that name in this process
+    │   ├── AlreadyRegistered
+    │   └── QueueNotFound         (KeyError) no queue has that name and creating it is not allowed
+    ├── SecurityError             a message or result was refused for safety
+    ├── TransportError            the broker could not do it; ``retryable`` says whether trying again may help
+    │   ├── BrokerUnreachable     nobody answers at the broker's address
+    │   └── PublishTimeout        the publish budget ran out before the broker confirmed
+    ├── BackendError              the result store could not do it
+    │   └── BackendUnreachable
+    ├── CodecError                bytes and values did not fit
+    │   ├── EncodeError           this value has no form in that serializer
+    │   └── DecodeError           these bytes are not what they claim to be
+    │       └── ContentRefused    a content type that ``accept_content`` does not list
+    ├── TaskError                 what a task's result can say went wrong
+    │   ├── TimeoutError          ``get(timeout=…)`` ran out (not the builtin of that name)
+    │   ├── MaxRetriesExceededError
+    │   ├── TaskRevokedError
+    │   ├── ChordError
+    │   ├── InvalidTaskError
+    │   ├── IncompleteStream
+    │   ├── WorkerLostError       the process that ran the task died
+    │   ├── TimeLimitExceeded     the hard time limit ended the task
+    │   └── SoftTimeLimitExceeded raised inside the task when its soft limit passes
+    └── TaskSignal                raised by a task to say what shall become of it, not that it failed
+        ├── Ignore
+        ├── Reject
+        └── Retry
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+__all__ = [
+    "AlreadyRegistered",
+    "BackendError",
+    "BackendUnreachable",
+    "BrokerUnreachable",
+    "CeleriacError",
+    "ChordError",
+    "CodecError",
+    "ConfigError",
+    "ContentRefused",
+    "DecodeError",
+    "EncodeError",
+    "Ignore",
+    "IncompleteStream",
+    "InvalidTaskError",
+    "MaxRetriesExceededError",
+    "NotRegistered",
+    "PublishTimeout",
+    "QueueNotFound",
+    "Reject",
+    "Retry",
+    "SecurityError",
+    "SoftTimeLimitExceeded",
+    "TaskError",
+    "TaskRevokedError",
+    "TaskSignal",
+    "TimeLimitExceeded",
+    "TimeoutError",
+    "TransportError",
+    "UsageError",
+    "WorkerLostError",
+]
+
+
+class CeleriacError(Exception):
+    """Root of every error that Celeriac raises itself."""
+
+
+class ConfigError(CeleriacError):
+    """Raised when settings are missing, unknown, contradictory or of the wrong type."""
+
+
+class SecurityError(CeleriacError):
+    """Raised when a message, key or result is refused for safety."""
+
+
+class UsageError(CeleriacError):
+    """Raised when the calling code asks for something that cannot be."""
+
+
+class NotRegistered(KeyError, UsageError):
+    """Raised when no task of that name is registered in this process."""
+
+    def __str__(self) -> str:
+        """Return the task's name, as Celery's clients expect to find it in a result."""
+        return str(self.args[0]) if self.args else ""
+
+    def __repr__(self) -> str:
+        """Say what is missing and what to do about it."""
+        return f"Task of kind {self} never registered, please make sure it's imported."
+
+
+class AlreadyRegistered(UsageError):
+    """Raised when a name is taken by another object."""
+
+
+class QueueNotFound(KeyError, UsageError):
+    """Raised when a queue is named that is not declared and may not be created."""
+
+
+class TransportError(CeleriacError):
+    """Raised when the broker could not do what was asked.
+
+    Args:
+        message: What failed, on which broker, and what happens next.
+        retryable: Whether the same call may succeed later.
+    """
+
+    def __init__(self, message: str = "", *, retryable: bool = True) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class BrokerUnreachable(TransportError):
+    """Raised when nobody answers at the broker's address, or the broker refuses us."""
+
+
+class PublishTimeout(TransportError):
+    """Raised when the publish budget ran out before the broker had the message."""
+
+
+class BackendError(CeleriacError):
+    """Raised when the result store could not do what was asked."""
+
+
+class BackendUnreachable(BackendError):
+    """Raised when nobody answers at the result store's address, or it refuses us."""
+
+
+class CodecError(CeleriacError):
+    """Root of the errors between values and bytes."""
+
+
+class EncodeError(CodecError):
+    """Raised when a value has no form in the chosen serializer."""
+
+
+class DecodeError(CodecError):
+    """Raised when bytes are not what their content type says."""
+
+
+class ContentRefused(DecodeError):
+    """Raised for a content type that ``accept_content`` does not list."""
+
+
+class TaskError(CeleriacError):
+    """Root of what a task's result can say went wrong."""
+
+
+class TimeoutError(TaskError):
+    """Raised when waiting for a result took longer than the caller allowed."""
+
+
+class MaxRetriesExceededError(TaskError):
+    """Raised by ``retry()`` when a task has used up its retries.
+
+    Args:
+        *args: The message.
+        task_args: Positional arguments of the call that gave up.
+        task_kwargs: Keyword arguments of the call that gave up.
+    """
+
+    def __init__(self, *args: object, **kwargs: Any) -> None:  # Any: Celery's open keyword form
+        self.task_args: Any = kwargs.pop("task_args", [])
+        self.task_kwargs: Any = kwargs.pop("task_kwargs", {})
+        super().__init__(*args)
+
+
+class TaskRevokedError(TaskError):
+    """Raised for the caller when the task was revoked or has expired."""
+
+
+class ChordError(TaskError):
+    """Raised for the caller when a part of a chord failed."""
+
+
+class InvalidTaskError(TaskError):
+    """Raised when a message is no valid task message."""
+
+
+class IncompleteStream(TaskError):
+    """Raised when the results below a result are not all there yet."""
+
+
+class WorkerLostError(TaskError):
+    """Raised for the caller when the process that ran the task died."""
+
+
+class TimeLimitExceeded(TaskError):
+    """Raised for the caller when the hard time limit ended the task."""
+
+
+class SoftTimeLimitExceeded(TaskError):
+    """Raised inside a task when its soft time limit passes; catch it to clean up."""
+
+
+class TaskSignal(CeleriacError):
+    """Root of what a task raises to say what shall become of it."""
+
+
+class Ignore(TaskSignal):
+    """Raised by a task: acknowledge the message and store no state."""
+
+
+class Reject(TaskSignal):
+    """Raised by a task: refuse the message (``requeue=True`` puts it back).
+
+    Args:
+        reason: Why, for the log.
+        requeue: Whether the message goes back to its queue.
+    """
+
+    def __init__(self, reason: object = None, requeue: bool = False) -> None:
+        self.reason = reason
+        self.requeue = requeue
+        super().__init__(reason, requeue)
+
+    def __repr__(self) -> str:
+        """Say whether it is requeued and why, as Celery's log line has it."""
+        return f"reject requeue={self.requeue}: {self.reason}"
+
+    __str__ = __repr__
+
+
+class Retry(TaskSignal):
+    """Raised by ``task.retry()``: this run is over and another one has been sent.
+
+    Args:
+        message: Text for the log; made from ``exc`` and ``when`` when not given.
+        exc: The exception that made the task retry, or its text.
+        when: Seconds until the next run, or the moment of it.
+        is_eager: Whether the task runs without a worker.
+        sig: The signature of the next run.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        exc: BaseException | str | None = None,
+        when: float | datetime.datetime | None = None,
+        is_eager: bool = False,
+        sig: Any = None,  # Any: a Signature, which lives floors above
+        **kwargs: Any,  # Any: accepted and ignored, as Celery does
+    ) -> None:
+        self.message = message
+        self.exc = exc if isinstance(exc, BaseException) else None
+        self.excs = repr(exc) if isinstance(exc, BaseException) else exc
+        self.when = when
+        self.is_eager = is_eager
+        self.sig = sig
+        super().__init__(exc, when, kwargs)
+
+    def humanize(self) -> str:
+        """Return ``in 3s`` or ``at 2030-01-01 00:00:00``."""
+        return f"in {self.when}s" if isinstance(self.when, (int, float)) else f"at {self.when}"
+
+    def __str__(self) -> str:
+        """Return Celery's text: ``Retry in 1s: RuntimeError('boom')``."""
+        if self.message:
+            return self.message
+        return f"Retry {self.humanize()}" + (f": {self.excs}" if self.excs else "")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the three fields that mean something in another process."""
+        return self.__class__, (self.message, self.exc, self.when)

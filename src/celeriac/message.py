@@ -1,0 +1,227 @@
+"""What travels, as plain slotted data without behaviour.
+
+A task is a *message* on the wire (`Envelope`), a *delivery* once a worker has leased it, a *job* when it is
+assigned to a child, and an *outcome* when it is done. The records between the node and its children
+(`Job`, `Report`) are msgpack on a socket, so every field of theirs has to be plain data.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from celeriac.queues import Queue
+
+
+class Props(msgspec.Struct, kw_only=True):
+    """AMQP message properties; the other transports carry the same ones."""
+
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    delivery_mode: int = 2  # 1 transient, 2 persistent
+    priority: int = 0
+    expiration: str | None = None  # milliseconds as text
+    message_id: str | None = None
+    delivery_tag: str | None = None  # Redis only: unique per message, made by the publisher
+    extra: dict[str, Any] = {}  # Any: properties that users add; kept as they are
+
+
+class Envelope(msgspec.Struct, kw_only=True):
+    """One message as it is on the wire, its body still bytes.
+
+    The parent process never decodes ``body``: a bad or hostile body can only hurt a child.
+    """
+
+    headers: dict[str, Any]  # Any: header values are whatever the peer sent
+    body: bytes  # serialized, compressed when the header says so, never base64
+    content_type: str | None = "application/json"
+    content_encoding: str | None = "utf-8"
+    properties: Props
+
+
+class TaskHeaders(msgspec.Struct, kw_only=True):
+    """The headers of a task message that a node acts on (protocol 2; protocol 1 is converted to it)."""
+
+    task: str
+    id: str
+    eta: str | None = None  # ISO 8601
+    expires: str | None = None  # ISO 8601
+    retries: int | None = 0
+    timelimit: tuple[float | None, float | None] | None = None  # hard first, then soft (seconds)
+    group: str | None = None
+    group_index: int | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    shadow: str | None = None
+    argsrepr: str | None = None
+    kwargsrepr: str | None = None
+    origin: str | None = None
+    ignore_result: bool | None = None
+    replaced_task_nesting: int | None = 0
+    stamped_headers: list[str] | None = None
+    stamps: dict[str, Any] | None = None  # Any: a stamp is a scalar or a list
+    compression: str | None = None
+
+
+class Call(msgspec.Struct, kw_only=True):
+    """The decoded body of a task message: what to call it with, and what follows."""
+
+    args: list[Any] | tuple[Any, ...]  # Any: the user's values
+    kwargs: dict[str, Any]  # Any: the user's values
+    callbacks: list[dict[str, Any]] | None = None  # signatures, as dicts
+    errbacks: list[dict[str, Any]] | None = None
+    chain: list[dict[str, Any]] | None = None  # reversed: the next step is the last element
+    chord: dict[str, Any] | None = None
+
+
+class Outgoing(msgspec.Struct, kw_only=True):
+    """An envelope with its address, ready for a producer."""
+
+    envelope: Envelope
+    exchange: str = ""  # "" sends to the queue named by the routing key
+    routing_key: str
+    queue: Queue | None = None  # declared (once per producer) before the first publish, when given
+    not_before: float | None = None  # epoch seconds; transports with native delay park it until then
+
+
+class Delivery(msgspec.Struct, kw_only=True):
+    """A message that this node has leased and has to settle."""
+
+    envelope: Envelope
+    queue: str
+    exchange: str = ""
+    routing_key: str = ""
+    redelivered: bool = False
+    attempt: int = 1  # how many times it was handed to a worker, this time included (1 when unknown)
+    token: Any = None  # Any: the transport's business; nobody else reads it
+    defect: str | None = None  # why the message could not be read; `envelope.body` then holds its raw bytes
+
+
+# --- verdicts: what becomes of a delivery -----------------------------------------------------------
+
+
+class Ack(msgspec.Struct, frozen=True, tag=True):
+    """It is done: forget the message."""
+
+
+class Start(msgspec.Struct, frozen=True, tag=True):
+    """It has begun and must never be run again (early acknowledgement); `Ack` follows when it is done.
+
+    A transport with leases keeps the message so that its loss can be told; others acknowledge here.
+    """
+
+
+class Reject(msgspec.Struct, frozen=True, tag=True):
+    """Refuse it: dropped, or to the broker's dead-letter exchange where one is configured."""
+
+
+class Requeue(msgspec.Struct, frozen=True, tag=True):
+    """Put it back so that any worker may take it at once; it counts as redelivered unless ``untouched``."""
+
+    untouched: bool = False  # it was never started here: hand it back as if it had not been taken
+
+
+class Park(msgspec.Struct, frozen=True, tag=True):
+    """Put it away until a moment; only for transports with ``caps.native_delay``."""
+
+    until: float  # epoch seconds
+
+
+class DeadLetter(msgspec.Struct, frozen=True, tag=True):
+    """Keep it where a person can find, read and requeue it."""
+
+    reason: str
+
+
+Verdict = Ack | Start | Reject | Requeue | Park | DeadLetter
+
+
+# --- results ------------------------------------------------------------------------------------------
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What is known of a task: what a backend keeps and what a client reads back.
+
+    ``result`` is the return value, the exception (states FAILURE, RETRY, REVOKED) or a custom state's meta.
+    """
+
+    id: str
+    state: str
+    result: Any = None  # Any: the user's value
+    traceback: str | None = None
+    children: list[Any] | None = None  # Any: result tuples (nested lists)
+    date_done: str | None = None  # ISO 8601 with offset; None while not ready
+    group_id: str | None = None
+    parent_id: str | None = None
+    extended: dict[str, Any] | None = None  # Any: name, args, kwargs, worker, retries, queue and stamps
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """An outcome in the form that a backend writes: `ResultBackend.encode` made it where the task ran."""
+
+    id: str
+    state: str
+    payload: bytes
+    reply_to: str | None = None  # rpc only: the queue of the client who waits
+    correlation_id: str | None = None  # rpc only
+
+
+# --- between the node and its children ----------------------------------------------------------------
+
+OutcomeKind = Literal["success", "failure", "retry", "ignore", "reject", "requeue", "revoked"]
+
+
+class Job(msgspec.Struct, kw_only=True):
+    """A delivery assigned to a pool: everything a child needs to run it."""
+
+    number: int  # the node's own, unique while the node lives
+    id: str
+    task: str
+    headers: dict[str, Any]  # Any: as on the wire
+    body: bytes
+    content_type: str | None
+    content_encoding: str | None
+    delivery_info: dict[str, Any]  # exchange, routing_key, priority, redelivered
+    reply_to: str | None = None
+    correlation_id: str | None = None
+    properties: dict[str, Any] = {}  # Any: the rest of the message's properties
+    hostname: str = ""  # node name
+    attempt: int = 1
+    soft_limit_seconds: float | None = None
+    hard_limit_seconds: float | None = None
+
+
+class Started(msgspec.Struct, kw_only=True, tag="started"):
+    """The child has begun a job."""
+
+    number: int
+    pid: int
+    at: float  # epoch seconds
+
+
+class Finished(msgspec.Struct, kw_only=True, tag="finished"):
+    """The child is done with a job."""
+
+    number: int
+    kind: OutcomeKind
+    record: Record | None  # what to store; None when nothing is stored
+    runtime: float = 0.0  # seconds
+    pid: int = 0
+    started_at: float = 0.0  # epoch seconds
+    result_repr: str | None = None  # for events; only when they are on
+    exception_repr: str | None = None
+    traceback: str | None = None
+
+
+class Lost(msgspec.Struct, kw_only=True, tag="lost"):
+    """The child died with this job in hand (``started``) or unread (``not started``)."""
+
+    number: int
+    started: bool
+    reason: str  # `Worker exited prematurely: signal 9 (SIGKILL) Job: 3.`
+    limit_seconds: float | None = None  # set when the hard time limit killed it
+    pid: int = 0
+
+
+Report = Started | Finished | Lost

@@ -1,0 +1,1 @@
+"""Bytes and servers: addresses, reconnection, and sync drivers made awaitable."""

@@ -1,0 +1,302 @@
+"""The ports between the floors: what a transport, a backend and a pool owe to those above them.
+
+Each port has one conformance suite in `celeriac.testing.conformance` that every implementation passes.
+Drivers translate their own exceptions into `celeriac.errors` once, inside the implementation; nothing else
+ever leaves a port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from celeriac.message import Delivery, Envelope, Job, Outcome, Outgoing, Record, Report, Verdict
+from celeriac.queues import Queue
+
+
+class Caps(msgspec.Struct, frozen=True, kw_only=True):
+    """What a transport can do by itself."""
+
+    native_delay: bool = False  # honours `Outgoing.not_before` and `Park`
+    leases: bool = False  # a dead worker's deliveries return by themselves
+    fanout: bool = False
+    high_priority_first: bool = True  # False on Redis: 0 is served first there, as Celery has it
+    across_processes: bool = True  # False for memory
+
+
+class ConsumeSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node wants to consume, and on which terms."""
+
+    queues: tuple[Queue, ...]
+    node: str  # node name, such as celery@host
+    prefetch: int = 0  # most deliveries outstanding at once; 0 = no limit
+    lease_seconds: float = 15.0
+
+
+class Producer(Protocol):
+    """Sends messages.
+
+    Safe for threads; lazy (no connection before the first send); after a fork the child makes connections
+    of its own and leaves the parent's alone.
+    """
+
+    def send(self, batch: Sequence[Outgoing], *, deadline: float) -> None:
+        """Return when the broker has the whole batch, in one round trip where the protocol allows.
+
+        Args:
+            batch: What to send; order is kept within a queue.
+            deadline: Budget in seconds for connect, write and confirm together.
+
+        Raises:
+            BrokerUnreachable: Nobody answers, or we are refused; names the URL, password hidden.
+            PublishTimeout: The budget ran out; the messages may or may not have arrived.
+            TransportError: The broker refused the batch.
+        """
+        ...
+
+    async def asend(self, batch: Sequence[Outgoing], *, deadline: float) -> None:
+        """Do the same without blocking the caller's loop."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections of this process. Sending afterwards opens new ones."""
+        ...
+
+
+class Consumer(Protocol):
+    """Leases messages to one node. Asynchronous only: nobody but a node consumes."""
+
+    async def receive(self, limit: int) -> Sequence[Delivery]:
+        """Wait for at least one message and return at most ``limit``, leased in one atomic step.
+
+        Cancelling it loses nothing: a message is either returned by the next call or still at the broker.
+        A message that cannot be read comes with ``defect`` set, never as an exception. Unless the broker is
+        strict about it, queues take turns, so that a full one cannot starve another; within a queue it is
+        priority first, then first in, first out.
+
+        Raises:
+            TransportError: The connection was lost; the node calls again after a pause and the consumer
+                reconnects by itself. Deliveries that the broker has taken back are then void: settling
+                them does nothing.
+        """
+        ...
+
+    async def settle(self, verdicts: Sequence[tuple[Delivery, Verdict]]) -> None:
+        """Carry out the verdicts, in one round trip for all.
+
+        Settling a delivery whose lease was lost does nothing to the message (fencing). ``Start`` leaves the
+        delivery outstanding; every other verdict ends it.
+        """
+        ...
+
+    async def renew(self) -> None:
+        """Extend the leases of everything outstanding, in one call; take back what dead nodes left."""
+        ...
+
+    async def set_prefetch(self, limit: int) -> None:
+        """Change how many deliveries may be outstanding; 0 = no limit."""
+        ...
+
+    async def add_queue(self, queue: Queue) -> None:
+        """Consume from one more queue, declared first."""
+        ...
+
+    async def cancel_queue(self, name: str) -> None:
+        """Stop consuming from a queue; deliveries already taken stay ours."""
+        ...
+
+    async def close(self) -> None:
+        """Hand back at once whatever is outstanding and was not started, then let go of the connection."""
+        ...
+
+
+class Fanout(Protocol):
+    """Broadcasts: every subscriber gets every message sent after it subscribed (control and events)."""
+
+    async def publish(self, exchange: str, routing_key: str, envelope: bytes) -> None:
+        """Send to everybody who listens now."""
+        ...
+
+    def subscribe(self, exchange: str, pattern: str) -> AsyncIterator[bytes]:
+        """Yield what arrives on matching routing keys (AMQP topic patterns)."""
+        ...
+
+    async def close(self) -> None:
+        """End all subscriptions."""
+        ...
+
+
+class Transport(Protocol):
+    """A kind of broker at one address."""
+
+    caps: Caps
+
+    def producer(self) -> Producer:
+        """Return a producer; cheap, no I/O."""
+        ...
+
+    async def consumer(self, spec: ConsumeSpec) -> Consumer:
+        """Connect, declare the queues and return their consumer.
+
+        Raises:
+            BrokerUnreachable: Nobody answers, or the broker refuses us.
+        """
+        ...
+
+    def purge(self, queue: str) -> int:
+        """Throw away what waits in a queue and return how many messages that were."""
+        ...
+
+    def size(self, queue: str) -> int:
+        """Return how many messages wait in a queue (those leased by workers not counted)."""
+        ...
+
+    def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
+        """Return dead letters of a queue with their reasons, newest first, without removing them."""
+        ...
+
+    def close(self) -> None:
+        """Close what the transport itself holds."""
+        ...
+
+
+class ResultBackend(Protocol):
+    """Keeps the outcomes of tasks. Its sync side is safe for threads and aware of forks."""
+
+    persistent: bool  # whether a result can be read twice and by others
+
+    def encode(
+        self, outcome: Outcome, *, reply_to: str | None = None, correlation_id: str | None = None
+    ) -> Record:
+        """Return the record of an outcome; pure, runs where the task ran.
+
+        Raises:
+            EncodeError: The result has no form in the result serializer.
+        """
+        ...
+
+    def reply_address(self) -> str | None:
+        """Return the queue that results shall be sent to, made ready to receive; None when not needed."""
+        ...
+
+    def store(self, batch: Sequence[Record]) -> None:
+        """Write the records, in one round trip, and wake whoever waits. A SUCCESS is never overwritten.
+
+        Raises:
+            BackendUnreachable: Nobody answers; nothing or a part of the batch was written.
+        """
+        ...
+
+    async def astore(self, batch: Sequence[Record]) -> None:
+        """Do the same without blocking the node's loop."""
+        ...
+
+    def fetch(self, ids: Sequence[str]) -> dict[str, Outcome]:
+        """Return what is known of the ids now; ids with nothing stored are left out."""
+        ...
+
+    def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
+        """Yield the outcome of each id once, as it becomes ready.
+
+        Ends when all are ready. Nothing of a backend is subscribed to before somebody waits.
+
+        Raises:
+            TimeoutError: (celeriac.errors) not all were ready in time.
+        """
+        ...
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Remove what is stored of the ids."""
+        ...
+
+    def save_group(self, group_id: str, result: Any) -> None:  # Any: nested result tuples
+        """Keep the shape of a group's results."""
+        ...
+
+    def restore_group(self, group_id: str) -> Any | None:  # Any: nested result tuples
+        """Return the shape kept by `save_group`, or None."""
+        ...
+
+    def delete_group(self, group_id: str) -> None:
+        """Remove it."""
+        ...
+
+    def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
+        """Note how many parts a chord has, before its last header task is sent."""
+        ...
+
+    def chord_part(self, chord_id: str, index: int | None, outcome: Outcome) -> list[Outcome] | None:
+        """Note one finished part; atomic and idempotent per task id.
+
+        Returns:
+            All parts in order for exactly one caller, once they are all there; None for everybody else.
+        """
+        ...
+
+    def end_chord(self, chord_id: str) -> None:
+        """Remove what was kept for a chord."""
+        ...
+
+    def cleanup(self) -> None:
+        """Remove expired results, where the store does not do so itself."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        ...
+
+
+class Pool(Protocol):
+    """Runs jobs. Lives on the node's loop; user code never does."""
+
+    size: int  # slots
+    kind: str  # prefork | threads | solo | …
+
+    async def start(self) -> None:
+        """Make the slots ready; tolerates being called twice."""
+        ...
+
+    def free(self) -> int:
+        """Return how many more jobs `submit` takes now."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Hand over a job; never blocks, never beyond `free`."""
+        ...
+
+    def recall(self) -> list[int]:
+        """Take back jobs that no child has read yet and return their numbers."""
+        ...
+
+    def kill(self, number: int, signal: int) -> bool:
+        """Signal the process that runs a job; False when it does not run here or cannot be signalled."""
+        ...
+
+    def reports(self) -> AsyncIterator[Sequence[Report]]:
+        """Yield what the children report, in batches."""
+        ...
+
+    def pids(self) -> Sequence[int]:
+        """Return the processes that run jobs."""
+        ...
+
+    async def stop(self, *, graceful: bool) -> None:
+        """End the slots: after their running jobs, or at once. Tolerates never started and stopped twice."""
+        ...
+
+
+class Service(Protocol):
+    """Something in the node with a life of its own; tolerates never started and stopped twice."""
+
+    async def start(self) -> None:
+        """Begin."""
+        ...
+
+    async def stop(self) -> None:
+        """End, and return when it has ended."""
+        ...
+
+
+TransportFactory = Callable[[str, Mapping[str, Any]], Transport]  # (url, transport options)

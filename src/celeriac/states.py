@@ -1,0 +1,32 @@
+"""The states of a task, and what each means to somebody who waits.
+
+The names, sets and the order of ``precedence`` are Celery's; peers compare them as text.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PENDING: Final = "PENDING"  # nothing is known of the id
+RECEIVED: Final = "RECEIVED"  # seen in events only, never stored
+STARTED: Final = "STARTED"
+SUCCESS: Final = "SUCCESS"
+FAILURE: Final = "FAILURE"
+REVOKED: Final = "REVOKED"
+REJECTED: Final = "REJECTED"  # seen in events only, never stored
+RETRY: Final = "RETRY"
+IGNORED: Final = "IGNORED"  # never stored
+
+READY_STATES: Final = frozenset({SUCCESS, FAILURE, REVOKED})
+UNREADY_STATES: Final = frozenset({PENDING, RECEIVED, STARTED, REJECTED, RETRY})
+EXCEPTION_STATES: Final = frozenset({RETRY, FAILURE, REVOKED})
+PROPAGATE_STATES: Final = frozenset({FAILURE, REVOKED})
+ALL_STATES: Final = frozenset({PENDING, RECEIVED, STARTED, SUCCESS, FAILURE, RETRY, REVOKED})
+
+PRECEDENCE: Final = (SUCCESS, FAILURE, None, REVOKED, STARTED, RECEIVED, REJECTED, RETRY, PENDING)
+_RANK: Final = {name: rank for rank, name in enumerate(PRECEDENCE)}
+
+
+def precedence(state: str) -> int:
+    """Return the rank of a state; 0 is the strongest, custom states rank between FAILURE and REVOKED."""
+    return _RANK.get(state, _RANK[None])
