@@ -256,7 +256,7 @@ class Pool(Protocol):
     kind: str  # prefork | threads | solo | …
 
     def open(self) -> None:
-        """Do what has to happen before there is a loop, a thread or a connection (prefork: fork the forker)."""
+        """Do what has to happen before there is a loop, a thread or a connection."""
         ...
 
     async def start(self, deliver: Callable[[Sequence[Report]], None]) -> None:
