@@ -25,7 +25,7 @@ def settings(source: Any = None, namespace: str | None = None, **options: Any) -
     return conf
 
 
-# --- the table ------------------------------------------------------------------------------------------
+# --- the table ---------------------------------------------------
 
 
 def test_every_celery_setting_is_declared_once_under_both_names() -> None:
@@ -55,7 +55,7 @@ def test_only_the_settings_that_the_environment_rules_are_computed() -> None:
     assert computed == {"broker_url", "broker_read_url", "broker_write_url", "result_backend"}
 
 
-# --- names ----------------------------------------------------------------------------------------------
+# --- names -------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["task_serializer", "CELERY_TASK_SERIALIZER"])
@@ -136,7 +136,7 @@ def test_a_missing_key_is_a_key_error_and_a_missing_attribute_an_attribute_error
         _ = conf.task_serialiser
 
 
-# --- layers ---------------------------------------------------------------------------------------------
+# --- layers ------------------------------------------------------
 
 
 def test_changes_stand_above_added_defaults_and_these_above_the_source() -> None:
@@ -217,7 +217,7 @@ def test_observers_are_told_of_direct_changes() -> None:
     assert seen == [("task_serializer", "yaml")]
 
 
-# --- when they are read -----------------------------------------------------------------------------------
+# --- when they are read ------------------------------------------
 
 
 def test_nothing_is_read_before_the_first_read() -> None:
@@ -297,7 +297,7 @@ def test_many_threads_read_once() -> None:
     assert (reads, seen) == ([1], ["yaml"] * 8)
 
 
-# --- where they are read from -------------------------------------------------------------------------------
+# --- where they are read from ------------------------------------
 
 
 def test_sources_are_modules_classes_instances_dicts_and_their_names(
@@ -353,7 +353,7 @@ def test_the_private_attributes_that_raise_are_never_asked() -> None:
     assert settings(Strange()).broker_url == "redis://"
 
 
-# --- what is wrong with them ---------------------------------------------------------------------------------
+# --- what is wrong with them -------------------------------------
 
 
 def test_new_and_old_names_do_not_mix_and_the_majority_rules() -> None:
@@ -361,7 +361,7 @@ def test_new_and_old_names_do_not_mix_and_the_majority_rules() -> None:
         check_style(["broker_url", "result_backend", "CELERY_TASK_SERIALIZER"])
     with pytest.raises(ConfigError, match=r"(?s)Cannot mix.*broker_url +-> BROKER_URL"):
         check_style(["broker_url", "CELERY_RESULT_BACKEND", "CELERY_TASK_SERIALIZER"])
-    with pytest.raises(ConfigError, match="BROKER_URL +-> broker_url"):
+    with pytest.raises(ConfigError, match=r"BROKER_URL +-> broker_url"):
         check_style(["task_serializer", "BROKER_URL"])
 
 
@@ -472,7 +472,7 @@ def test_a_wrong_change_does_not_undo_the_right_ones() -> None:
     assert (conf.task_serializer, conf.worker_concurrency) == ("yaml", 2)
 
 
-# --- shown -----------------------------------------------------------------------------------------------
+# --- shown -------------------------------------------------------
 
 
 def test_secrets_are_hidden_when_settings_are_shown() -> None:

@@ -535,12 +535,9 @@ class Settings(MutableMapping[str, Any]):
 
     @property
     def deprecated_settings(self) -> set[str]:
-        """The keys of the source that are old names."""
-        return (
-            {key for key in self._source if key in BY_OLD and self._name_of(key) != key}
-            if not self._prefix
-            else set()
-        )
+        """The keys of the source that are old names; none where a namespace makes names of its own."""
+        self.finalize()
+        return set() if self._prefix else {key for key in self._source if key in BY_OLD}
 
     def maybe_warn_deprecated_settings(self) -> bool:
         """Log that the source uses old names, and return whether it does."""
