@@ -302,6 +302,7 @@ class PreforkPool:
         self._collect(child, child.slot.take(tail) if long_report is None else (long_report,), reports)
         if not child.ready and child.slot.phase == READY:
             child.ready = True
+            child.pid = child.slot.pid  # the forker's notice may come after the child's own
             self._failures = 0
             self._changed.set()
         self._after(child, reports)
