@@ -96,6 +96,7 @@ class Delivery(msgspec.Struct, kw_only=True):
     attempt: int = 1  # how many times it was handed to a worker, this time included (1 when unknown)
     token: Any = None  # Any: the transport's business; nobody else reads it
     defect: str | None = None  # why the message could not be read; `envelope.body` then holds its raw bytes
+    lost: bool = False  # another node died after `Start`: tell its loss and settle it, but never run it again
 
 
 # --- verdicts: what becomes of a delivery -----------------------------------------------------------
@@ -108,7 +109,8 @@ class Ack(msgspec.Struct, frozen=True, tag=True):
 class Start(msgspec.Struct, frozen=True, tag=True):
     """It has begun and must never be run again (early acknowledgement); `Ack` follows when it is done.
 
-    A transport with leases keeps the message so that its loss can be told; others acknowledge here.
+    A transport with leases keeps the message so that its loss can be told: when this node dies, another one
+    receives it with `Delivery.lost` set. Others acknowledge here.
     """
 
 
@@ -157,7 +159,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     extended: dict[str, Any] | None = None  # Any: name, args, kwargs, worker, retries, queue and stamps
 
 
-class Record(msgspec.Struct, kw_only=True):
+class Record(msgspec.Struct, kw_only=True, array_like=True):
     """An outcome in the form that a backend writes: `ResultBackend.encode` made it where the task ran."""
 
     id: str
@@ -172,7 +174,7 @@ class Record(msgspec.Struct, kw_only=True):
 OutcomeKind = Literal["success", "failure", "retry", "ignore", "reject", "requeue", "revoked"]
 
 
-class Job(msgspec.Struct, kw_only=True):
+class Job(msgspec.Struct, kw_only=True, array_like=True):
     """A delivery assigned to a pool: everything a child needs to run it."""
 
     number: int  # the node's own, unique while the node lives
@@ -190,9 +192,13 @@ class Job(msgspec.Struct, kw_only=True):
     attempt: int = 1
     soft_limit_seconds: float | None = None
     hard_limit_seconds: float | None = None
+    short: bool = False  # jobs of its kind take a few milliseconds: several may wait at one slot
+    lost: Lost | None = (
+        None  # an earlier child died of it: record that failure and its consequences, do not run
+    )
 
 
-class Started(msgspec.Struct, kw_only=True, tag="started"):
+class Started(msgspec.Struct, kw_only=True, array_like=True, tag="started"):
     """The child has begun a job."""
 
     number: int
@@ -200,7 +206,7 @@ class Started(msgspec.Struct, kw_only=True, tag="started"):
     at: float  # epoch seconds
 
 
-class Finished(msgspec.Struct, kw_only=True, tag="finished"):
+class Finished(msgspec.Struct, kw_only=True, array_like=True, tag="finished"):
     """The child is done with a job."""
 
     number: int
@@ -214,7 +220,7 @@ class Finished(msgspec.Struct, kw_only=True, tag="finished"):
     traceback: str | None = None
 
 
-class Lost(msgspec.Struct, kw_only=True, tag="lost"):
+class Lost(msgspec.Struct, kw_only=True, array_like=True, tag="lost"):
     """The child died with this job in hand (``started``) or unread (``not started``)."""
 
     number: int
