@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import inspect
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from celeriac import context, eager
+from celeriac import result as results
 from celeriac.canvas.signature import Signature
 from celeriac.context import Context
-from celeriac.errors import ConfigError, MaxRetriesExceededError, Retry, TransportError
+from celeriac.errors import ConfigError, MaxRetriesExceededError, NotRegistered, Retry, TransportError
 from celeriac.message import Outcome
 from celeriac.parameters import Parameters
 from celeriac.ports import ResultBackend
-from celeriac.result import AsyncResult, EagerResult
 from celeriac.run import ErrorInfo
 
 P = ParamSpec("P")
@@ -70,7 +70,7 @@ class Task(Generic[P, R]):
     """
 
     default_app: ClassVar[Callable[[], Any] | None] = None  # asked when a task has no app
-    ErrorInfo: ClassVar[type[ErrorInfo]] = ErrorInfo
+    error_info: ClassVar[type[ErrorInfo]] = ErrorInfo  # the class of `einfo`
     MaxRetriesExceededError = MaxRetriesExceededError
     OperationalError = TransportError
 
@@ -125,7 +125,6 @@ class Task(Generic[P, R]):
     _parameters: Parameters | None = None
     _decorated: bool = False
     __bound__: bool = False
-    __header__: Callable[..., Any] | None = None
 
     app: Any = _AppOf()  # Any: a Celeriac, whose module imports this one
     request: Context = cast(Context, _RequestOf())  # the call it runs for, or an empty one
@@ -158,10 +157,10 @@ class Task(Generic[P, R]):
     @overload
     def delay(
         self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
-    ) -> AsyncResult[T]: ...
+    ) -> results.AsyncResult[T]: ...
 
     @overload
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]: ...
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> results.AsyncResult[R]: ...
 
     def delay(self, *args: Any, **kwargs: Any) -> Any:
         """Send it, to be called with these arguments by a worker."""
@@ -170,10 +169,10 @@ class Task(Generic[P, R]):
     @overload
     async def adelay(
         self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
-    ) -> AsyncResult[T]: ...
+    ) -> results.AsyncResult[T]: ...
 
     @overload
-    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]: ...
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> results.AsyncResult[R]: ...
 
     async def adelay(self, *args: Any, **kwargs: Any) -> Any:
         """Send it without blocking the event loop."""
@@ -254,7 +253,7 @@ class Task(Generic[P, R]):
         loglevel: int | None = None,
         headers: Mapping[str, Any] | None = None,
         **options: Any,
-    ) -> EagerResult[R]:
+    ) -> results.EagerResult[R]:
         """Run it right here, as a worker would, and return its result.
 
         Args:
@@ -381,15 +380,6 @@ class Task(Generic[P, R]):
 
     subtask_from_request = signature_from_request
 
-    def replace(self, sig: Signature) -> Any:
-        """End this run and have a signature run in its place, under its id.
-
-        Raises:
-            Ignore: Always, in a worker: there is no result of this run.
-            ConfigError: The signature belongs to a chord, or is an empty chain.
-        """
-        raise NotImplementedError
-
     def update_state(
         self,
         task_id: str | None = None,
@@ -479,10 +469,6 @@ class Task(Generic[P, R]):
         """Return the name to show in logs and events, or None for its own."""
         return None
 
-    def on_replace(self, sig: Signature) -> Any:
-        """Send the signature that replaces this run."""
-        raise NotImplementedError
-
     # --- as a signature -------------------------------------------------------------------------------
 
     def signature(
@@ -506,12 +492,12 @@ class Task(Generic[P, R]):
 
     # --- its place in an app --------------------------------------------------------------------------
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:  # noqa: N802 - Celery's name
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> results.AsyncResult[R]:  # noqa: N802 - Celery's name
         """Return the result of one of its calls."""
         app = self._get_app()
         if self._backend is not None:
             kwargs.setdefault("backend", self._backend)
-        return cast("AsyncResult[R]", app.AsyncResult(task_id, task_name=self.name, **kwargs))
+        return cast("results.AsyncResult[R]", app.AsyncResult(task_id, task_name=self.name, **kwargs))
 
     @property
     def backend(self) -> ResultBackend | None:
@@ -587,9 +573,57 @@ class Task(Generic[P, R]):
             self._exec_options = options
         return options
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; those that are publish options count from the next call on."""
-        self.__dict__[name] = value
-        if name in _WATCHED:
-            self.__dict__["_exec_options"] = None
-            self.__dict__.pop("_parameters", None)
+    def _check_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        parameters = self._parameters
+        if parameters is None:
+            parameters = self._parameters = Parameters(self.run)
+        parameters.check(args, kwargs)
+
+    def _prepare(
+        self,
+        app: Any,
+        args: Iterable[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        shadow: str | None,
+        options: dict[str, Any],
+    ) -> tuple[Sequence[Any], Mapping[str, Any], dict[str, Any]]:
+        args = () if args is None else args if isinstance(args, (tuple, list)) else tuple(args)
+        kwargs = {} if kwargs is None else kwargs
+        if self.typing:
+            self._check_call(args, kwargs)
+        own = self._exec_options
+        if own is None:
+            own = self._get_exec_options()
+        options = {"ignore_result": self.ignore_result, **own, **options}
+        hard = options.get("time_limit")
+        if hard is not None and (options.get("soft_time_limit") or 0) > hard:
+            raise ValueError("soft_time_limit must be less than or equal to time_limit")
+        options["shadow"] = shadow or self.shadow_name(args, kwargs, options)
+        return args, kwargs, options
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the name and where it is declared."""
+        return _unpickle, (self.name, type(self).__module__)
+
+    def __repr__(self) -> str:
+        """Name the task and its app."""
+        app = self.app
+        return f"<@task: {self.name} of {app.main or '__main__'}>" if app is not None else f"<@task {self.name}>"
+
+
+def raise_in_context(exc: BaseException) -> NoReturn:
+    """Raise an exception, or the one that is being handled when that is the same; chained to the latter."""
+    current = sys.exc_info()[1]
+    if current is None or current is exc:
+        raise exc
+    raise exc from current
+
+
+def _unpickle(name: str, module: str) -> Any:
+    found = importlib.import_module(module)
+    if Task.default_app is not None:
+        return Task.default_app().tasks[name]
+    for value in vars(found).values():
+        if isinstance(value, Task) and value.name == name:
+            return value
+    raise NotRegistered(name)
