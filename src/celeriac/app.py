@@ -8,10 +8,11 @@ import inspect
 import os
 import threading
 import zoneinfo
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, Self, TypeVar, cast, overload
 
-from celeriac import annotations, connections, result
+from celeriac import connections, result
+from celeriac.annotation import Annotations, prepare
 from celeriac.canvas.signature import Signature, signature
 from celeriac.client import Client, TaskCall
 from celeriac.codecs.registry import Codecs
@@ -25,12 +26,12 @@ from celeriac.retry import add_autoretry
 from celeriac.routing import Router
 from celeriac.settings.load import from_envvar, import_by_name, read_source
 from celeriac.settings.settings import Settings
-from celeriac.task import Task
+from celeriac.task import Task as BaseTask
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_UTC = datetime.timezone.utc
+_UTC = datetime.UTC
 
 
 class _Component:
@@ -95,7 +96,7 @@ class Celeriac:
     on_finalize: ClassVar[list[Callable[[Celeriac], None]]] = []  # add tasks to every app that is finalized
 
     main: str | None = None
-    task_cls: type[Task[Any, Any]] | str = Task
+    task_cls: type[BaseTask[Any, Any]] | str = BaseTask
     builtin_fixups: Iterable[str] = frozenset()
     amqp_cls: type[Any] | str | None = None
     control_cls: type[Any] | str | None = None
@@ -125,7 +126,7 @@ class Celeriac:
         changes: Mapping[str, Any] | None = None,
         config_source: Any = None,
         fixups: Iterable[str] | None = None,
-        task_cls: type[Task[Any, Any]] | str | None = None,
+        task_cls: type[BaseTask[Any, Any]] | str | None = None,
         autofinalize: bool = True,
         namespace: str | None = None,
         strict_typing: bool = True,
@@ -140,7 +141,10 @@ class Celeriac:
         self.finalized = False
         self.steps: dict[str, set[Any]] = {"worker": set(), "consumer": set()}
         self.user_options: dict[str, set[Any]] = {
-            "preload": set(), "worker": set(), "beat": set(), "events": set()
+            "preload": set(),
+            "worker": set(),
+            "beat": set(),
+            "events": set(),
         }
         self.hooks = Hooks()
         self.codecs = Codecs()
@@ -160,8 +164,8 @@ class Celeriac:
         self._backend: ResultBackend | None = None
         self._backend_known = False
         self._reply_address: Callable[[], str | None] | None = None
-        self._router: tuple[int, Router] | None = None
-        self._annotations: tuple[annotations.Annotations, ...] | None = None
+        self._router: Router | None = None
+        self._annotations: tuple[Annotations, ...] | None = None
         for name, given in (
             ("amqp", amqp), ("control", control), ("events", events), ("loader", loader), ("log", log)
         ):  # fmt: skip
@@ -280,7 +284,7 @@ class Celeriac:
         return self._tasks
 
     @property
-    def Task(self) -> type[Task[Any, Any]]:  # noqa: N802 - a class
+    def Task(self) -> type[BaseTask[Any, Any]]:  # noqa: N802 - a class
         """The base class of this app's tasks."""
         made = self.__dict__.get("_Task")
         if made is None:
@@ -288,22 +292,24 @@ class Celeriac:
             made = self.__dict__["_Task"] = self.subclass_with_self(
                 base, name="Task", attribute="_app", abstract=True
             )
-        return cast("type[Task[Any, Any]]", made)
+        return cast("type[BaseTask[Any, Any]]", made)
 
     @Task.setter
     def Task(self, base: type[Any]) -> None:  # noqa: N802 - a class
         self.__dict__["_Task"] = base
 
     @overload
-    def task(self, fun: Callable[P, R], /) -> Task[P, R]: ...
+    def task(self, fun: Callable[P, R], /) -> BaseTask[P, R]: ...
 
     @overload
     def task(
         self, *, bind: Literal[True], **opts: Any
-    ) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+    ) -> Callable[[Callable[Concatenate[Any, P], R]], BaseTask[P, R]]: ...
 
     @overload
-    def task(self, *, bind: Literal[False] = ..., **opts: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    def task(
+        self, *, bind: Literal[False] = ..., **opts: Any
+    ) -> Callable[[Callable[P, R]], BaseTask[P, R]]: ...
 
     def task(self, *args: Any, **opts: Any) -> Any:
         """Make a task of a function; a decorator with and without arguments.
@@ -412,10 +418,10 @@ class Celeriac:
         return task
 
     @property
-    def annotations(self) -> tuple[annotations.Annotations, ...]:
+    def annotations(self) -> tuple[Annotations, ...]:
         """The setting ``task_annotations``, ready for use."""
         if self._annotations is None:
-            self._annotations = annotations.prepare(self._conf.task_annotations)
+            self._annotations = prepare(self._conf.task_annotations)
         return self._annotations
 
     # --- modules --------------------------------------------------------------------------------------
@@ -513,10 +519,9 @@ class Celeriac:
     @property
     def router(self) -> Router:
         """Says which queue a call goes to."""
-        if self._router is None or self._router[0] != self._conf.generation:
-            self._conf.finalize()
-            self._router = (self._conf.generation, Router(self._conf))
-        return self._router[1]
+        if self._router is None:
+            self._router = Router(self._conf)
+        return self._router
 
     @property
     def transport(self) -> Transport:
@@ -560,20 +565,24 @@ class Celeriac:
     @property
     def AsyncResult(self) -> type[result.AsyncResult[Any]]:  # noqa: N802 - a class
         """The class of results of one task."""
-        return self._bound("AsyncResult", result.AsyncResult)
+        return cast("type[result.AsyncResult[Any]]", self._bound("AsyncResult", result.AsyncResult))
 
     @property
     def ResultSet(self) -> type[result.ResultSet]:  # noqa: N802 - a class
         """The class of several results."""
-        return self._bound("ResultSet", result.ResultSet)
+        return cast("type[result.ResultSet]", self._bound("ResultSet", result.ResultSet))
 
     @property
     def GroupResult(self) -> type[result.GroupResult]:  # noqa: N802 - a class
         """The class of the results of a group."""
-        return self._bound("GroupResult", result.GroupResult)
+        return cast("type[result.GroupResult]", self._bound("GroupResult", result.GroupResult))
 
     def subclass_with_self(
-        self, Class: Any, name: str | None = None, attribute: str = "app", **attrs: Any  # noqa: N803
+        self,
+        Class: Any,  # noqa: N803 - Celery's name
+        name: str | None = None,
+        attribute: str = "app",
+        **attrs: Any,
     ) -> Any:
         """Return a subclass of a class (or dotted name) whose attribute is this app."""
         base = import_by_name(Class) if isinstance(Class, str) else Class
@@ -627,7 +636,7 @@ class Celeriac:
 
     def start(self, argv: Sequence[str] | None = None) -> int:
         """Run the command line with this app and return its exit code."""
-        return cast(int, importlib.import_module("celeriac.cli.main").run(argv, app=self))
+        return cast("int", importlib.import_module("celeriac.cli.main").run(argv, app=self))
 
     def worker_main(self, argv: Sequence[str] | None = None) -> int:
         """Run the ``worker`` command with this app and return its exit code.

@@ -60,7 +60,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     def target() -> None:
         try:
             ended.append(asyncio.run(coroutine))
-        except BaseException as exc:  # noqa: BLE001 - raised again where it was called
+        except BaseException as exc:  # noqa: BLE001
             failed.append(exc)
 
     around = contextvars.copy_context()  # so that it knows which task it runs in
@@ -93,7 +93,7 @@ def _wait(loop: asyncio.AbstractEventLoop, backend: ResultBackend, waiting: _Wai
                 _deliver(loop, pending.pop(outcome.id), outcome)
         except ResultTimeout:
             pending = {id: left for id, futures in pending.items() if (left := _awaited(futures))}
-        except Exception as exc:  # handed to whoever awaits
+        except Exception as exc:  # noqa: BLE001 - handed to whoever awaits
             for futures in pending.values():
                 _deliver(loop, futures, exc)
             return

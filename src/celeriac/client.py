@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 
 from celeriac import context, ids
+from celeriac.backoff import publish_intervals
 from celeriac.errors import PublishTimeout, TransportError
 from celeriac.message import Outgoing, Props
 from celeriac.ports import Producer
-from celeriac.routing import Router
+from celeriac.routing import Route, Router
 from celeriac.wire.task import Body, TaskMessage, compose, compose_v1, seal
 
 logger = logging.getLogger(__name__)
@@ -39,8 +40,7 @@ _CONSUMED = (
     "task_type",
     "utc",
 )
-_DELIVERY_MODES = {"transient": 1, "persistent": 2, 1: 1, 2: 2}
-_UTC = datetime.timezone.utc
+_UTC = datetime.UTC
 
 
 class TaskCall(msgspec.Struct, kw_only=True):
@@ -52,32 +52,6 @@ class TaskCall(msgspec.Struct, kw_only=True):
     options: dict[str, Any] = {}  # Any: options of `Task.apply_async`
 
 
-class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """How often and when publishing is tried again, within the publish budget."""
-
-    max_retries: int | None = 3
-    interval_start: float = 0.0  # seconds
-    interval_step: float = 0.2
-    interval_max: float = 1.0
-
-    @classmethod
-    def of(cls, policy: Mapping[str, Any] | None, otherwise: RetryPolicy) -> RetryPolicy:
-        """Return the policy that a dict describes; what it leaves out is as in another one."""
-        if not policy:
-            return otherwise
-        known = {name: policy[name] for name in cls.__struct_fields__ if name in policy}
-        return msgspec.structs.replace(otherwise, **known)
-
-    def pause(self, attempt: int) -> float | None:
-        """Return the seconds before a retry (counted from 0), or None when there is none."""
-        if self.max_retries is not None and attempt >= self.max_retries:
-            return None
-        return min(self.interval_start + self.interval_step * attempt, self.interval_max)
-
-
-_NO_RETRY = RetryPolicy(max_retries=0)
-
-
 class _Plan(msgspec.Struct, kw_only=True):
     """What the settings say about sending, read once per change of the settings."""
 
@@ -87,7 +61,7 @@ class _Plan(msgspec.Struct, kw_only=True):
     compression: str | None
     protocol: int
     budget_seconds: float
-    policy: RetryPolicy
+    policy: Mapping[str, Any] | None  # None: publishing is tried once
     inherit_priority: bool
 
 
@@ -97,7 +71,7 @@ class _Sent(msgspec.Struct, kw_only=True):
     outgoing: Outgoing
     name: str
     body: Any
-    policy: RetryPolicy
+    policy: Mapping[str, Any] | None
     budget_seconds: float
     producer: Producer | None
 
@@ -253,8 +227,7 @@ class Client:
         budget = pop("timeout", None)
         producer = pop("producer", None)
         reply_to = pop("reply_to", None)
-        mode = pop("delivery_mode", None)
-        for queue_option in ("queue", "exchange", "routing_key"):
+        for queue_option in ("queue", "exchange", "routing_key", "delivery_mode"):
             pop(queue_option, None)
         message = TaskMessage(
             task=name,
@@ -284,7 +257,7 @@ class Client:
             headers=pop("headers", None),
             reply_to=(None if ignore_result else self._app.reply_address()) if reply_to is None else reply_to,
             priority=pop("priority", None),
-            delivery_mode=_DELIVERY_MODES.get(mode, 2),
+            delivery_mode=route.delivery_mode,
             expiration=expiration,
         )
         if options:
@@ -318,7 +291,6 @@ class Client:
         plan = self._plan
         if plan is None or plan.generation != conf.generation:
             conf.finalize()
-            usual = RetryPolicy.of(conf.task_publish_retry_policy, RetryPolicy())
             plan = self._plan = _Plan(
                 generation=conf.generation,
                 router=self._app.router,
@@ -326,18 +298,19 @@ class Client:
                 compression=conf.task_compression,
                 protocol=conf.task_protocol,
                 budget_seconds=conf.publish_timeout_seconds,
-                policy=usual if conf.task_publish_retry else _NO_RETRY,
+                policy=conf.task_publish_retry_policy if conf.task_publish_retry else None,
                 inherit_priority=bool(conf.task_inherit_parent_priority),
             )
         return plan
 
-    def _policy(self, plan: _Plan, retry: bool | None, policy: Mapping[str, Any] | None) -> RetryPolicy:
+    def _policy(
+        self, plan: _Plan, retry: bool | None, policy: Mapping[str, Any] | None
+    ) -> Mapping[str, Any] | None:
         if retry is None and policy is None:
             return plan.policy
         if retry is False:
-            return _NO_RETRY
-        usual = RetryPolicy.of(self._app.conf.task_publish_retry_policy, RetryPolicy())
-        return RetryPolicy.of(policy, usual)
+            return None
+        return {**self._app.conf.task_publish_retry_policy, **(policy or {})}
 
     def _moment(self, countdown: float | None, eta: Any) -> tuple[str | None, float | None]:
         """Return the ``eta`` header and the same moment in epoch seconds."""
@@ -381,16 +354,15 @@ class Client:
         producer, batch, first = self._addressed(messages)
         remaining = first.budget_seconds
         end = time.monotonic() + remaining
-        attempt = 0
+        pauses = publish_intervals(first.policy) if first.policy is not None else iter(())
         while True:
             try:
                 producer.send(batch, deadline=remaining)
                 break
             except TransportError as exc:
-                pause = _pause_before(first.policy, attempt, exc, end)
+                pause = _pause_before(pauses, exc, end)
                 if pause is None:
                     raise
-            attempt += 1
             time.sleep(pause)
             remaining = end - time.monotonic()
         self._announce_sent(messages)
@@ -399,16 +371,15 @@ class Client:
         producer, batch, first = self._addressed(messages)
         remaining = first.budget_seconds
         end = time.monotonic() + remaining
-        attempt = 0
+        pauses = publish_intervals(first.policy) if first.policy is not None else iter(())
         while True:
             try:
                 await producer.asend(batch, deadline=remaining)
                 break
             except TransportError as exc:
-                pause = _pause_before(first.policy, attempt, exc, end)
+                pause = _pause_before(pauses, exc, end)
                 if pause is None:
                     raise
-            attempt += 1
             await importlib.import_module("celeriac.awaiting").pause(pause)
             remaining = end - time.monotonic()
         self._announce_sent(messages)
@@ -463,7 +434,13 @@ def _inherit(options: dict[str, Any], request: context.Context, inherit_priority
 
 
 def _announce(
-    before: Any, name: str, headers: dict[str, Any], body: Body, props: Props, route: Any, policy: RetryPolicy
+    before: Any,
+    name: str,
+    headers: dict[str, Any],
+    body: Body,
+    props: Props,
+    route: Route,
+    policy: Mapping[str, Any] | None,
 ) -> Props:
     """Let the receivers of before_task_publish edit the message; return its properties as they left them."""
     known = {field: getattr(props, field) for field in Props.__struct_fields__ if field != "extra"}
@@ -476,19 +453,17 @@ def _announce(
         headers=headers,
         properties=properties,
         declare=[route.queue] if route.queue is not None else [],
-        retry_policy=msgspec.structs.asdict(policy),
+        retry_policy=policy,
     )
     extra = {key: value for key, value in properties.items() if key not in known}
     return Props(**{key: properties.get(key, known[key]) for key in known}, extra=extra)
 
 
-def _pause_before(
-    policy: RetryPolicy, attempt: int, failure: TransportError, end: float
-) -> float | None:
+def _pause_before(pauses: Iterator[float], failure: TransportError, end: float) -> float | None:
     """Return how long to wait before trying again, or None when the failure is final."""
     if not failure.retryable or isinstance(failure, PublishTimeout):
         return None
-    pause = policy.pause(attempt)
+    pause = next(pauses, None)
     return None if pause is None or time.monotonic() + pause >= end else pause
 
 

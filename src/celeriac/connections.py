@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -11,7 +12,9 @@ from celeriac.net.url import parse
 from celeriac.ports import ResultBackend, Transport
 from celeriac.settings.settings import Settings
 
-EMBEDDED = "sqlite://"  # where there is no broker: a file under the user's state directory, named after the app
+EMBEDDED = (
+    "sqlite://"  # where there is no broker: a file under the user's state directory, named after the app
+)
 
 
 def broker_url(conf: Settings, *, write: bool) -> str:
@@ -86,9 +89,9 @@ def connect_backend(
     return made
 
 
-def _seconds(value: Any) -> float | None:
+def _seconds(value: float | datetime.timedelta | None) -> float | None:
     """Return seconds of a number or a timedelta."""
-    return value.total_seconds() if hasattr(value, "total_seconds") else value
+    return value.total_seconds() if isinstance(value, datetime.timedelta) else value
 
 
 def _from_parts(conf: Settings) -> str | None:

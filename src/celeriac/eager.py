@@ -16,7 +16,14 @@ from celeriac.message import Outcome
 from celeriac.result import EagerResult
 from celeriac.run import Ending, Runnable, run
 
-_REQUEST_ONLY = ("logfile", "loglevel", "root_id", "parent_id", "ignore_result", "shadow", "replaced_task_nesting")
+_REQUEST_ONLY = (
+    "logfile",
+    "loglevel",
+    "parent_id",
+    "ignore_result",
+    "shadow",
+    "replaced_task_nesting",
+)
 
 
 class EagerStage:

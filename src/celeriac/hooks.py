@@ -174,7 +174,7 @@ class Signal:
             while True:
                 try:
                     return function(**named)
-                except Exception as exc:
+                except Exception as exc:  # noqa: BLE001 - whatever it is, it is tried again
                     logger.warning("Signal handler %r raised: %r; again in %.0f s", function, exc, pause)
                     time.sleep(pause)
                     pause = min(pause + _RETRY_STEP_SECONDS, _RETRY_MOST_SECONDS)
@@ -289,4 +289,4 @@ class Hooks:
 
     def get(self, name: str) -> Signal:
         """Return a signal by name."""
-        return cast(Signal, getattr(self, name))
+        return cast("Signal", getattr(self, name))

@@ -59,9 +59,7 @@ class Parameters:
             names = [repr(name) for name in missing]
             listed = names[0] if len(names) == 1 else _enumerate(names)
             plural = "s" if len(names) > 1 else ""
-            raise TypeError(
-                f"{self.name}() missing {len(names)} required {kind} argument{plural}: {listed}"
-            )
+            raise TypeError(f"{self.name}() missing {len(names)} required {kind} argument{plural}: {listed}")
 
     def _too_many(self, given: int) -> str:
         most = len(self.positional)

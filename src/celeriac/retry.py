@@ -4,29 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-import random
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from celeriac.backoff import exponential
 from celeriac.errors import Ignore, Retry
-
-
-def backoff_seconds(
-    factor: int, retries: int, most: int, *, jitter: bool, choose: Callable[[int], int] = random.randrange
-) -> int:
-    """Return the pause before the next run: ``factor`` doubled with every retry, up to ``most``.
-
-    Args:
-        factor: Seconds before the first retry.
-        retries: How many retries there were already.
-        most: The longest pause in seconds.
-        jitter: Pick any whole number of seconds from 0 to the pause, so that a crowd spreads out.
-        choose: Picks from 0 up to, not including, its argument.
-    """
-    pause = min(most, factor * 2 ** min(retries, 64))
-    if jitter:
-        pause = choose(pause + 1)
-    return max(0, pause)
 
 
 def add_autoretry(task: Any, options: dict[str, Any]) -> None:  # Any: a Task, whose module imports this one
@@ -46,14 +28,14 @@ def add_autoretry(task: Any, options: dict[str, Any]) -> None:  # Any: a Task, w
     unwanted = (Ignore, Retry, *option("dont_autoretry_for", ()))
     retry_kwargs = dict(option("retry_kwargs", {}))
     backoff = option("retry_backoff", False)
-    most = int(option("retry_backoff_max", 600))
+    most = option("retry_backoff_max", 600)
     jitter = bool(option("retry_jitter", True))
     run = task.run
 
     def again(exc: Exception) -> NoReturn:
         if backoff:
-            retry_kwargs["countdown"] = backoff_seconds(
-                int(max(1.0, backoff)), task.request.retries, most, jitter=jitter
+            retry_kwargs["countdown"] = exponential(
+                task.request.retries, factor=float(backoff), maximum=most, full_jitter=jitter
             )
         if hasattr(task, "override_max_retries"):
             retry_kwargs["max_retries"] = getattr(task, "override_max_retries", task.max_retries)
@@ -62,7 +44,9 @@ def add_autoretry(task: Any, options: dict[str, Any]) -> None:  # Any: a Task, w
         raise reason
 
     task._orig_run = run
-    task.run = _wrap_async(run, wanted, unwanted, again) if _is_async(run) else _wrap(run, wanted, unwanted, again)
+    task.run = (
+        _wrap_async(run, wanted, unwanted, again) if _is_async(run) else _wrap(run, wanted, unwanted, again)
+    )
 
 
 def _wrap(

@@ -162,7 +162,7 @@ def run(task: Runnable, request: Context, stage: Stage) -> Ending:
             ending = Ending(kind="success", state=states.SUCCESS, value=stage.call(_body(task, request)))
         except MemoryError:
             raise  # there is nothing left to report it with: the process ends and is replaced
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - wall: the user's code
             ending = classify(task, exc)
         ending.runtime = time.perf_counter() - started
         ending = _conclude(task, request, stage, ending)
@@ -257,7 +257,7 @@ def _announce(task: Runnable, request: Context, stage: Stage, ending: Ending) ->
             _announce_failure(task, request, stage, ending)
         elif ending.kind == "retry":
             _announce_retry(task, request, stage, ending)
-    except Exception as exc:  # wall: the task's own hooks
+    except Exception as exc:  # noqa: BLE001 - wall: the task's own hooks
         stage.internal_error(task, request, exc)
 
 

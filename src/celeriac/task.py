@@ -112,7 +112,7 @@ class Task(Generic[P, R]):
     resultrepr_maxsize: int = 1024  # characters
     autoretry_for: tuple[type[BaseException], ...] = ()
     dont_autoretry_for: tuple[type[BaseException], ...] = ()
-    retry_kwargs: dict[str, Any] = {}  # noqa: RUF012 - Celery's name; replaced, never changed
+    retry_kwargs: dict[str, Any] = {}  # noqa: RUF012
     retry_backoff: bool | float = False
     retry_backoff_max: float = 600  # seconds
     retry_jitter: bool = True
@@ -127,7 +127,7 @@ class Task(Generic[P, R]):
     __bound__: bool = False
 
     app: Any = _AppOf()  # Any: a Celeriac, whose module imports this one
-    request: Context = cast(Context, _RequestOf())  # the call it runs for, or an empty one
+    request: Context = cast("Context", _RequestOf())  # the call it runs for, or an empty one
 
     # --- being called ---------------------------------------------------------------------------------
 
@@ -143,10 +143,10 @@ class Task(Generic[P, R]):
             if not request.called_directly and not request._protected:
                 # An overridden `__call__` has come here from a worker's run, whose request stays in force.
                 request._protected = True
-                return cast(R, self.run(*args, **kwargs))
+                return cast("R", self.run(*args, **kwargs))
         context.push(self, Context(args=args, kwargs=kwargs))
         try:
-            return cast(R, self.run(*args, **kwargs))
+            return cast("R", self.run(*args, **kwargs))
         finally:
             context.pop()
 
@@ -492,7 +492,7 @@ class Task(Generic[P, R]):
 
     # --- its place in an app --------------------------------------------------------------------------
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> results.AsyncResult[R]:  # noqa: N802 - Celery's name
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> results.AsyncResult[R]:  # noqa: N802
         """Return the result of one of its calls."""
         app = self._get_app()
         if self._backend is not None:
@@ -511,7 +511,7 @@ class Task(Generic[P, R]):
     @property
     def __name__(self) -> str:
         """The name of its class, which is that of the function."""
-        return type(self).__name__
+        return str(type(self).__name__)
 
     def bind(self, app: Any) -> Any:
         """Make it a task of an app: take from the settings what it leaves open, and apply annotations."""
@@ -534,8 +534,8 @@ class Task(Generic[P, R]):
 
     def annotate(self) -> None:
         """Set the attributes that the setting ``task_annotations`` has for it."""
-        for annotations in self._get_app().annotations:
-            for found in (annotations.annotate_any(), annotations.annotate(self)):
+        for source in self._get_app().annotations:
+            for found in (source.annotate_any(), source.annotate(self)):
                 for key, value in (found or {}).items():
                     if key.startswith("@"):
                         self.add_around(key[1:], value)
@@ -608,7 +608,9 @@ class Task(Generic[P, R]):
     def __repr__(self) -> str:
         """Name the task and its app."""
         app = self.app
-        return f"<@task: {self.name} of {app.main or '__main__'}>" if app is not None else f"<@task {self.name}>"
+        return (
+            f"<@task: {self.name} of {app.main or '__main__'}>" if app is not None else f"<@task {self.name}>"
+        )
 
 
 def raise_in_context(exc: BaseException) -> NoReturn:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 from celeriac.errors import NotRegistered
 
 # Options that stay as they were when a signature was made: callers cannot override them.
 _FIXED_OPTIONS = frozenset({"group_id", "stamped_headers"})
 
-Link = "Signature | Mapping[str, Any]"
+SignatureClass = TypeVar("SignatureClass", bound="type[Signature]")
 
 
 class Signature(dict[str, Any]):  # Any: the user's arguments and options
@@ -71,7 +71,7 @@ class Signature(dict[str, Any]):  # Any: the user's arguments and options
     @property
     def task(self) -> str:
         """The task's name."""
-        return cast(str, self["task"])
+        return cast("str", self["task"])
 
     @task.setter
     def task(self, name: str) -> None:
@@ -340,14 +340,14 @@ class Signature(dict[str, Any]):  # Any: the user's arguments and options
             found.extend(maybe_signature(link, app=self._app).flatten_links())
         return found
 
-    def __or__(self, other: Any) -> Any:  # type: ignore[override]  # a chain, not the union of two dicts
+    def __or__(self, other: Any) -> Any:
         """Return the workflow of this, then the other."""
         if not isinstance(other, Signature):
             return NotImplemented
         # Who follows whom needs all the composites, and each of them needs this module.
         return importlib.import_module("celeriac.canvas.joining").join(self, other)
 
-    def __ior__(self, other: Any) -> Any:  # type: ignore[override,misc]  # as `__or__`
+    def __ior__(self, other: Any) -> Any:
         """Return the workflow of this, then the other."""
         return self.__or__(other)
 
@@ -377,10 +377,10 @@ class Signature(dict[str, Any]):  # Any: the user's arguments and options
         return signature, (dict(self),)
 
     @classmethod
-    def register_type(cls, name: str | None = None) -> Callable[[type[Signature]], type[Signature]]:
+    def register_type(cls, name: str | None = None) -> Callable[[SignatureClass], SignatureClass]:
         """Return a decorator that makes a class the form of signatures of that ``subtask_type``."""
 
-        def register(subclass: type[Signature]) -> type[Signature]:
+        def register(subclass: SignatureClass) -> SignatureClass:
             cls.TYPES[name or subclass.__name__] = subclass
             return subclass
 
@@ -408,9 +408,7 @@ class Signature(dict[str, Any]):  # Any: the user's arguments and options
         self.app.control.election(frozen.id, "task", self.clone(task_id=frozen.id))
         return frozen
 
-    def _copy_with(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]
-    ) -> Self:
+    def _copy_with(self, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]) -> Self:
         plain = {
             **self,
             "args": args,
@@ -421,7 +419,7 @@ class Signature(dict[str, Any]):  # Any: the user's arguments and options
         }
         made = Signature.from_dict(plain, app=self._app)
         made._type = self._type
-        return cast(Self, made)
+        return cast("Self", made)
 
     def _list_option(self, key: str) -> list[Any]:
         items = self.options.get(key)
