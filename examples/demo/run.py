@@ -116,7 +116,9 @@ def standard_library() -> list[str]:
     """Return the path of every module of the standard library that this Python can parse."""
     root = Path(sysconfig.get_path("stdlib"))
     skipped = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "lib2to3", "idlelib"}
-    return [str(path) for path in sorted(root.rglob("*.py")) if not skipped & set(path.relative_to(root).parts)]
+    return [
+        str(path) for path in sorted(root.rglob("*.py")) if not skipped & set(path.relative_to(root).parts)
+    ]
 
 
 def bar() -> Progress:

@@ -22,7 +22,9 @@ class JsonValue(click.ParamType):
         self._kind = kind
         self.name = name
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # Any: any JSON
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:  # Any: any JSON
         """Return the value of the text."""
         if isinstance(value, self._kind):
             return value
@@ -40,7 +42,9 @@ class NumberOrTime(click.ParamType):
 
     name = "seconds or ISO 8601"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # Any: float or str
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:  # Any: float or str
         """Return seconds as a float, anything else as it is."""
         try:
             return float(value)
@@ -60,7 +64,9 @@ class NumberOrTime(click.ParamType):
 @click.option("--exchange", help="Send it to this exchange.")
 @click.option("--routing-key", help="With this routing key.")
 @click.pass_obj
-def command(obj: CLIContext, name: str, args: list[Any], kwargs: dict[str, Any], **options: Any) -> None:  # Any: JSON
+def command(
+    obj: CLIContext, name: str, args: list[Any], kwargs: dict[str, Any], **options: Any
+) -> None:  # Any: JSON
     """Send a task by name and print its id."""
     given = {key: value for key, value in options.items() if value is not None}
     obj.echo(obj.app.send_task(name, args=args, kwargs=kwargs, **given).id)

@@ -19,9 +19,7 @@ from celeriac.app import Celeriac
 from celeriac.context import current
 
 PROCESS_FORMAT: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"
-TASK_FORMAT: Final = (
-    "[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s"
-)
+TASK_FORMAT: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s"
 _COLOURS: Final = {
     logging.DEBUG: "\x1b[1;34m",
     logging.WARNING: "\x1b[1;33m",

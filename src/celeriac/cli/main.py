@@ -26,7 +26,16 @@ COMMANDS: Final = {
     "worker": "celeriac.cli.worker",
 }
 # Global options that people of Celery 3 and 4 write behind the command; they are moved to the front.
-_MOVED_WITH_VALUE: Final = ("-A", "--app", "-b", "--broker", "--result-backend", "--loader", "--config", "--workdir")
+_MOVED_WITH_VALUE: Final = (
+    "-A",
+    "--app",
+    "-b",
+    "--broker",
+    "--result-backend",
+    "--loader",
+    "--config",
+    "--workdir",
+)
 _MOVED_FLAGS: Final = ("-C", "--no-color", "-q", "--quiet")
 
 
@@ -92,9 +101,13 @@ def hoist(args: Sequence[str]) -> list[str]:
 
 
 @click.command(cls=LazyCommands, invoke_without_command=True)
-@click.option("-A", "--app", envvar=["APP", "CELERY_APP"], metavar="APPLICATION", help="The app, as pkg.mod:attr.")
+@click.option(
+    "-A", "--app", envvar=["APP", "CELERY_APP"], metavar="APPLICATION", help="The app, as pkg.mod:attr."
+)
 @click.option("-b", "--broker", envvar="BROKER_URL", help="Broker URL, above the app's settings.")
-@click.option("--result-backend", envvar="RESULT_BACKEND", help="Result backend URL, above the app's settings.")
+@click.option(
+    "--result-backend", envvar="RESULT_BACKEND", help="Result backend URL, above the app's settings."
+)
 @click.option("--loader", envvar="LOADER", help="Loader class, for old programs.")
 @click.option("--config", envvar="CONFIG_MODULE", help="Module with the settings, when no app is given.")
 @click.option("--workdir", type=click.Path(exists=True, file_okay=False), help="Directory to work in.")

@@ -9,7 +9,18 @@ import click
 
 from celeriac.cli.context import CLIContext
 
-_OF_INTEREST = ("celeriac", "celery", "kombu", "billiard", "redis", "hiredis", "amqp", "psycopg", "sqlalchemy", "django")
+_OF_INTEREST = (
+    "celeriac",
+    "celery",
+    "kombu",
+    "billiard",
+    "redis",
+    "hiredis",
+    "amqp",
+    "psycopg",
+    "sqlalchemy",
+    "django",
+)
 
 
 @click.command("report")

@@ -29,7 +29,9 @@ class CommaSeparated(click.ParamType):
 
     name = "names"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # Any: str or tuple
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:  # Any: str or tuple
         """Return the names as a tuple."""
         if isinstance(value, tuple):
             return value
@@ -41,7 +43,9 @@ class LogLevel(click.ParamType):
 
     name = "level"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # Any: str or int
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:  # Any: str or int
         """Return the level's number."""
         try:
             return logs.level_of(value)
@@ -87,15 +91,21 @@ def file_name(path: str | None, node: str) -> str | None:
 @click.command("worker", context_settings={"auto_envvar_prefix": "CELERY_WORKER"})
 @click.option("-n", "--hostname", help="Name of this node; %h host, %n its name, %d its domain.")
 @click.option("-l", "--loglevel", type=LogLevel(), default="WARNING", show_default=True, help="What to log.")
-@click.option("-O", "optimization", type=click.Choice(["default", "fair"]), default="default", help="Always fair.")
+@click.option(
+    "-O", "optimization", type=click.Choice(["default", "fair"]), default="default", help="Always fair."
+)
 @click.option("--prefetch-multiplier", type=click.IntRange(min=0), help="Messages to hold per slot.")
 @click.option("-c", "--concurrency", type=click.IntRange(min=1), help="How many tasks to run at once.")
 @click.option("-P", "--pool", type=click.Choice(POOLS), help="What runs the tasks.")
 @click.option("-E", "--task-events", "--events", "events", is_flag=True, help="Send events, for monitors.")
 @click.option("--time-limit", type=float, help="Hard limit in seconds for tasks with none of their own.")
 @click.option("--soft-time-limit", type=float, help="Soft limit in seconds for tasks with none of their own.")
-@click.option("--max-tasks-per-child", type=click.IntRange(min=1), help="Replace a process after so many tasks.")
-@click.option("--max-memory-per-child", type=click.IntRange(min=1), help="Replace a process above so many KiB.")
+@click.option(
+    "--max-tasks-per-child", type=click.IntRange(min=1), help="Replace a process after so many tasks."
+)
+@click.option(
+    "--max-memory-per-child", type=click.IntRange(min=1), help="Replace a process above so many KiB."
+)
 @click.option("--purge", "--discard", is_flag=True, help="Throw away what waits in the queues first.")
 @click.option("-Q", "--queues", type=CommaSeparated(), default=(), help="Consume only from these queues.")
 @click.option("-X", "--exclude-queues", type=CommaSeparated(), default=(), help="Do not consume from these.")
