@@ -96,6 +96,7 @@ class Delivery(msgspec.Struct, kw_only=True):
     attempt: int = 1  # how many times it was handed to a worker, this time included (1 when unknown)
     token: Any = None  # Any: the transport's business; nobody else reads it
     defect: str | None = None  # why the message could not be read; `envelope.body` then holds its raw bytes
+    lost: bool = False  # another node died after `Start`: tell its loss and settle it, but never run it again
 
 
 # --- verdicts: what becomes of a delivery -----------------------------------------------------------
@@ -108,7 +109,8 @@ class Ack(msgspec.Struct, frozen=True, tag=True):
 class Start(msgspec.Struct, frozen=True, tag=True):
     """It has begun and must never be run again (early acknowledgement); `Ack` follows when it is done.
 
-    A transport with leases keeps the message so that its loss can be told; others acknowledge here.
+    A transport with leases keeps the message so that its loss can be told: when this node dies, another one
+    receives it with `Delivery.lost` set. Others acknowledge here.
     """
 
 

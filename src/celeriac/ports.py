@@ -20,7 +20,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     """What a transport can do by itself."""
 
     native_delay: bool = False  # honours `Outgoing.not_before` and `Park`
-    leases: bool = False  # a dead worker's deliveries return by themselves
+    leases: bool = False  # a dead worker's deliveries return when its lease ends, started ones marked `lost`
     fanout: bool = False
     high_priority_first: bool = True  # False on Redis: 0 is served first there, as Celery has it
     across_processes: bool = True  # False for memory
@@ -132,6 +132,7 @@ class Transport(Protocol):
     """A kind of broker at one address."""
 
     caps: Caps
+    address: str  # for people: the URL without its password, or the path of the file
 
     def producer(self) -> Producer:
         """Return a producer; cheap, no I/O."""
