@@ -28,6 +28,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 import sides  # noqa: E402 - found through the path above
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
+
 from servers import RabbitMQServer, RedisServer  # noqa: E402
 
 console = Console()

@@ -155,7 +155,7 @@ def _export_options(options: dict[str, Any]) -> None:  # Any: click's values
 
 
 def app_of_working_folder() -> Celeriac:
-    """Return the app of a command without ``-A``: configured by ``celeriacconfig.py``/``celeryconfig.py`` here."""
+    """Return the app of a command without ``-A``: configured by ``celeryconfig.py`` here."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     app = Celeriac("default")

@@ -78,8 +78,8 @@ def expand(text: str, values: dict[str, str]) -> str:
 def file_name(path: str | None, node: str) -> str | None:
     """Return the path of a log or pid file with the node's name put in.
 
-    ``%n`` is the part before the ``@``, ``%h`` the host, ``%d`` its domain, ``%p`` the whole name; ``%i`` is 0
-    and ``%I`` empty in the main process.
+    ``%n`` is the part before the ``@``, ``%h`` the host, ``%d`` its domain, ``%p`` the whole name;
+    ``%i`` is 0 and ``%I`` empty in the main process.
     """
     if not path:
         return None
@@ -149,8 +149,8 @@ def _refuse_pickle_as_root(obj: CLIContext) -> None:
     accepted = {"pickle", "application/x-python-serialize"} & set(obj.app.conf.accept_content)
     if accepted and os.geteuid() == 0 and not os.environ.get("C_FORCE_ROOT"):
         obj.error(
-            "Running a worker as root that accepts pickle: anybody who can send a message would own this machine.\n"
-            "Run it as another user, take pickle out of accept_content, or set C_FORCE_ROOT=1 if you are sure."
+            "Running as root a worker that accepts pickle: whoever can send a message would own this machine.\n"
+            "Run it as another user, take pickle out of accept_content, or set C_FORCE_ROOT=1 to do it anyway."
         )
         sys.exit(1)
 
