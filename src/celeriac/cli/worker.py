@@ -54,7 +54,7 @@ class LogLevel(click.ParamType):
 
 
 def node_name(given: str | None) -> str:
-    """Return the name of a node: ``%h`` host, ``%n`` its first part, ``%d`` its domain, ``%%`` a percent sign.
+    """Return a node's name: ``%h`` is the host, ``%n`` its first part, ``%d`` its domain, ``%%`` a percent sign.
 
     Args:
         given: What ``-n`` said; a name without ``@`` is the host's part.
@@ -149,8 +149,8 @@ def _refuse_pickle_as_root(obj: CLIContext) -> None:
     accepted = {"pickle", "application/x-python-serialize"} & set(obj.app.conf.accept_content)
     if accepted and os.geteuid() == 0 and not os.environ.get("C_FORCE_ROOT"):
         obj.error(
-            "Running as root a worker that accepts pickle: whoever can send a message would own this machine.\n"
-            "Run it as another user, take pickle out of accept_content, or set C_FORCE_ROOT=1 to do it anyway."
+            "Running as root and accepting pickle: whoever can send a message would own this machine.\n"
+            "Use another user, take pickle out of accept_content, or set C_FORCE_ROOT=1 to do it anyway."
         )
         sys.exit(1)
 
