@@ -54,7 +54,7 @@ class LogLevel(click.ParamType):
 
 
 def node_name(given: str | None) -> str:
-    """Return a node's name: ``%h`` is the host, ``%n`` its first part, ``%d`` its domain, ``%%`` a percent sign.
+    """Return a node's name: ``%h`` is the host, ``%n`` its first part, ``%d`` its domain, ``%%`` a percent.
 
     Args:
         given: What ``-n`` said; a name without ``@`` is the host's part.
