@@ -159,7 +159,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     extended: dict[str, Any] | None = None  # Any: name, args, kwargs, worker, retries, queue and stamps
 
 
-class Record(msgspec.Struct, kw_only=True):
+class Record(msgspec.Struct, kw_only=True, array_like=True):
     """An outcome in the form that a backend writes: `ResultBackend.encode` made it where the task ran."""
 
     id: str
@@ -174,7 +174,7 @@ class Record(msgspec.Struct, kw_only=True):
 OutcomeKind = Literal["success", "failure", "retry", "ignore", "reject", "requeue", "revoked"]
 
 
-class Job(msgspec.Struct, kw_only=True):
+class Job(msgspec.Struct, kw_only=True, array_like=True):
     """A delivery assigned to a pool: everything a child needs to run it."""
 
     number: int  # the node's own, unique while the node lives
@@ -192,9 +192,13 @@ class Job(msgspec.Struct, kw_only=True):
     attempt: int = 1
     soft_limit_seconds: float | None = None
     hard_limit_seconds: float | None = None
+    short: bool = False  # jobs of its kind take a few milliseconds: several may wait at one slot
+    lost: Lost | None = (
+        None  # an earlier child died of it: record that failure and its consequences, do not run
+    )
 
 
-class Started(msgspec.Struct, kw_only=True, tag="started"):
+class Started(msgspec.Struct, kw_only=True, array_like=True, tag="started"):
     """The child has begun a job."""
 
     number: int
@@ -202,7 +206,7 @@ class Started(msgspec.Struct, kw_only=True, tag="started"):
     at: float  # epoch seconds
 
 
-class Finished(msgspec.Struct, kw_only=True, tag="finished"):
+class Finished(msgspec.Struct, kw_only=True, array_like=True, tag="finished"):
     """The child is done with a job."""
 
     number: int
@@ -216,7 +220,7 @@ class Finished(msgspec.Struct, kw_only=True, tag="finished"):
     traceback: str | None = None
 
 
-class Lost(msgspec.Struct, kw_only=True, tag="lost"):
+class Lost(msgspec.Struct, kw_only=True, array_like=True, tag="lost"):
     """The child died with this job in hand (``started``) or unread (``not started``)."""
 
     number: int

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from celeriac.message import Delivery, Envelope, Job, Outcome, Outgoing, Record, Report, Verdict
+from celeriac.message import Delivery, Envelope, Job, Outcome, Outgoing, Record, Report, Started, Verdict
 from celeriac.queues import Queue
 
 
@@ -255,28 +255,42 @@ class Pool(Protocol):
     size: int  # slots
     kind: str  # prefork | threads | solo | …
 
-    async def start(self) -> None:
-        """Make the slots ready; tolerates being called twice."""
+    def open(self) -> None:
+        """Do what has to happen before there is a loop, a thread or a connection."""
         ...
 
-    def free(self) -> int:
-        """Return how many more jobs `submit` takes now."""
+    async def start(self, deliver: Callable[[Sequence[Report]], None]) -> None:
+        """Make the slots ready; tolerates being called twice.
+
+        Args:
+            deliver: Called on the loop with what the slots report, in batches. Every job that was submitted
+                and not recalled gets exactly one `Finished` or `Lost`, and at most one `Started` before it.
+        """
+        ...
+
+    def free(self, *, short: bool = False) -> int:
+        """Return how many more jobs `submit` takes now.
+
+        Args:
+            short: Whether these are jobs known to take a few milliseconds at most: then several may wait at
+                one slot. Others go to idle slots only, so that none waits behind a long one.
+        """
         ...
 
     def submit(self, job: Job) -> None:
-        """Hand over a job; never blocks, never beyond `free`."""
+        """Hand over a job (`Job.short` says of which kind); never blocks, never beyond `free`."""
         ...
 
     def recall(self) -> list[int]:
-        """Take back jobs that no child has read yet and return their numbers."""
+        """Take back jobs that have not begun, as far as they can be reached, and return their numbers."""
         ...
 
     def kill(self, number: int, signal: int) -> bool:
         """Signal the process that runs a job; False when it does not run here or cannot be signalled."""
         ...
 
-    def reports(self) -> AsyncIterator[Sequence[Report]]:
-        """Yield what the children report, in batches."""
+    def running(self) -> Sequence[Started]:
+        """Return the jobs that are being run now."""
         ...
 
     def pids(self) -> Sequence[int]:
@@ -284,7 +298,7 @@ class Pool(Protocol):
         ...
 
     async def stop(self, *, graceful: bool) -> None:
-        """End the slots: after their running jobs, or at once. Tolerates never started and stopped twice."""
+        """End the slots: after the jobs they have, or at once. Tolerates never started and stopped twice."""
         ...
 
 

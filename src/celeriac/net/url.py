@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
 from celeriac.errors import ConfigError
+from celeriac.settings.secrets import mask_url as mask
 
-_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):([^@\s]*)@")
-_SECRET_QUERY = re.compile(r"(?i)([?&](?:password|passwd|secret|token|credential)[^=&]*=)[^&\s]*")
+__all__ = ["Url", "mask", "parse"]
 
 
 class Url(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,8 +50,3 @@ def parse(url: str) -> Url:
         path=unquote(parts.path[1:]) if parts.path else "",
         query=dict(parse_qsl(parts.query)),
     )
-
-
-def mask(url: str) -> str:
-    """Return the URL with its password replaced by ``**``, fit for logs and errors."""
-    return _SECRET_QUERY.sub(r"\1**", _PASSWORD.sub(r"\1:**@", url))

@@ -1,0 +1,63 @@
+# Everything a contributor runs; `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lint format type test unit integration interop bench verify docs clean servers
+.NOTPARALLEL:
+
+BIN := .venv/bin
+PROJECTS := pyproject.toml $(wildcard dropin/pyproject.toml) scripts/setup.sh
+PYTEST := $(BIN)/python -m pytest
+ARGS ?=
+
+help: ## List what make can do
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.venv/.demo-ready: $(PROJECTS)
+	@sh scripts/setup.sh demo
+
+.venv/.dev-ready: $(PROJECTS)
+	@sh scripts/setup.sh dev
+
+setup: .venv/.dev-ready ## Make .venv with the project and its tools (needs only python3 >= 3.11)
+
+servers: ## Install the servers that the tests run privately, when they are missing
+	@sh scripts/servers.sh
+
+demo: .venv/.demo-ready ## Do the main job on real input, without any server
+	@$(BIN)/python examples/demo/run.py $(ARGS)
+
+lint: setup ## Check format and style (ruff)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+format: setup ## Format and mend what ruff can mend
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+type: setup ## Check types: mypy strict, and pyright's verifytypes where pyright is installed
+	@$(BIN)/mypy
+	@sh scripts/verifytypes.sh
+
+verify: setup ## Check that generated files are what their generators make now
+	@$(BIN)/python scripts/generate.py --check
+
+docs: setup ## Write the generated pages anew
+	@$(BIN)/python scripts/generate.py
+
+test: setup servers ## Run the whole suite against private servers, shuffled (ARGS="-k word" for a part)
+	@CELERIAC_REQUIRE_SERVERS=1 $(PYTEST) $(ARGS)
+
+unit: setup ## Run what needs no server
+	@$(PYTEST) tests/architecture tests/unit $(ARGS)
+
+integration: setup servers ## Run the tests on real servers only
+	@CELERIAC_REQUIRE_SERVERS=1 $(PYTEST) -m "redis or rabbitmq or postgres or memcached" $(ARGS)
+
+interop: setup servers ## Run the tests together with real Celery (in an environment of its own)
+	@CELERIAC_REQUIRE_SERVERS=1 $(PYTEST) tests/interop $(ARGS)
+
+bench: setup servers ## Measure side by side with real Celery; prints medians and ratios
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+clean: ## Remove the environment and everything that tools left
+	@rm -rf .venv .venvs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/out
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

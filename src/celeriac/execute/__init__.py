@@ -1,0 +1,1 @@
+"""Running one job, and deciding what becomes of its message."""

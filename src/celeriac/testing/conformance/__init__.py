@@ -1,0 +1,10 @@
+"""What every transport and every result backend has to pass, as pytest classes.
+
+Write a test module with one class per driver, derived from `TransportConformance` or
+`BackendConformance`, and override the fixtures that say where the broker or the store is::
+
+    class TestMine(TransportConformance):
+        @pytest.fixture
+        def broker_url(self) -> str:
+            return "mine://localhost/7"
+"""

@@ -1,0 +1,14 @@
+"""The obligations of `celeriac.ports.Transport`, as tests that every transport passes."""
+
+from __future__ import annotations
+
+from celeriac.testing.conformance.leases import LeaseTests
+from celeriac.testing.conformance.publishing import PublishTests
+from celeriac.testing.conformance.receiving import ReceiveTests
+from celeriac.testing.conformance.settling import SettleTests
+
+__all__ = ["TransportConformance"]
+
+
+class TransportConformance(PublishTests, ReceiveTests, SettleTests, LeaseTests):
+    """Derive from it and override `broker_url`; see `TransportFixtures` for what else there is."""

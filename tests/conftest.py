@@ -1,0 +1,121 @@
+"""The fixtures of all tests: private servers, started when the first test that was collected needs them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from servers import (
+    MemcachedServer,
+    MissingServer,
+    PostgresServer,
+    RabbitServer,
+    RedisServer,
+    Server,
+    required,
+)
+
+SHARED: dict[str, Server] = {
+    "redis_server": RedisServer(),
+    "rabbitmq_server": RabbitServer(),
+    "postgres_server": PostgresServer(),
+    "memcached_server": MemcachedServer(),
+}
+SLOW_TO_START = ("rabbitmq_server", "postgres_server")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test with the servers that it needs, so that ``-m "not rabbitmq"`` works."""
+    for item in items:
+        for name in SHARED.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(name.removesuffix("_server"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the slow servers in the background when a test needs them; others run meanwhile."""
+    if session.config.option.collectonly:
+        return
+    needed = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    for name in SLOW_TO_START:
+        if name in needed:
+            threading.Thread(target=_start_quietly, args=(SHARED[name],), name=name, daemon=True).start()
+
+
+def pytest_sessionfinish() -> None:
+    """Stop the servers, whatever happened."""
+    Server.stop_all()
+
+
+def _start_quietly(server: Server) -> None:
+    try:
+        server.start()
+    except Exception:
+        return  # the fixture starts it again and reports what is wrong to the test that needs it
+
+
+def _running(server: Server) -> Server:
+    try:
+        server.start()
+    except MissingServer as exc:
+        if required():
+            pytest.fail(
+                f"{exc} (CI or CELERIAC_REQUIRE_SERVERS is set: it may not be missing)", pytrace=False
+            )
+        pytest.skip(str(exc))
+    return server
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A private Redis shared by the run; a test that kills it may leave it dead, it is started again."""
+    server = SHARED["redis_server"]
+    assert isinstance(_running(server), RedisServer)
+    yield server
+    server.thaw()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """A database of the private Redis that no other test uses."""
+    return redis_server.fresh_url()
+
+
+@pytest.fixture
+def rabbitmq_server() -> Iterator[RabbitServer]:
+    """A private RabbitMQ shared by the run."""
+    server = SHARED["rabbitmq_server"]
+    assert isinstance(_running(server), RabbitServer)
+    yield server
+    server.thaw()
+
+
+@pytest.fixture
+def rabbitmq_url(rabbitmq_server: RabbitServer) -> str:
+    """A vhost of the private RabbitMQ that no other test uses."""
+    return rabbitmq_server.fresh_url()
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[PostgresServer]:
+    """A private PostgreSQL shared by the run."""
+    server = SHARED["postgres_server"]
+    assert isinstance(_running(server), PostgresServer)
+    yield server
+    server.thaw()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """An empty database of the private PostgreSQL."""
+    return postgres_server.fresh_url()
+
+
+@pytest.fixture
+def memcached_server() -> Iterator[MemcachedServer]:
+    """A private memcached shared by the run."""
+    server = SHARED["memcached_server"]
+    assert isinstance(_running(server), MemcachedServer)
+    yield server
+    server.thaw()
