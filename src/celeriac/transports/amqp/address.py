@@ -11,7 +11,7 @@ import msgspec
 
 from celeriac.errors import BrokerUnreachable, ConfigError, TransportError
 from celeriac.net.url import Url, mask, parse
-from celeriac.transports.amqp.connection import Login, Lost, Refused
+from celeriac.transports.amqp.connection import Login, Refused
 
 CONNECT_SECONDS: Final = 4.0  # Celery's broker_connection_timeout
 _TLS_SCHEMES: Final = frozenset({"amqps", "pyamqps"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
@@ -42,7 +43,7 @@ _Token = tuple[int, int]  # the connection it came through (counted), and its de
 class AmqpConsumer:
     """Leases messages to one node over a connection of its own.
 
-    1. Connects, declares the queues and consumes from them; does so again by itself when the connection is lost.
+    1. Connects, declares the queues and consumes; does so again by itself when the connection is lost.
     2. Keeps what RabbitMQ pushed until the node takes it, the queues in turn.
     3. Acknowledges: one frame for a run of deliveries from the oldest on, one write for everything.
     4. Publishes dead letters through the transport's producer, and only then lets go of the originals.
@@ -66,6 +67,7 @@ class AmqpConsumer:
         self._closed = False
         self._news = asyncio.Event()
         self._epoch = 0
+        self._numbers = itertools.count(1)
         self._started: set[_Token] = set()  # acknowledged at their start, their end still to come
         self._forget()
 
@@ -92,8 +94,9 @@ class AmqpConsumer:
             if self._stream is None:
                 await self.connect()
             elif self._gone:
-                await self._consume([self._queues[name] for name in self._gone if name in self._queues])
-                self._gone = []
+                gone = self._gone
+                await self._consume([self._queues[name] for name in gone if name in self._queues])
+                gone.clear()
             else:
                 self._news.clear()
                 await self._news.wait()
@@ -119,7 +122,7 @@ class AmqpConsumer:
         attempt = 2 if message.redelivered else 1
         before = headers.pop("x-delivery-count", None)  # quorum queues count
         if before is None:
-            before = headers.pop(topology.HEADER_ATTEMPT, None)  # put there by `_again`
+            before = headers.pop(topology.HEADER_ATTEMPT, None)  # put there by `_copy`
         if isinstance(before, int):
             attempt = max(attempt, before + 1)
         return Delivery(
@@ -142,38 +145,35 @@ class AmqpConsumer:
         copies: list[tuple[Delivery, Outgoing]] = []
         for delivery, verdict in verdicts:
             token: _Token = delivery.token
-            held = self._holds(token)
-            if not held and token not in self._started:
-                continue  # the connection it came through is lost: it is RabbitMQ's again
-            match verdict:
-                case Ack():
-                    self._started.discard(token)
-                    if held:
-                        acks.add(token[1])
-                case Start() if held:
+            kind = type(verdict)
+            if self._holds(token):
+                if kind is Start:
                     self._started.add(token)
-                    acks.add(token[1])
-                case Requeue() | Reject() if held:
-                    del self._outstanding[token[1]]
-                    back.append(frames.nack(_CHANNEL, token[1], requeue=isinstance(verdict, Requeue)))
-                case Requeue():
-                    copies.append((delivery, _again(delivery)))
-                case DeadLetter(reason=reason):
-                    copies.append((delivery, _dead(delivery, reason)))
-                case Reject():
+                else:
                     self._started.discard(token)
-                case Start():
-                    pass
-                case _:
-                    raise TransportError(f"RabbitMQ cannot do {verdict!r}.", retryable=False)
-        if copies:
-            await self._producer.asend([copy for _, copy in copies], deadline=_PUBLISH_SECONDS)
-            for delivery, _ in copies:  # only now: worse to lose than to repeat
-                self._started.discard(delivery.token)
-                if self._holds(delivery.token):
-                    acks.add(delivery.token[1])
+                if kind is Ack or kind is Start:
+                    acks.add(token[1])
+                elif kind is DeadLetter:
+                    copies.append((delivery, _copy(delivery, verdict)))
+                else:
+                    back.append(frames.nack(_CHANNEL, token[1], requeue=_goes_back(verdict)))
+                    acks.discard(token[1])
+                    del self._outstanding[token[1]]
+            elif token in self._started and kind is not Start:
+                if kind is DeadLetter or kind is Requeue:
+                    copies.append((delivery, _copy(delivery, verdict)))
+                else:
+                    self._started.discard(token)
+            # Otherwise the connection that it came through is lost: it is RabbitMQ's again.
         if self._stream is not None and (acks or back):
             self._stream.write(self._acknowledge(acks) + b"".join(back))
+        if copies:
+            await self._producer.asend([copy for _, copy in copies], deadline=_PUBLISH_SECONDS)
+            # Only now are the originals acknowledged: worse to lose than to repeat.
+            self._started.difference_update(delivery.token for delivery, _ in copies)
+            tags = {delivery.token[1] for delivery, _ in copies if self._holds(delivery.token)}
+            if self._stream is not None and tags:
+                self._stream.write(self._acknowledge(tags))
 
     def _holds(self, token: _Token) -> bool:
         return token[0] == self._epoch and token[1] in self._outstanding
@@ -223,18 +223,19 @@ class AmqpConsumer:
             return
         tags = [tag for tag, queue in self._names.items() if queue == name]
         await self._call(*(("basic.cancel", tag, False) for tag in tags))
-        if self._stream is None:
-            return
-        back = []
         for tag in tags:
-            buffer = self._buffers[tag]
-            if buffer:
-                self._turns.remove(buffer)
-            for message in buffer:
-                if self._outstanding.pop(message.tag, 0) is None:
-                    back.append(frames.nack(_CHANNEL, message.tag, requeue=True))
-            buffer.clear()
-        self._stream.write(b"".join(back))
+            self._names.pop(tag, None)
+            self._hand_back(self._buffers.pop(tag, deque()))
+
+    def _hand_back(self, buffer: deque[Message]) -> None:
+        """Give messages that nobody has taken yet back to RabbitMQ."""
+        if buffer in self._turns:
+            self._turns.remove(buffer)
+        stream = self._stream
+        for message in buffer:
+            if stream is not None and message.tag in self._outstanding:
+                del self._outstanding[message.tag]
+                stream.write(frames.nack(_CHANNEL, message.tag, requeue=True))
 
     async def close(self) -> None:
         """Stop consuming, hand back whatever is outstanding, and close the connection."""
@@ -297,7 +298,7 @@ class AmqpConsumer:
         methods = [method for queue in queues for method in topology.declarations(queue)]
         methods.append(self._limit())
         for queue in queues:
-            tag = f"{len(self._names) + 1}"
+            tag = f"{next(self._numbers)}"
             self._names[tag] = queue.name
             self._buffers[tag] = deque()
             if queue.no_ack:
@@ -362,14 +363,26 @@ def _is_quorum(queue: Queue) -> bool:
     return queue.arguments.get("x-queue-type") in ("quorum", "stream")
 
 
-def _dead(delivery: Delivery, reason: str) -> Outgoing:
-    return topology.dead_letter(
-        delivery.envelope, delivery.queue, delivery.exchange, delivery.routing_key, reason
-    )
+def _goes_back(verdict: Verdict) -> bool:
+    """Return whether RabbitMQ shall put the message back, or drop it (to its dead-letter exchange)."""
+    match verdict:
+        case Requeue():
+            return True
+        case Reject():
+            return False
+        case _:
+            raise TransportError(f"RabbitMQ cannot do {verdict!r}.", retryable=False)
 
 
-def _again(delivery: Delivery) -> Outgoing:
-    """Return a copy of a delivery that was acknowledged when it started, for its queue's end."""
+def _copy(delivery: Delivery, verdict: Verdict) -> Outgoing:
+    """Return what is published in a delivery's place: its dead letter, or itself once more.
+
+    The latter only happens to what was acknowledged when it started; it goes to its queue's end.
+    """
+    if isinstance(verdict, DeadLetter):
+        return topology.dead_letter(
+            delivery.envelope, delivery.queue, delivery.exchange, delivery.routing_key, verdict.reason
+        )
     envelope = msgspec.structs.replace(
         delivery.envelope,
         headers={**delivery.envelope.headers, topology.HEADER_ATTEMPT: delivery.attempt},

@@ -11,7 +11,7 @@ from celeriac.message import Outgoing
 from celeriac.queues import Queue
 from celeriac.transports.amqp import frames, topology
 from celeriac.transports.amqp.address import Address
-from celeriac.transports.amqp.connection import ChannelClosed, Confirm, Event, Lost, Message, Refused, Request
+from celeriac.transports.amqp.connection import ChannelClosed, Confirm, Event, Lost, Message, Refused
 from celeriac.transports.amqp.link import Link
 from celeriac.transports.amqp.tables import encode_properties
 

@@ -158,7 +158,7 @@ class Stream(asyncio.Protocol):
         return request.answer
 
     def _beat(self) -> None:
-        """Twice per interval: say that we live, unless we spoke anyway, and hang up on a broker that is dead."""
+        """Twice per interval: say that we live, unless we spoke anyway; hang up on a dead broker."""
         self._silent = 0 if self._heard else self._silent + 1
         if self._silent >= 4:
             seconds = 2 * self.core.heartbeat_seconds

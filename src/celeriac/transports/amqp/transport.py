@@ -31,7 +31,7 @@ class AmqpTransport:
 
     Args:
         url: ``amqp://user:password@host:port/vhost``, also ``amqps``; several with ``;`` between.
-        options: ``confirm_publish`` (True unless turned off) and those of `celeriac.transports.amqp.address.read`.
+        options: ``confirm_publish`` (True unless turned off) and those that `address.read` knows.
 
     Raises:
         ConfigError: The URL or an option makes no sense.
