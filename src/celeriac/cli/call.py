@@ -10,7 +10,7 @@ import click
 from celeriac.cli.context import CLIContext
 
 
-class JsonValue(click.ParamType):
+class JsonValue(click.ParamType[Any]):
     """An argument that is JSON of one kind.
 
     Args:
@@ -37,7 +37,7 @@ class JsonValue(click.ParamType):
         return decoded
 
 
-class NumberOrTime(click.ParamType):
+class NumberOrTime(click.ParamType[Any]):
     """Seconds, or a moment in ISO 8601."""
 
     name = "seconds or ISO 8601"
@@ -65,7 +65,7 @@ class NumberOrTime(click.ParamType):
 @click.option("--routing-key", help="With this routing key.")
 @click.pass_obj
 def command(
-    obj: CLIContext, name: str, args: list[Any], kwargs: dict[str, Any], **options: Any
+    obj: CLIContext, /, name: str, args: list[Any], kwargs: dict[str, Any], **options: Any
 ) -> None:  # Any: JSON
     """Send a task by name and print its id."""
     given = {key: value for key, value in options.items() if value is not None}

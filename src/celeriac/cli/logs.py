@@ -64,9 +64,8 @@ class TaskFormatter(ColourFormatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
         running = current()
-        record.task_name, record.task_id = (
-            (running[0].name, running[1].id) if running is not None else ("???", "???")
-        )
+        record.task_name = running.task.name if running is not None else "???"
+        record.task_id = running.request.id if running is not None else "???"
         return super().format(record)
 
 
@@ -195,8 +194,8 @@ def redirect_prints(level: int) -> Callable[[], None]:
     """Send what is printed to the log and return a call that undoes it."""
     before = sys.stdout, sys.stderr
     logger = logging.getLogger("celery.redirected")
-    sys.stdout = PrintedLines(logger, level, sys.__stdout__)  # type: ignore[assignment]  # a stream in all that print() needs
-    sys.stderr = PrintedLines(logger, level, sys.__stderr__)  # type: ignore[assignment]  # likewise
+    sys.stdout = PrintedLines(logger, level, sys.__stdout__)
+    sys.stderr = PrintedLines(logger, level, sys.__stderr__)
 
     def restore() -> None:
         sys.stdout, sys.stderr = before

@@ -67,7 +67,8 @@ class LazyCommands(click.Group):
         except click.UsageError as exc:
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=3)
             if near:
-                exc.message += f" Did you mean {' or '.join(near)}?"
+                text = f"{exc.message} Did you mean {' or '.join(near)}?"
+                raise click.UsageError(text, exc.ctx) from exc
             raise
 
 
@@ -116,7 +117,7 @@ def hoist(args: Sequence[str]) -> list[str]:
 @click.option("--version", "show_version", is_flag=True, help="Show the version and leave.")
 @click.option("--skip-checks", is_flag=True, envvar="SKIP_CHECKS", help="Leave out Django's checks.")
 @click.pass_context
-def umbrella(ctx: click.Context, show_version: bool, **options: Any) -> None:  # Any: click's values
+def umbrella(ctx: click.Context, /, show_version: bool, **options: Any) -> None:  # Any: click's values
     """Run and watch a distributed task queue.
 
     Begin with: celeriac -A PROJECT worker
@@ -171,40 +172,50 @@ def installed_version() -> str:
         return "0 (not installed)"
 
 
-def main(
+def run(
     args: Sequence[str] | None = None,
     *,
+    app: Celeriac | None = None,
     program: str = "celeriac",
     shown_version: str | None = None,
     default_app: Callable[[], Celeriac] = app_of_working_folder,
-) -> None:
-    """Run the command line and exit with its code.
+) -> int:
+    """Run the command line and return its exit code.
 
     Args:
         args: Arguments without the program's name; those of the process when not given.
+        app: The app of a command without ``-A``, for programs that start a worker themselves.
         program: Name shown in usage texts.
         shown_version: What ``--version`` prints; the installed distribution's when not given.
-        default_app: Makes the app of a command without ``-A``.
+        default_app: Makes the app of a command without ``-A`` when no ``app`` is given.
     """
     meta = {
         "celeriac.version": shown_version or installed_version(),
-        "celeriac.default_app": default_app,
+        "celeriac.default_app": (lambda: app) if app is not None else default_app,
     }
     arguments = hoist(sys.argv[1:] if args is None else args)
     try:
         with umbrella.make_context(program, arguments, meta=meta) as ctx:
             umbrella.invoke(ctx)
     except click.exceptions.Exit as exc:
-        sys.exit(exc.exit_code)
+        return exc.exit_code
     except click.ClickException as exc:
         exc.show()
-        sys.exit(exc.exit_code)
+        return exc.exit_code
     except click.Abort:
         click.echo("Aborted.", err=True)
-        sys.exit(1)
+        return 1
     except CeleriacError as exc:
         click.echo(click.style(f"Error: {exc}", fg="red"), err=True)
-        sys.exit(1)
+        return 1
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    return 0
+
+
+def main() -> None:
+    """Run the command line of this process and exit with its code."""
+    sys.exit(run())
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from celeriac.node.worker import Worker
 POOLS = ("prefork", "processes", "threads", "solo")
 
 
-class CommaSeparated(click.ParamType):
+class CommaSeparated(click.ParamType[tuple[str, ...]]):
     """Names separated by commas."""
 
     name = "names"
@@ -38,7 +38,7 @@ class CommaSeparated(click.ParamType):
         return tuple(name for name in (part.strip() for part in value.split(",")) if name)
 
 
-class LogLevel(click.ParamType):
+class LogLevel(click.ParamType[int]):
     """A log level by name, in any case, or number."""
 
     name = "level"
@@ -117,7 +117,7 @@ def file_name(path: str | None, node: str) -> str | None:
 @click.option("-f", "--logfile", help="Log to this file; %n, %h, %d, %p are filled in.")
 @click.option("--pidfile", help="Keep the process id in this file, and a second worker away.")
 @click.pass_obj
-def command(obj: CLIContext, **options: Any) -> None:  # Any: click's values
+def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
     """Run a worker: take tasks from the queues and run them until told to stop."""
     app = obj.app
     node = node_name(options.pop("hostname"))

@@ -22,7 +22,8 @@ class Collected(logging.Handler):
 
 
 def logger_with(handler: logging.Handler) -> logging.Logger:
-    logger = logging.Logger("printed")
+    logger = logging.getLogger(f"printed-{id(handler)}")
+    logger.propagate = False
     logger.addHandler(handler)
     return logger
 

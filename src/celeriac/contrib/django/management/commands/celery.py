@@ -7,6 +7,7 @@ modules of all installed apps.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -16,7 +17,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from celeriac.app import Celeriac
-from celeriac.cli.main import main
+from celeriac.cli.main import run
 
 
 def _new_app() -> Celeriac:
@@ -37,7 +38,7 @@ def project_app() -> Celeriac:
     return app
 
 
-class Command(BaseCommand):
+class Command(BaseCommand):  # type: ignore[misc]  # Django ships no types
     """Hands everything behind ``celery`` to the command line."""
 
     help = "Run and watch a distributed task queue; see `manage.py celery help`."
@@ -46,8 +47,8 @@ class Command(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Run with the arguments as they are; Django's parser would refuse ours."""
-        main(argv[2:], program=f"{argv[0]} {argv[1]}", default_app=project_app)
+        sys.exit(run(argv[2:], program=f"{argv[0]} {argv[1]}", default_app=project_app))
 
     def handle(self, *args: Any, **options: Any) -> None:  # Any: Django's open form
         """Run through ``call_command('celery', 'worker', …)``."""
-        main(args, program="manage.py celery", default_app=project_app)
+        sys.exit(run(args, program="manage.py celery", default_app=project_app))
