@@ -10,7 +10,7 @@ import click
 from celeriac.cli.context import CLIContext
 
 
-class JsonValue(click.ParamType[Any]):
+class JsonValue(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
     """An argument that is JSON of one kind.
 
     Args:
@@ -37,7 +37,7 @@ class JsonValue(click.ParamType[Any]):
         return decoded
 
 
-class NumberOrTime(click.ParamType[Any]):
+class NumberOrTime(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
     """Seconds, or a moment in ISO 8601."""
 
     name = "seconds or ISO 8601"
