@@ -8,6 +8,7 @@ import functools
 import io
 import os
 import pickle
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -383,9 +384,14 @@ def _connect_arguments(url: sa.URL) -> dict[str, Any]:  # Any: the drivers' own
 
 
 def _write_ahead(connection: Any, record: object) -> None:  # Any: a connection of the driver
-    """Let readers and a writer work at the same time; SQLite remembers it in the file."""
+    """Let readers and a writer work at the same time; SQLite remembers it in the file.
+
+    The change itself waits for nobody: while others are in the file it is refused, and a later connection
+    makes it.
+    """
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    with contextlib.suppress(sqlite3.OperationalError):
+        cursor.execute("PRAGMA journal_mode=WAL")
     cursor.close()
 
 
