@@ -1,6 +1,6 @@
 # Everything a contributor runs; `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint format type test unit integration interop bench clean servers
+.PHONY: help setup demo lint format type test unit integration interop bench verify docs clean servers
 .NOTPARALLEL:
 
 BIN := .venv/bin
@@ -36,6 +36,12 @@ format: setup ## Format and mend what ruff can mend
 type: setup ## Check types: mypy strict, and pyright's verifytypes where pyright is installed
 	@$(BIN)/mypy
 	@sh scripts/verifytypes.sh
+
+verify: setup ## Check that generated files are what their generators make now
+	@$(BIN)/python scripts/generate.py --check
+
+docs: setup ## Write the generated pages anew
+	@$(BIN)/python scripts/generate.py
 
 test: setup servers ## Run the whole suite against private servers, shuffled (ARGS="-k word" for a part)
 	@CELERIAC_REQUIRE_SERVERS=1 $(PYTEST) $(ARGS)

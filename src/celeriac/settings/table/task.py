@@ -53,7 +53,7 @@ TASK: tuple[Setting, ...] = (
         "CELERY_CREATE_MISSING_QUEUE_EXCHANGE_TYPE",
         None,
         "text",
-        "Exchange type of queues that are made because somebody named them; None is the default type.",
+        "Exchange type of queues that are made because somebody named them; None is direct.",
     ),
     Setting(
         "task_create_missing_queue_type",

@@ -1,0 +1,5 @@
+from celery_config import app
+
+@app.task
+def add(a, b):
+	return a + b

@@ -1,0 +1,15 @@
+import os
+import requests
+import time
+
+URLS = os.environ.get("URLS", "http://google.com https://amazon.in https://facebook.com https://twitter.com https://alexa.com").split()
+
+def func(urls):
+	start = time.time()
+	for url in urls:
+		resp = requests.get(url)
+		print(resp.status_code)
+	print("It took", time.time() - start, "seconds")
+
+if __name__ == "__main__":
+	func(URLS)

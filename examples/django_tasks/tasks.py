@@ -1,0 +1,4 @@
+from celery.decorators import task
+@task
+def add(x, y):
+    return x + y
