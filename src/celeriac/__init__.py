@@ -61,10 +61,33 @@ _HOMES = {
 }
 _MODULES = frozenset({"canvas", "errors", "states"})
 
-__all__ = [  # noqa: PLE0604, RUF022 - the names of the table above
+__all__ = [
+    "AsyncResult",
+    "Celeriac",
+    "Context",
+    "EagerResult",
+    "Exchange",
+    "GroupResult",
+    "Hooks",
+    "Queue",
+    "ResultSet",
+    "Signal",
+    "Signature",
+    "Task",
+    "TaskCall",
     "__version__",
-    *sorted(_HOMES),
-    *sorted(_MODULES),
+    "allow_join_result",
+    "canvas",
+    "chain",
+    "chord",
+    "chunks",
+    "errors",
+    "group",
+    "maybe_signature",
+    "signature",
+    "states",
+    "xmap",
+    "xstarmap",
 ]
 
 
