@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from celeriac.codecs import msgpacked, pickled, yamltext
 from celeriac.codecs.jsontext import JsonCodec
 from celeriac.errors import CodecError, ConfigError, ContentRefused, DecodeError, EncodeError
 
@@ -114,6 +115,7 @@ class Codecs:
 
         Raises:
             EncodeError: The value has no form in that serializer, or the serializer is unknown.
+            ConfigError: The package behind the serializer is not installed.
         """
         codec = self._by_name.get(serializer)
         if codec is None:
@@ -122,7 +124,7 @@ class Codecs:
             data = codec.encode(value)
             if isinstance(data, str):
                 data = data.encode(codec.content_encoding)
-        except CodecError:
+        except (CodecError, ConfigError):
             raise
         except Exception as exc:  # an encoder runs the code of the values it meets
             raise EncodeError(exc) from exc
@@ -194,6 +196,29 @@ def _built_in(json: JsonCodec) -> tuple[Codec, ...]:
     return (
         Codec(
             name="json", content_type=JSON, content_encoding="utf-8", encode=json.encode, decode=json.decode
+        ),
+        Codec(
+            name="pickle",
+            content_type=PICKLE,
+            content_encoding="binary",
+            encode=pickled.encode,
+            decode=pickled.decode,
+            runs_code=True,
+        ),
+        Codec(
+            name="yaml",
+            content_type=YAML,
+            content_encoding="utf-8",
+            encode=yamltext.encode,
+            decode=yamltext.decode,
+            wants_text=True,
+        ),
+        Codec(
+            name="msgpack",
+            content_type=MSGPACK,
+            content_encoding="binary",
+            encode=msgpacked.encode,
+            decode=msgpacked.decode,
         ),
         Codec(
             name="raw",

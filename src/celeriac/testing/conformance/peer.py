@@ -13,10 +13,14 @@ from typing import Any
 
 import msgspec
 
+from celeriac.backends import BackendSpec
+from celeriac.backends import connect as connect_backend
+from celeriac.codecs import Codecs
 from celeriac.message import Delivery, Start
-from celeriac.ports import ConsumeSpec
+from celeriac.ports import ConsumeSpec, ResultBackend
 from celeriac.queues import Queue
 from celeriac.testing.conformance.messages import to_queue
+from celeriac.testing.conformance.outcomes import success
 from celeriac.transports import connect
 
 _DEADLINE_SECONDS = 10.0
@@ -65,7 +69,56 @@ def publish_around_fork(url: str, options: dict[str, Any], queue: dict[str, Any]
     _say(f"child exited {os.waitstatus_to_exitcode(status)}")
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"hold": hold, "publish_around_fork": publish_around_fork}
+def _backend(url: str, options: dict[str, Any]) -> ResultBackend:
+    backend = connect_backend(BackendSpec(url=url, codecs=Codecs(), options=options))
+    assert backend is not None
+    return backend
+
+
+def answer(url: str, options: dict[str, Any], task_id: str) -> None:
+    """Read a result and store another one that has it in its value."""
+    backend = _backend(url, options)
+    [read] = backend.wait([task_id], _DEADLINE_SECONDS)
+    outcome = success({"read": read.result})
+    _say(outcome.id)
+    backend.store([backend.encode(outcome)])
+    backend.close()
+
+
+def store_around_fork(url: str, options: dict[str, Any]) -> None:
+    """Store before a fork, in the child, and in the parent after it, all through one backend."""
+    backend = _backend(url, options)
+    outcomes = [success(text) for text in ("before", "child", "parent")]
+    backend.store([backend.encode(outcomes[0])])
+    pid = os.fork()
+    if pid == 0:
+        backend.store([backend.encode(outcomes[1])])
+        backend.close()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    backend.store([backend.encode(outcomes[2])])
+    backend.close()
+    _say(msgspec.json.encode([outcome.id for outcome in outcomes]).decode())
+
+
+def chord_parts(
+    url: str, options: dict[str, Any], chord_id: str, ids: list[str], first: int, step: int
+) -> None:
+    """Finish every so-manieth part of a chord; say what its last part got."""
+    backend = _backend(url, options)
+    got = None
+    for index in range(first, len(ids), step):
+        outcome = success(index, id=ids[index])
+        backend.store([backend.encode(outcome)])
+        got = backend.chord_part(chord_id, index, outcome) or got
+    backend.close()
+    _say(msgspec.json.encode([part.result for part in got] if got else None).decode())
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    command.__name__: command
+    for command in (hold, publish_around_fork, answer, store_around_fork, chord_parts)
+}
 
 if __name__ == "__main__":
     COMMANDS[sys.argv[1]](*msgspec.json.decode(sys.argv[2]))

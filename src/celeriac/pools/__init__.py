@@ -1,0 +1,1 @@
+"""Where jobs run: processes, threads, or the main thread itself."""

@@ -1,0 +1,75 @@
+"""What pools have in common: whom they run jobs with, and how a lost job is told."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from typing import Protocol
+
+from celeriac.message import Finished, Job
+from celeriac.pools.limits import SoftLimit
+
+logger = logging.getLogger("celery.worker.request")
+
+
+class Runner(Protocol):
+    """Runs jobs, one at a time for each slot; the executor is one, tests have simpler ones."""
+
+    def begin(self) -> None:
+        """Prepare the process that is going to run jobs (called in it, once)."""
+        ...
+
+    def run(self, job: Job, limit: SoftLimit | None) -> Finished:
+        """Run a job to its end.
+
+        ``SystemExit`` and what else is no ``Exception`` means that the process is lost.
+
+        Args:
+            job: What to run.
+            limit: To be entered around the user's code, when the job has a soft time limit.
+        """
+        ...
+
+    def end(self, exitcode: int) -> None:
+        """Clean up before the process ends (not called when it is killed)."""
+        ...
+
+
+def exit_text(status: int, number: int | None = None) -> str:
+    """Say how a child ended, in the words that people's tools look for.
+
+    Args:
+        status: As `os.waitstatus_to_exitcode` has it: negative for a signal.
+        number: The job that it was running.
+    """
+    job = "" if number is None else f" Job: {number}."
+    return f"Worker exited prematurely: {exit_name(status)}{job}"
+
+
+def exit_name(status: int) -> str:
+    """Return ``signal 9 (SIGKILL)`` or ``exitcode 1``."""
+    if status >= 0:
+        return f"exitcode {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = "unknown"
+    return f"signal {-status} ({name})"
+
+
+def tell_soft_limit(job: Job) -> None:
+    """Log that a job is past its soft limit."""
+    logger.warning(
+        "Soft time limit (%ss) exceeded for %s[%s]", _plain(job.soft_limit_seconds), job.task, job.id
+    )
+
+
+def tell_hard_limit(job: Job) -> None:
+    """Log that a job is past its hard limit, and is ended for it."""
+    logger.error(
+        "Hard time limit (%ss) exceeded for %s[%s]", _plain(job.hard_limit_seconds), job.task, job.id
+    )
+
+
+def _plain(seconds: float | None) -> str:
+    return f"{seconds:g}"

@@ -1,0 +1,522 @@
+"""The parent's side of the prefork pool."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from celeriac.message import Finished, Job, Lost, Report, Started
+from celeriac.pools.base import Runner, exit_name, exit_text, tell_hard_limit, tell_soft_limit
+from celeriac.pools.prefork.board import READY, Board, Slot
+from celeriac.pools.prefork.child import child_main
+from celeriac.pools.prefork.forker import Died, Forked, Forker, ForkerGone
+from celeriac.pools.prefork.inbox import INFLIGHT_BYTES, Inbox
+
+logger = logging.getLogger("celery.pool")
+
+WINDOW = 16  # short jobs in one inbox
+LOOK_SECONDS = 0.005  # how often the board is read while somebody's start is of interest
+_FIRST_PAUSE_SECONDS = 1.0  # before a child is made again that died while it started
+_MOST_PAUSE_SECONDS = 30.0
+
+_decode = msgspec.msgpack.Decoder(Finished).decode
+
+
+class PreforkOptions(msgspec.Struct, kw_only=True, frozen=True):
+    """How many children, how long they live."""
+
+    size: int
+    max_tasks_per_child: int | None = None
+    max_memory_per_child_kib: int | None = None
+    start_timeout_seconds: float = 4.0  # how long `start` waits for the children
+    name: str = "ForkPoolWorker"
+
+
+class _Child:
+    """What the parent knows of one child."""
+
+    __slots__ = (
+        "bytes",
+        "inbox",
+        "index",
+        "jobs",
+        "limit",
+        "name",
+        "pid",
+        "ready",
+        "retiring",
+        "sizes",
+        "slot",
+        "slow",
+        "started",
+        "stop_sent",
+        "taken",
+        "timers",
+    )
+
+    def __init__(self, index: int, slot: Slot, name: str) -> None:
+        self.index = index
+        self.slot = slot
+        self.name = name
+        self.inbox = Inbox()
+        self.pid = 0
+        self.ready = False
+        self.retiring = False  # gets no more jobs
+        self.stop_sent = False
+        self.jobs: dict[int, Job] = {}  # given and not reported, in order
+        self.sizes: dict[int, int] = {}  # their bytes in the socket's buffer
+        self.bytes = 0
+        self.slow = False  # holds a job that others must not wait behind
+        self.taken = 0  # jobs ever given to it
+        self.started = 0  # the job whose start we have seen on the board
+        self.limit: tuple[int, float] | None = None  # job and hard limit for which it is being killed
+        self.timers: list[asyncio.TimerHandle] = []  # of the started job's limits
+
+    def forget(self, number: int) -> Job | None:
+        """Remove a job that was reported or recalled."""
+        job = self.jobs.pop(number, None)
+        if job is not None:
+            self.bytes -= self.sizes.pop(number)
+            if not self.jobs:
+                self.slow = False
+            if number == self.started:
+                self.disarm()
+        return job
+
+    def disarm(self) -> None:
+        """Forget the limits of the job that was running."""
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
+
+
+class PreforkPool:
+    """Processes that run jobs, `celeriac.ports.Pool`.
+
+    1. have the forker make the children, and make them again when they die or have served their time
+    2. place jobs: any job on an idle child, short ones also behind other short ones
+    3. take in reports, and look on the board for what nobody rings about: starts, stalled children
+    4. recall what a stalled child has not read, for others
+    5. watch the time limits: SIGUSR1 at the soft one, SIGKILL at the hard one
+    6. account for the dead: what ran is lost, what waited runs elsewhere, nothing runs twice
+
+    Args:
+        options: How many children, how long they live.
+        make_runner: Called in each child for what runs its jobs.
+        before_fork: Called before each child is asked for.
+    """
+
+    kind = "prefork"
+
+    def __init__(
+        self,
+        options: PreforkOptions,
+        make_runner: Callable[[], Runner],
+        before_fork: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.size = options.size
+        self._options = options
+        self._before_fork = before_fork
+        self._board = Board(options.size)
+        self._forker = Forker(
+            child_main(self._board, make_runner, options.max_memory_per_child_kib is not None)
+        )
+        self._children: list[_Child | None] = [None] * options.size
+        self._waiting: deque[Job] = deque()  # taken from a child, to be placed before anything else
+        self._deliver: Callable[[Sequence[Report]], None] = lambda batch: None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._changed = asyncio.Event()  # a child became ready or died
+        self._made = 0  # children ever made
+        self._failures = 0  # children in a row that died before they were ready
+        self._turn = 0  # whose turn it is to be given a short job
+        self._opened = False
+        self._stopping = False
+        self._broken = False
+
+    # --- life --------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Fork the forker; there must be no loop, thread or connection yet."""
+        if not self._opened:
+            self._opened = True
+            self._forker.launch()
+
+    async def start(self, deliver: Callable[[Sequence[Report]], None]) -> None:
+        """Make the children and wait until they are ready, within reason."""
+        if self._loop is not None:
+            return
+        self.open()
+        self._deliver = deliver
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._forker.fileno(), self._on_notices)
+        for index in range(self.size):
+            self._make(index)
+        await self._until(self._all_ready, self._options.start_timeout_seconds)
+        if not self._all_ready():
+            logger.warning(
+                "Not every child was ready after %.0f seconds; going on with those that are.",
+                self._options.start_timeout_seconds,
+            )
+
+    async def stop(self, *, graceful: bool) -> None:
+        """End the children: after the jobs they have, or at once; then the forker."""
+        if self._loop is None:
+            self._forker.close()
+            return
+        self._stopping = True
+        if graceful:
+            for child in self._alive():
+                self._retire(child)
+            await self._until(lambda: not self._alive(), None)
+        if not self._broken:
+            self._loop.remove_reader(self._forker.fileno())
+        self._forker.close()
+        for child in self._alive():
+            self._bury(child.index, -signal.SIGKILL)
+        self._give_up_waiting()
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+            self._look_timer = None
+        self._loop = None
+
+    # --- jobs --------------------------------------------------------------------------------------
+
+    def free(self, *, short: bool = False) -> int:
+        """Return how many more jobs of a kind can be placed now."""
+        if self._waiting:
+            return 0
+        if short:
+            return sum(self._room(child) for child in self._children if child is not None)
+        return sum(1 for child in self._children if child is not None and self._idle(child))
+
+    def submit(self, job: Job) -> None:
+        """Place a job."""
+        child = self._choose(job)
+        if child is None:
+            self._waiting.append(job)  # only when the caller did not ask `free`
+        else:
+            self._give(child, job)
+
+    def recall(self) -> list[int]:
+        """Take back what the children have not read."""
+        numbers = [job.number for job in self._waiting]
+        self._waiting.clear()
+        for child in self._alive():
+            numbers.extend(job.number for job in self._recall_from(child))
+        return numbers
+
+    def kill(self, number: int, signal: int) -> bool:
+        """Signal the child that runs a job."""
+        for child in self._alive():
+            if number in child.jobs and child.slot.job == number:
+                self._forker.kill(child.index, child.pid, signal)
+                return True
+        return False
+
+    def running(self) -> Sequence[Started]:
+        """Read from the board what is being run."""
+        return [
+            Started(number=child.slot.job, pid=child.pid, at=child.slot.started)
+            for child in self._alive()
+            if child.slot.job in child.jobs
+        ]
+
+    def pids(self) -> Sequence[int]:
+        """Return the children's processes."""
+        return [child.pid for child in self._alive() if child.pid]
+
+    # --- placing -----------------------------------------------------------------------------------
+
+    def _idle(self, child: _Child) -> bool:
+        return child.ready and not child.jobs and not child.retiring and not self._spent(child)
+
+    def _spent(self, child: _Child) -> bool:
+        most = self._options.max_tasks_per_child
+        return most is not None and child.taken >= most
+
+    def _room(self, child: _Child) -> int:
+        """Return how many short jobs fit into a child's inbox."""
+        if not child.ready or child.slow or child.retiring or child.bytes >= INFLIGHT_BYTES:
+            return 0
+        room = WINDOW - len(child.jobs)
+        if self._options.max_tasks_per_child is not None:
+            room = min(room, self._options.max_tasks_per_child - child.taken)
+        return room
+
+    def _choose(self, job: Job) -> _Child | None:
+        # In turns, starting behind the one that was chosen last: all children are kept equally busy, and a
+        # single job after a pause finds an idle child as soon as there is one.
+        with_room: _Child | None = None
+        for step in range(self.size):
+            index = (self._turn + step) % self.size
+            child = self._children[index]
+            if child is None:
+                continue
+            if self._idle(child):
+                self._turn = index + 1
+                return child
+            if with_room is None and job.short and self._room(child) > 0:
+                with_room = child
+        if with_room is not None:
+            self._turn = with_room.index + 1
+        return with_room
+
+    def _give(self, child: _Child, job: Job) -> None:
+        size = child.inbox.put(job)
+        child.jobs[job.number] = job
+        child.sizes[job.number] = size
+        child.bytes += size
+        child.taken += 1
+        child.slow = child.slow or not job.short
+        self._look_soon()
+
+    def _place_waiting(self) -> None:
+        while self._waiting:
+            child = self._choose(self._waiting[0])
+            if child is None:
+                return
+            self._give(child, self._waiting.popleft())
+
+    def _recall_from(self, child: _Child) -> list[Job]:
+        if not child.jobs:
+            return []  # nothing to find there but the word to stop
+        jobs = [job for number in child.inbox.recall() if (job := child.forget(number)) is not None]
+        child.taken -= len(jobs)
+        return jobs
+
+    # --- reports -----------------------------------------------------------------------------------
+
+    def _on_datagram(self, child: _Child) -> None:
+        message = child.inbox.read()
+        if message is None:
+            return
+        tail, long_report = message
+        reports: list[Report] = []
+        self._collect(child, child.slot.take(tail) if long_report is None else (long_report,), reports)
+        if not child.ready and child.slot.phase == READY:
+            child.ready = True
+            child.pid = child.slot.pid  # the forker's notice may come after the child's own
+            self._failures = 0
+            self._changed.set()
+        self._after(child, reports)
+
+    def _collect(self, child: _Child, posted: Iterable[bytes], reports: list[Report]) -> None:
+        for data in posted:
+            report = _decode(data)
+            report.pid = child.pid
+            if child.forget(report.number) is not None:
+                reports.append(report)
+
+    def _after(self, child: _Child, reports: list[Report]) -> None:
+        limit = self._options.max_memory_per_child_kib
+        if limit is not None and child.slot.memory_kib > limit and not child.retiring:
+            child.retiring = True
+            self._waiting.extend(self._recall_from(child))
+        if child.retiring or self._spent(child):
+            self._retire(child)
+        self._place_waiting()
+        self._deliver(reports)
+
+    # --- looking at the board ------------------------------------------------------------------------
+
+    def _look_soon(self) -> None:
+        if self._look_timer is None and self._loop is not None:
+            self._look_timer = self._loop.call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """See what nobody rings about; goes on as long as there is something to see."""
+        self._look_timer = None
+        reports: list[Report] = []
+        again = False
+        now = time.time()
+        for child in self._children:
+            if child is None or not child.jobs:
+                continue
+            job = child.jobs.get(child.slot.job)
+            if job is not None:
+                self._look_at(child, job, now, reports)
+            again = again or len(child.jobs) > 1 or child.started not in child.jobs
+        if again:
+            self._look_soon()
+        if reports:
+            self._place_waiting()
+            self._deliver(reports)
+
+    def _look_at(self, child: _Child, job: Job, now: float, reports: list[Report]) -> None:
+        started = child.slot.started
+        if job.short and now - started < LOOK_SECONDS:
+            return
+        if child.started != job.number:
+            child.started = job.number
+            reports.append(Started(number=job.number, pid=child.pid, at=started))
+            self._arm(child, job, now - started)
+        if child.slot.waiting:
+            # Reports of short jobs that were to be rung together, and then one of them takes long.
+            self._collect(child, child.slot.take(), reports)
+        if len(child.jobs) > 1:
+            self._waiting.extend(self._recall_from(child))
+        child.slow = True  # whatever it was said to be: nobody shall wait behind it
+
+    # --- time limits -------------------------------------------------------------------------------
+
+    def _arm(self, child: _Child, job: Job, running_for: float) -> None:
+        child.disarm()
+        assert self._loop is not None
+        soft, hard = job.soft_limit_seconds, job.hard_limit_seconds
+        if soft is not None:
+            child.timers.append(
+                self._loop.call_later(max(0.0, soft - running_for), self._on_soft_limit, child, job.number)
+            )
+        if hard is not None:
+            child.timers.append(
+                self._loop.call_later(max(0.0, hard - running_for), self._on_hard_limit, child, job)
+            )
+
+    def _on_soft_limit(self, child: _Child, number: int) -> None:
+        if child.slot.job == number and number in child.jobs:
+            tell_soft_limit(child.jobs[number])
+            self._forker.kill(child.index, child.pid, signal.SIGUSR1)
+
+    def _on_hard_limit(self, child: _Child, job: Job) -> None:
+        if child.slot.job == job.number and job.number in child.jobs:
+            tell_hard_limit(job)
+            child.limit = (job.number, job.hard_limit_seconds or 0.0)
+            self._forker.kill(child.index, child.pid, signal.SIGKILL)
+
+    # --- children ----------------------------------------------------------------------------------
+
+    def _alive(self) -> list[_Child]:
+        return [child for child in self._children if child is not None]
+
+    def _all_ready(self) -> bool:
+        return all(child is not None and child.ready for child in self._children)
+
+    def _make(self, index: int) -> None:
+        if self._stopping or self._broken or self._loop is None:
+            return
+        self._before_fork()
+        slot = self._board.slot(index)
+        slot.reset()
+        self._made += 1
+        child = _Child(index, slot, f"{self._options.name}-{self._made}")
+        self._children[index] = child
+        self._loop.add_reader(child.inbox.near.fileno(), self._on_datagram, child)
+        try:
+            self._forker.fork(index, child.name, child.inbox.far)
+        except ForkerGone:
+            self._on_forker_gone()
+
+    def _retire(self, child: _Child) -> None:
+        """Let a child end as soon as it has nothing left to do."""
+        child.retiring = True
+        if not child.jobs and not child.stop_sent:
+            child.stop_sent = True
+            child.inbox.put_stop()
+
+    def _on_notices(self) -> None:
+        try:
+            notices = self._forker.notices()
+        except ForkerGone:
+            self._on_forker_gone()
+            return
+        for notice in notices:
+            match notice:
+                case Forked():
+                    self._on_forked(notice)
+                case Died():
+                    self._bury(notice.slot, notice.status)
+
+    def _on_forked(self, notice: Forked) -> None:
+        child = self._children[notice.slot]
+        assert child is not None
+        child.pid = notice.pid
+        if not notice.pid:
+            logger.error("A child could not be forked: %s", notice.error)
+            self._bury(notice.slot, 1)
+
+    def _bury(self, index: int, status: int) -> None:
+        """Account for a dead child and have another one made."""
+        child = self._children[index]
+        assert child is not None
+        assert self._loop is not None
+        self._loop.remove_reader(child.inbox.near.fileno())
+        reports: list[Report] = []
+        # First everything that it could still say, then what it had begun, then what it never saw.
+        while (message := child.inbox.read()) is not None:
+            if message[1] is not None:
+                self._collect(child, child.slot.take(), reports)
+                self._collect(child, (message[1],), reports)
+        self._collect(child, child.slot.take(), reports)
+        reports.extend(self._losses(child, status))
+        unstarted = [*child.jobs.values()]
+        child.disarm()
+        child.inbox.close()
+        self._children[index] = None
+        if unstarted and self._stopping:
+            reports.extend(self._never_started(job) for job in unstarted)
+        else:
+            self._waiting.extend(unstarted)
+        self._changed.set()
+        self._replace(child, index, status)
+        self._place_waiting()
+        self._deliver(reports)
+
+    def _losses(self, child: _Child, status: int) -> list[Report]:
+        number = child.slot.job
+        if child.forget(number) is None:
+            return []
+        limit = child.limit[1] if child.limit is not None and child.limit[0] == number else None
+        reason = exit_text(status, number)
+        return [Lost(number=number, started=True, reason=reason, limit_seconds=limit, pid=child.pid)]
+
+    def _never_started(self, job: Job) -> Lost:
+        return Lost(number=job.number, started=False, reason="The worker is shutting down.")
+
+    def _replace(self, child: _Child, index: int, status: int) -> None:
+        if self._stopping or self._loop is None:
+            return
+        if child.retiring and status == 0:
+            logger.debug("Process %r pid:%s has ended as it should", child.name, child.pid)
+        else:
+            logger.error("Process %r pid:%s exited with %r", child.name, child.pid, exit_name(status))
+        if child.ready:
+            self._make(index)
+            return
+        # It did not even get ready: the next one probably fails as well, so do not spin.
+        pause = min(_FIRST_PAUSE_SECONDS * 2**self._failures, _MOST_PAUSE_SECONDS)
+        self._failures += 1
+        self._loop.call_later(pause, self._make, index)
+
+    def _on_forker_gone(self) -> None:
+        """Without the forker the kernel has killed the children, and there will be no others."""
+        if self._broken or self._loop is None:
+            return
+        self._broken = True
+        logger.critical("The process that forks the pool's children is gone, and they with it.")
+        self._loop.remove_reader(self._forker.fileno())
+        for index, child in enumerate(self._children):
+            if child is not None:
+                self._bury(index, -signal.SIGKILL)
+        self._give_up_waiting()
+
+    def _give_up_waiting(self) -> None:
+        jobs = list(self._waiting)
+        self._waiting.clear()
+        if jobs:
+            self._deliver([self._never_started(job) for job in jobs])
+
+    async def _until(self, condition: Callable[[], bool], timeout_seconds: float | None) -> None:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return

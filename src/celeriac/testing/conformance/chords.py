@@ -1,0 +1,182 @@
+"""What backends owe to groups and chords."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import pytest
+
+from celeriac import states
+from celeriac.backends import BackendSpec
+from celeriac.message import Outcome
+from celeriac.ports import ResultBackend
+from celeriac.testing.conformance.backend_fixtures import BackendFixtures
+from celeriac.testing.conformance.messages import PATIENCE_SECONDS, process, read_line
+from celeriac.testing.conformance.outcomes import failure, store, success
+
+
+def members(outcomes: list[Outcome]) -> list[Any]:  # Any: nested result tuples
+    """Return the result tuples of a chord's header."""
+    return [[[outcome.id, None], None] for outcome in outcomes]
+
+
+class ChordTests(BackendFixtures):
+    """Groups are kept; a chord's body is started exactly once."""
+
+    def test_a_group_is_kept_until_it_is_deleted(self, client: ResultBackend, worker: ResultBackend) -> None:
+        if not self.has_groups:
+            pytest.skip("this backend keeps no groups")
+        group_id = str(uuid.uuid4())
+        shape = [[group_id, None], [[["one", None], None], [["nested", None], [[["two", None], None]]]]]
+
+        client.save_group(group_id, shape)
+
+        kept = worker.restore_group(group_id)
+        assert msgspec.to_builtins(kept) == shape
+        worker.delete_group(group_id)
+        assert client.restore_group(group_id) is None
+
+    def test_a_group_nobody_saved_is_none(self, client: ResultBackend) -> None:
+        if not self.has_groups:
+            pytest.skip("this backend keeps no groups")
+        assert client.restore_group("unknown") is None
+
+    def test_the_last_part_gets_all_parts_in_order(
+        self, client: ResultBackend, worker: ResultBackend
+    ) -> None:
+        chord_id, outcomes = self._start(client, [success(n) for n in range(5)])
+
+        got = [self._part(worker, chord_id, index, outcomes[index]) for index in (3, 0, 4, 1)]
+        assert got == [None] * 4
+        everything = self._part(worker, chord_id, 2, outcomes[2])
+
+        assert everything is not None
+        assert [(o.id, o.state, o.result) for o in everything] == [
+            (o.id, states.SUCCESS, n) for n, o in enumerate(outcomes)
+        ]
+
+    def test_a_chord_of_one(self, client: ResultBackend, worker: ResultBackend) -> None:
+        chord_id, [only] = self._start(client, [success("alone")])
+
+        everything = self._part(worker, chord_id, 0, only)
+
+        assert everything is not None
+        assert [o.result for o in everything] == ["alone"]
+
+    def test_a_failed_part_counts_and_keeps_its_error(
+        self, client: ResultBackend, worker: ResultBackend
+    ) -> None:
+        chord_id, outcomes = self._start(client, [success(1), failure(ValueError("boom", 42))])
+
+        assert self._part(worker, chord_id, 1, outcomes[1]) is None
+        everything = self._part(worker, chord_id, 0, outcomes[0])
+
+        assert everything is not None
+        assert [o.state for o in everything] == [states.SUCCESS, states.FAILURE]
+        assert isinstance(everything[1].result, ValueError)
+        assert everything[1].result.args == ("boom", 42)
+
+    def test_a_part_that_comes_twice_counts_once(self, client: ResultBackend, worker: ResultBackend) -> None:
+        chord_id, outcomes = self._start(client, [success(n) for n in range(3)])
+
+        got = [self._part(worker, chord_id, index, outcomes[index]) for index in (0, 0, 1, 0, 1)]
+        assert got == [None] * 5
+        again = success("a second run, another value", id=outcomes[1].id)
+        assert self._part(worker, chord_id, 1, again) is None
+
+        everything = self._part(worker, chord_id, 2, outcomes[2])
+        assert everything is not None
+        assert [o.id for o in everything] == [o.id for o in outcomes]
+
+    def test_a_part_may_be_done_before_the_chord_is_complete(
+        self, client: ResultBackend, worker: ResultBackend
+    ) -> None:
+        if not self.has_chords:
+            pytest.skip("this backend has no chords")
+        chord_id, outcomes = str(uuid.uuid4()), [success(0), success(1)]
+        store(client, worker, outcomes[0])
+        assert worker.chord_part(chord_id, 0, outcomes[0]) is None
+
+        client.start_chord(chord_id, 2, members(outcomes))
+
+        everything = self._part(worker, chord_id, 1, outcomes[1])
+        assert everything is not None
+        assert [o.result for o in everything] == [0, 1]
+
+    def test_of_many_threads_exactly_one_gets_the_parts(
+        self, make_backend: Callable[..., ResultBackend], client: ResultBackend
+    ) -> None:
+        chord_id, outcomes = self._start(client, [success(n) for n in range(12)])
+        ready = threading.Barrier(4)
+        backends = [make_backend() for _ in range(4)]
+
+        def work(number: int) -> list[list[Outcome] | None]:
+            ready.wait(PATIENCE_SECONDS)
+            return [
+                self._part(backends[number], chord_id, index, outcomes[index])
+                for index in range(number, 12, 4)
+            ]
+
+        with ThreadPoolExecutor(4) as pool:
+            got = [part for parts in pool.map(work, range(4)) for part in parts]
+
+        [everything] = [parts for parts in got if parts is not None]
+        assert [o.result for o in everything] == list(range(12))
+
+    def test_of_many_processes_exactly_one_gets_the_parts(
+        self, spec: BackendSpec, client: ResultBackend
+    ) -> None:
+        if not self.across_processes:
+            pytest.skip("other processes cannot see these results")
+        chord_id, outcomes = self._start(client, [success(n) for n in range(9)])
+        ids = [outcome.id for outcome in outcomes]
+
+        with (
+            process("chord_parts", spec.url, spec.options, chord_id, ids, 0, 3) as one,
+            process("chord_parts", spec.url, spec.options, chord_id, ids, 1, 3) as two,
+            process("chord_parts", spec.url, spec.options, chord_id, ids, 2, 3) as three,
+        ):
+            said = sorted(read_line(peer) for peer in (one, two, three))
+
+        assert said == ["[0,1,2,3,4,5,6,7,8]", "null", "null"]
+
+    def test_an_ended_chord_is_forgotten(self, client: ResultBackend, worker: ResultBackend) -> None:
+        chord_id, outcomes = self._start(client, [success(0), success(1)])
+        self._part(worker, chord_id, 0, outcomes[0])
+        assert self._part(worker, chord_id, 1, outcomes[1]) is not None
+
+        worker.end_chord(chord_id)
+        worker.end_chord(chord_id)
+
+        assert self._part(worker, chord_id, 0, outcomes[0]) is None
+        assert self._part(worker, chord_id, 1, outcomes[1]) is None
+
+    def test_chords_do_not_mix(self, client: ResultBackend, worker: ResultBackend) -> None:
+        first_id, first = self._start(client, [success("a"), success("b")])
+        second_id, second = self._start(client, [success("c"), success("d")])
+        self._part(worker, first_id, 0, first[0])
+        self._part(worker, second_id, 1, second[1])
+
+        everything = self._part(worker, first_id, 1, first[1])
+
+        assert everything is not None
+        assert [o.result for o in everything] == ["a", "b"]
+        assert self._part(worker, second_id, 0, second[0]) is not None
+
+    def _start(self, client: ResultBackend, outcomes: list[Outcome]) -> tuple[str, list[Outcome]]:
+        if not self.has_chords:
+            pytest.skip("this backend has no chords")
+        chord_id = str(uuid.uuid4())
+        client.start_chord(chord_id, len(outcomes), members(outcomes))
+        return chord_id, outcomes
+
+    @staticmethod
+    def _part(worker: ResultBackend, chord_id: str, index: int, outcome: Outcome) -> list[Outcome] | None:
+        """Finish one header task as an executor does: its result first, then its part."""
+        worker.store([worker.encode(outcome)])
+        return worker.chord_part(chord_id, index, outcome)
