@@ -2,8 +2,8 @@
 
 Programs write ``except kombu.exceptions.OperationalError`` around ``delay()`` and import
 ``SoftTimeLimitExceeded`` from billiard. ``except`` looks at real base classes only, and the core must not
-import either package, so the drop-in adds the base classes: when the program imports them, not before, because
-kombu alone takes longer to import than the whole core.
+import either package, so the drop-in adds the base classes: when the program imports those packages, not
+before, because they would be half of the time that ``import celery`` takes.
 """
 
 from __future__ import annotations
@@ -38,8 +38,17 @@ def install() -> None:
     for name in KIN:
         if name in sys.modules:
             make_kin(sys.modules[name])
-    if not any(isinstance(finder, _Watch) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Watch())
+    if _WATCH not in sys.meta_path:
+        sys.meta_path.insert(0, _WATCH)
+
+
+def uninstall() -> None:
+    """Undo it."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not _WATCH]
+    for name, pairs in KIN.items():
+        for ours, theirs in pairs:
+            module = sys.modules.get(name)
+            ours.__bases__ = tuple(base for base in ours.__bases__ if base is not getattr(module, theirs, None))
 
 
 def make_kin(module: ModuleType) -> None:
@@ -76,3 +85,6 @@ class _ThenMakeKin(Loader):
         module.__spec__.loader = module.__loader__ = self._loader  # nobody else has to know
         self._loader.exec_module(module)
         make_kin(module)
+
+
+_WATCH: Final = _Watch()

@@ -14,14 +14,14 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from celery import _kinship
-from celery.local import Proxy
 from celeriac import context
 from celeriac.app import Celeriac
 from celeriac.canvas.signature import Signature
-from celeriac.hooks import Hooks
-from celeriac.result import AsyncResult, allow_join_result, denied_join_result
+from celeriac.result import AsyncResult
 from celeriac.task import Task
+from celery import _kinship
+from celery.local import Proxy
+from celery.signals import HOOKS
 
 __all__ = (
     "app_or_default",
@@ -38,11 +38,6 @@ __all__ = (
     "task_join_will_block",
 )
 
-HOOKS = Hooks()  # one for the process: `celery.signals` has its signals
-
-default_app: Celeriac | None = None
-_latest: Celeriac | None = None  # made last, in whatever thread
-_fallback: Celeriac | None = None  # reads celeryconfig.py; made when somebody needs an app and there is none
 _lock = threading.RLock()
 _apps: weakref.WeakSet[Celeriac] = weakref.WeakSet()
 _on_app_finalizers: list[Callable[[Celeriac], Any]] = []
@@ -52,7 +47,14 @@ class _Tls(threading.local):
     current_app: Celeriac | None = None
 
 
+class _Process:
+    default_app: Celeriac | None = None
+    latest: Celeriac | None = None  # made last, in whatever thread
+    fallback: Celeriac | None = None  # reads celeryconfig.py; made when there is no app and one is needed
+
+
 _tls = _Tls()
+_process = _Process()
 
 
 # --- apps ---------------------------------------------------------------------------------------
@@ -60,30 +62,27 @@ _tls = _Tls()
 
 def set_default_app(app: Celeriac | None) -> None:
     """Make it the app of threads that have none of their own."""
-    global default_app
-    default_app = app
+    _process.default_app = app
 
 
 def _set_current_app(app: Celeriac | None) -> None:
-    global _latest
-    _tls.current_app = app
-    _latest = app
+    _tls.current_app = _process.latest = app
 
 
 def get_current_app() -> Celeriac:
     """Return the app that is meant where none is named; made now when there is none at all."""
-    return _tls.current_app or default_app or _latest or _make_fallback()
+    return _tls.current_app or _process.default_app or _process.latest or _make_fallback()
 
 
 def _make_fallback() -> Celeriac:
-    global _fallback
     with _lock:
-        if _fallback is None:
-            _fallback = Celeriac("default", fixups=[], set_as_current=False)
+        if _process.fallback is None:
+            app = Celeriac("default", fixups=[], set_as_current=False)
             module = os.environ.get("CELERY_CONFIG_MODULE")
             if module or _is_importable("celeryconfig"):
-                _fallback.config_from_object(module or "celeryconfig")
-        return _fallback
+                app.config_from_object(module or "celeryconfig")
+            _process.fallback = app
+        return _process.fallback
 
 
 def _is_importable(name: str) -> bool:
@@ -94,6 +93,7 @@ def _is_importable(name: str) -> bool:
 
 
 current_app: Any = Proxy(get_current_app)  # Any: a Celeriac
+default_app: Any = Proxy(lambda: _process.default_app)  # Any: a Celeriac, or None
 
 
 def app_or_default(app: Celeriac | None = None) -> Celeriac:
@@ -110,14 +110,13 @@ def _register_app(app: Celeriac) -> None:
 
 
 def _deregister_app(app: Celeriac) -> None:
-    global default_app, _latest
     _apps.discard(app)
     if _tls.current_app is app:
         _tls.current_app = None
-    if _latest is app:
-        _latest = None
-    if default_app is app:
-        default_app = None
+    if _process.latest is app:
+        _process.latest = None
+    if _process.default_app is app:
+        _process.default_app = None
 
 
 # --- tasks that belong to every app -----------------------------------------------------------------
@@ -130,7 +129,7 @@ def connect_on_app_finalize(callback: Callable[[Celeriac], Any]) -> Callable[[Ce
 
 
 def _announce_app_finalized(app: Celeriac) -> None:
-    for callback in list(_on_app_finalizers):
+    for callback in _on_app_finalizers.copy():
         callback(app)
 
 
@@ -147,9 +146,14 @@ def share(function: Callable[..., Any], options: dict[str, Any]) -> Callable[[Ce
     return add
 
 
+def name_in(app: Celeriac, function: Callable[..., Any]) -> str:
+    """Return the name that an app gives to the task of a function."""
+    return app.gen_task_name(getattr(function, "__name__", type(function).__name__), function.__module__)
+
+
 def _shared_by(app: Celeriac, function: Callable[..., Any], options: dict[str, Any]) -> None:
     """Take note of an ``@app.task``, which is a task of all other apps too, as Celery has it."""
-    name = options.get("name") or app.gen_task_name(function.__name__, function.__module__)
+    name = options.get("name") or name_in(app, function)
     add = share(function, {**options, "name": name})
     for other in _get_active_apps():
         if other.finalized and other is not app:
@@ -212,10 +216,6 @@ def task_join_will_block() -> bool:
     return context.join_blocks()
 
 
-def _set_task_join_will_block(blocks: bool) -> None:
-    (denied_join_result if blocks else allow_join_result)().__enter__()
-
-
 # --- joining the core -----------------------------------------------------------------------------------
 
 
@@ -231,7 +231,7 @@ def _take_in(app: Celeriac) -> None:
 
 
 def install() -> None:
-    """Connect this bookkeeping to the core; done once, when this module is imported."""
+    """Connect this bookkeeping to the core. Importing this module does it."""
     Celeriac.on_create.append(_take_in)
     Celeriac.on_shared.append(_shared_by)
     Celeriac.on_finalize.append(_announce_app_finalized)
@@ -239,6 +239,18 @@ def install() -> None:
     Signature.default_sender = get_current_app
     Task.default_app = get_current_app
     _kinship.install()
+
+
+def uninstall() -> None:
+    """Disconnect it and forget all apps and shared tasks, as if this module had never been imported."""
+    Celeriac.on_create.remove(_take_in)
+    Celeriac.on_shared.remove(_shared_by)
+    Celeriac.on_finalize.remove(_announce_app_finalized)
+    AsyncResult.default_app = Signature.default_sender = Task.default_app = None
+    _kinship.uninstall()
+    _apps.clear()
+    _on_app_finalizers.clear()
+    _tls.current_app = _process.default_app = _process.latest = _process.fallback = None
 
 
 install()

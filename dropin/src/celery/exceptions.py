@@ -1,6 +1,7 @@
 """Celery's names for what Celeriac raises, and Celery's warnings.
 
-`OperationalError` and `Terminated` are kombu's and billiard's own classes, imported when asked for.
+`OperationalError` and `Terminated` are kombu's and billiard's own classes, imported when asked for: most
+programs never do.
 """
 
 from __future__ import annotations
@@ -8,8 +9,6 @@ from __future__ import annotations
 import importlib
 from types import TracebackType
 from typing import Any, NoReturn
-
-import click
 
 from celeriac.errors import (
     AlreadyRegistered,
@@ -28,7 +27,7 @@ from celeriac.errors import (
     TaskError,
     TaskRevokedError,
     TimeLimitExceeded,
-    TimeoutError,
+    TimeoutError,  # noqa: A004 - Celery's name
     WorkerLostError,
 )
 from celeriac.errors import CeleriacError as CeleryError
@@ -43,7 +42,7 @@ __all__ = (
     "BackendStoreError",
     "CDeprecationWarning",
     "CPendingDeprecationWarning",
-    "CeleryCommandException",
+    "CeleryCommandException",  # noqa: F822 - see `__getattr__`
     "CeleryError",
     "CeleryWarning",
     "ChordError",
@@ -79,7 +78,11 @@ __all__ = (
 
 RetryTaskError = Retry
 
-_ELSEWHERE = {"OperationalError": "kombu.exceptions", "Terminated": "billiard.exceptions"}
+_ELSEWHERE = {
+    "CeleryCommandException": "celery.bin.base",
+    "OperationalError": "kombu.exceptions",
+    "Terminated": "billiard.exceptions",
+}
 
 
 class CeleryWarning(UserWarning):
@@ -122,7 +125,9 @@ class BackendGetMetaError(BackendError):
         task_id: The id of the task.
     """
 
-    def __init__(self, *args: object, task_id: str = "", **kwargs: Any) -> None:  # Any: accepted as Celery does
+    def __init__(
+        self, *args: object, task_id: str = "", **kwargs: Any
+    ) -> None:  # Any: accepted as Celery does
         self.task_id = task_id
         super().__init__(*args)
 
@@ -139,7 +144,9 @@ class BackendStoreError(BackendGetMetaError):
         task_id: The id of the task.
     """
 
-    def __init__(self, *args: object, state: str = "", task_id: str = "", **kwargs: Any) -> None:  # Any: as above
+    def __init__(
+        self, *args: object, state: str = "", task_id: str = "", **kwargs: Any
+    ) -> None:  # Any: as above
         self.state = state
         super().__init__(*args, task_id=task_id, **kwargs)
 
@@ -156,14 +163,6 @@ SystemTerminate = WorkerTerminate
 
 class WorkerShutdown(SystemExit):
     """Raised to end a worker when its tasks are done."""
-
-
-class CeleryCommandException(click.ClickException):
-    """Raised by a command to end with a message and an exit code."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 def reraise(tp: type[BaseException], value: BaseException, tb: TracebackType | None = None) -> NoReturn:

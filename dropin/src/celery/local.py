@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -121,15 +122,18 @@ def _forwarded(name: str) -> Callable[..., Any]:  # Any: as the operator has it
     return forward
 
 
-for _name in (
-    "__eq__ __ne__ __lt__ __le__ __gt__ __ge__ "
-    "__len__ __getitem__ __setitem__ __delitem__ __contains__ __iter__ __next__ __reversed__ "
-    "__add__ __sub__ __mul__ __truediv__ __floordiv__ __mod__ __divmod__ __pow__ __lshift__ __rshift__ "
-    "__and__ __or__ __xor__ __matmul__ __radd__ __rsub__ __rmul__ __rtruediv__ __rfloordiv__ __rmod__ "
-    "__rand__ __ror__ __rxor__ __ior__ __iadd__ __neg__ __pos__ __abs__ __invert__ "
-    "__int__ __float__ __complex__ __index__ __round__ "
-    "__enter__ __exit__ __aenter__ __aexit__ __await__ __aiter__ __anext__ __copy__ __deepcopy__"
-).split():
+_FORWARDED = (
+    "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__len__", "__getitem__", "__setitem__",
+    "__delitem__", "__contains__", "__iter__", "__next__", "__reversed__", "__add__", "__sub__",
+    "__mul__", "__truediv__", "__floordiv__", "__mod__", "__divmod__", "__pow__", "__lshift__",
+    "__rshift__", "__and__", "__or__", "__xor__", "__matmul__", "__radd__", "__rsub__", "__rmul__",
+    "__rtruediv__", "__rfloordiv__", "__rmod__", "__rand__", "__ror__", "__rxor__", "__ior__",
+    "__iadd__", "__neg__", "__pos__", "__abs__", "__invert__", "__int__", "__float__", "__complex__",
+    "__index__", "__round__", "__enter__", "__exit__", "__aenter__", "__aexit__", "__await__",
+    "__aiter__", "__anext__", "__copy__", "__deepcopy__",
+)  # fmt: skip
+
+for _name in _FORWARDED:
     setattr(Proxy, _name, _forwarded(_name))
 del _name
 
@@ -190,8 +194,6 @@ def maybe_evaluate(obj: Any) -> Any:  # Any: what may be a promise
 
 def try_import(module: str, default: Any = None) -> Any:  # Any: a module, or the default
     """Import a module and return it, or the default when it is not installed."""
-    import importlib
-
     try:
         return importlib.import_module(module)
     except ImportError:
