@@ -48,7 +48,9 @@ def uninstall() -> None:
     for name, pairs in KIN.items():
         for ours, theirs in pairs:
             module = sys.modules.get(name)
-            ours.__bases__ = tuple(base for base in ours.__bases__ if base is not getattr(module, theirs, None))
+            ours.__bases__ = tuple(
+                base for base in ours.__bases__ if base is not getattr(module, theirs, None)
+            )
 
 
 def make_kin(module: ModuleType) -> None:

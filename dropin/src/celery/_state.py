@@ -140,7 +140,8 @@ def share(function: Callable[..., Any], options: dict[str, Any]) -> Callable[[Ce
     """
 
     def add(app: Celeriac) -> Any:
-        return app.task(shared=False, lazy=False, **options)(function)
+        decorate: Callable[..., Any] = app.task(shared=False, **options)
+        return decorate(function)
 
     connect_on_app_finalize(add)
     return add

@@ -49,12 +49,12 @@ class Proxy:
         kwargs = object.__getattribute__(self, "_proxy_kwargs")
         return local(*args, **kwargs)
 
-    @property
+    @property  # type: ignore[misc]  # read only: the object behind has its own
     def __class__(self) -> Any:  # Any: the class of the object behind
         return self._get_current_object().__class__
 
     @property
-    def __name__(self) -> str:
+    def __name__(self) -> Any:  # Any: text, as the object has it
         own = object.__getattribute__(self, "__dict__").get("__custom_name__")
         return own if own is not None else self._get_current_object().__name__
 

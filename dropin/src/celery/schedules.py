@@ -29,7 +29,9 @@ class schedule(BaseSchedule):  # noqa: N801 - Celery's name
         app: The app whose time zone counts.
     """
 
-    def __init__(self, run_every: Any = None, relative: bool = False, nowfun: Any = None, app: Any = None) -> None:
+    def __init__(
+        self, run_every: Any = None, relative: bool = False, nowfun: Any = None, app: Any = None
+    ) -> None:
         is_span = isinstance(run_every, datetime.timedelta)
         self.run_every = run_every if is_span else datetime.timedelta(seconds=run_every or 0)
         self.relative = relative
@@ -119,7 +121,11 @@ class solar(BaseSchedule):  # noqa: N801 - Celery's name
         return f"<solar: {self.event} at latitude {self.lat}, longitude: {self.lon}>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, solar) and (self.event, self.lat, self.lon) == (other.event, other.lat, other.lon)
+        return isinstance(other, solar) and (self.event, self.lat, self.lon) == (
+            other.event,
+            other.lat,
+            other.lon,
+        )
 
     def __hash__(self) -> int:
         return hash((self.event, self.lat, self.lon))

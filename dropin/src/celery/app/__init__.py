@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import platform
-import sys
+import importlib
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from celeriac.task import Task
-from celery import VERSION_BANNER
 from celery._state import (
     _get_active_apps,
     app_or_default,
@@ -85,23 +82,7 @@ def shared_task(*args: Any, **options: Any) -> Any:
     return decorate(args[0])
 
 
-def bugreport(app: Celery | None = None) -> str:
-    """Return the versions and settings that help to understand a problem, secrets hidden."""
-    app = app_or_default(app)
-    versions = " ".join(
-        f"{name}:{_version(name)}" for name in ("celeriac", "kombu", "billiard", "redis", "amqp")
-    )
-    return (
-        f"\nsoftware -> celery:{VERSION_BANNER} py:{platform.python_version()}\n            {versions}\n"
-        f"platform -> system:{platform.system()} arch:{', '.join(platform.architecture())}\n"
-        f"            kernel version:{platform.release()} imp:{sys.implementation.name}\n"
-        f"settings -> broker:{app.conf.table(with_defaults=True)['broker_url'] or 'embedded'}\n\n"
-        f"{app.conf.humanize()}\n"
-    )
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "none"
+def __getattr__(name: str) -> Any:  # Any: a function
+    if name == "bugreport":  # what it needs takes longer to import than all the rest
+        return importlib.import_module("celery.app.utils").bugreport
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

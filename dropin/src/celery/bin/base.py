@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+
 from celeriac.cli.context import CLIContext
 
 __all__ = ["CLIContext", "CeleryCommandException"]
@@ -13,4 +14,4 @@ class CeleryCommandException(click.ClickException):
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance too

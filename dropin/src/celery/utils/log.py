@@ -19,10 +19,10 @@ base_logger: Final = logging.getLogger("celery")
 task_logger: Final = logging.getLogger("celery.task")
 worker_logger: Final = logging.getLogger("celery.worker")
 
-LOG_LEVELS: Final[dict[str | int, str | int]] = {
-    **logging.getLevelNamesMapping(),
-    **{number: name for name, number in logging.getLevelNamesMapping().items()},
-}
+LOG_LEVELS: Final[dict[str | int, str | int]] = {}
+for _name, _number in logging.getLevelNamesMapping().items():
+    LOG_LEVELS[_name] = _number
+    LOG_LEVELS[_number] = _name
 LOG_LEVELS["FATAL"] = logging.FATAL
 LOG_LEVELS[logging.FATAL] = "FATAL"
 
