@@ -479,8 +479,7 @@ class PostgresServer(Server):
             "listen_addresses": LOOPBACK,
             "port": str(self.port),
             "unix_socket_directories": str(self.folder),
-            "fsync": "off",
-            "synchronous_commit": "off",
+            "fsync": "off",  # the operating system outlives our kill -9
             "full_page_writes": "off",
             "max_connections": "200",
             "shared_buffers": "32MB",
