@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
-from celeriac.canvas.signature import Signature, maybe_signature, signature
+from celeriac.canvas import (
+    Signature,
+    _chain,
+    _chord,
+    chain,
+    chord,
+    chunks,
+    group,
+    maybe_signature,
+    maybe_subtask,
+    signature,
+    subtask,
+    xmap,
+    xstarmap,
+)
 from celery import _state  # noqa: F401 - signatures without an app are sent by the current one
 
-__all__ = ("Signature", "maybe_signature", "maybe_subtask", "signature", "subtask")
-
-subtask = signature
-maybe_subtask = maybe_signature
+__all__ = (
+    "Signature",
+    "_chain",
+    "_chord",
+    "chain",
+    "chord",
+    "chunks",
+    "group",
+    "maybe_signature",
+    "maybe_subtask",
+    "signature",
+    "subtask",
+    "xmap",
+    "xstarmap",
+)
