@@ -9,9 +9,10 @@ import os
 import threading
 import zoneinfo
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, Self, TypeVar, cast, overload
 
-from celeriac import connections, result
+from celeriac import connections, context, result
 from celeriac.annotation import Annotations, prepare
 from celeriac.canvas.signature import Signature, signature
 from celeriac.client import Client, TaskCall
@@ -26,6 +27,7 @@ from celeriac.retry import add_autoretry
 from celeriac.routing import Router
 from celeriac.settings.load import from_envvar, import_by_name, read_source
 from celeriac.settings.settings import Settings
+from celeriac.standard_tasks import add_standard_tasks
 from celeriac.task import Task as BaseTask
 
 P = ParamSpec("P")
@@ -329,7 +331,7 @@ class Celeriac:
             shared = options.pop("shared", True)
             after = options.pop("filter", None)
             options.pop("lazy", None)
-            made = self._task_from_fun(fun, **options)
+            made = self.declare(fun, **options)
             if shared:
                 for announce in Celeriac.on_shared:
                     announce(self, fun, options)
@@ -371,20 +373,25 @@ class Celeriac:
             if auto and not self.autofinalize:
                 raise RuntimeError("Contract breach: app not finalized")
             self.finalized = True
+            add_standard_tasks(self)
             for add_tasks in Celeriac.on_finalize:
                 add_tasks(self)
             for task in list(self._tasks.values()):
                 task.bind(self)
             self.on_after_finalize.send(sender=self)
 
-    def _task_from_fun(
+    def declare(
         self,
         fun: Callable[..., Any],
         name: str | None = None,
         base: type[Any] | None = None,
         bind: bool = False,
         **options: Any,
-    ) -> Any:
+    ) -> Any:  # Any: a task; of another kind than asked for when the name is taken
+        """Make a task of a function and add it; the plain form of the decorator `task`.
+
+        Declaring a name again returns the task that has it.
+        """
         if not self.finalized and not self.autofinalize:
             raise RuntimeError("Contract breach: app not finalized")
         name = name or self.gen_task_name(getattr(fun, "__name__", type(fun).__name__), fun.__module__)
@@ -556,9 +563,38 @@ class Celeriac:
             self._reply_address = _nowhere if backend is None else backend.reply_address
         return self._reply_address()
 
-    def batch(self) -> Any:
+    def batch(self) -> AbstractContextManager[None]:
         """Return a block that sends in one round trip what is sent inside it."""
         return self.client.batch()
+
+    def add_trail(self, sent: Any) -> None:
+        """Note a result as that of a child of the task that is running here, if there is one."""
+        frame = context.worker_frame()
+        if frame is not None:
+            frame.task.add_trail(sent)
+
+    def allow_join(self) -> AbstractContextManager[None]:
+        """Return a block in which tasks may wait for results."""
+        return context.allow_join_result()
+
+    def start_chord(self, group_id: str, size: int, members: Any) -> None:
+        """Prepare the result backend for a chord, before its header is sent.
+
+        Args:
+            group_id: The id of the header.
+            size: How many parts there will be.
+            members: The result of the header, as nested tuples.
+
+        Raises:
+            NotImplementedError: There is no result backend, or it cannot count the parts.
+        """
+        backend = self.backend
+        if backend is None:
+            raise NotImplementedError(
+                "Starting chords requires a result backend to be configured: its body runs when the last "
+                "result of its header has come in. Set result_backend."
+            )
+        backend.start_chord(group_id, size, members)
 
     # --- results --------------------------------------------------------------------------------------
 

@@ -35,9 +35,7 @@ _CONSUMED = (
     "immediate",
     "mandatory",
     "publisher",
-    "route_name",
     "router",
-    "task_type",
     "utc",
 )
 _UTC = datetime.UTC
@@ -213,7 +211,8 @@ class Client:
         task_id = pop("task_id", None) or self._app.new_id()
         if frame is not None:
             _inherit(options, frame.request, plan.inherit_priority)
-        route = plan.router.route(name, args, kwargs, options, pop("task_type", None))
+        route_name = pop("route_name", None) or name
+        route = plan.router.route(route_name, args, kwargs, options, pop("task_type", None))
         if route.options:
             for key, value in route.options.items():
                 options.setdefault(key, value)

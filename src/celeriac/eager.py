@@ -53,11 +53,18 @@ class EagerStage:
                 maybe_signature(link, app=self._app).apply((ending.value,))
         elif ending.kind == "failure":
             for link in request.errbacks or ():
-                maybe_signature(link, app=self._app).apply((request.id,))
+                self._apply_errback(maybe_signature(link, app=self._app), request, ending)
 
     def internal_error(self, task: Runnable, request: Context, exc: Exception) -> None:
         """Raise it: here it meets whoever called."""
         raise exc
+
+    def _apply_errback(self, errback: Any, request: Context, ending: Ending) -> None:
+        if not errback.immutable and errback.type.takes_error():
+            text = ending.einfo.traceback if ending.einfo is not None else None
+            errback(request, ending.value, text)
+        else:
+            errback.apply((request.id,))
 
     def _store(self, task: Any, request: Context, ending: Ending) -> None:
         backend = task.backend if task.store_eager_result and not request.ignore_result else None

@@ -54,6 +54,10 @@ class Parameters:
         self._require("positional", [name for name in self.required if name not in passed])
         self._require("keyword-only", [name for name in self.required_keywords if name not in kwargs])
 
+    def takes_positional(self, count: int) -> bool:
+        """Return whether it can be called with that many positional arguments, or more."""
+        return self._most >= count
+
     def _require(self, kind: str, missing: list[str]) -> None:
         if missing:
             names = [repr(name) for name in missing]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from celeriac import context, eager
 from celeriac import result as results
-from celeriac.canvas.signature import Signature
+from celeriac.canvas import Signature, chunks, group, maybe_signature, xmap, xstarmap
+from celeriac.canvas.chain import _chain
 from celeriac.context import Context
-from celeriac.errors import ConfigError, MaxRetriesExceededError, NotRegistered, Retry, TransportError
+from celeriac.errors import ConfigError, Ignore, MaxRetriesExceededError, NotRegistered, Retry, TransportError
 from celeriac.message import Outcome
 from celeriac.parameters import Parameters
 from celeriac.ports import ResultBackend
@@ -282,6 +284,15 @@ class Task(Generic[P, R]):
             options={"logfile": logfile, "loglevel": loglevel, **options},
         )
 
+    def takes_error(self) -> bool:
+        """Return whether, as an errback, it is called with request, exception and traceback.
+
+        Those made of a function with at least two positional parameters are; bound ones are not.
+        """
+        if not self._decorated or self._is_bound_function():
+            return False
+        return self._callable_with().takes_positional(2)
+
     # --- from inside a run ----------------------------------------------------------------------------
 
     def retry(
@@ -379,6 +390,51 @@ class Task(Generic[P, R]):
         )
 
     subtask_from_request = signature_from_request
+
+    def replace(self, sig: Signature) -> Any:
+        """End this run and have a signature run in its place, under its id.
+
+        Callbacks, errbacks, chord and the rest of the chain go over to it.
+
+        Args:
+            sig: The signature; the result of a group is the list of its members' results.
+
+        Raises:
+            Ignore: Always, in a worker: this run has no result.
+            ConfigError: The signature belongs to a chord, or is an empty chain.
+        """
+        request = self.request
+        app = self._get_app()
+        if "chord" in sig.options:
+            raise ConfigError("A signature that replaces a task must not be part of a chord.")
+        if isinstance(sig, _chain) and not sig.tasks:
+            raise ConfigError("A task cannot be replaced by an empty chain.")
+        if isinstance(sig, group):
+            sig |= app.tasks["celery.accumulate"].s(index=0)
+        for callback in request.callbacks or ():
+            sig.link(callback)
+        for errback in request.errbacks or ():
+            sig.link_error(errback)
+        if sig._app is None:
+            sig._app = app
+        sig.freeze(request.id)
+        sig.set(
+            chord=request.chord,
+            group_id=request.group,
+            group_index=request.group_index,
+            root_id=request.root_id,
+            replaced_task_nesting=request.replaced_task_nesting + 1,
+        )
+        for step in reversed(request.chain or ()):
+            sig |= maybe_signature(step, app=app)
+        return self.on_replace(sig)
+
+    def on_replace(self, sig: Signature) -> Any:
+        """Send the signature that replaces this run, and end the run."""
+        if self.request.is_eager:
+            return sig.apply().get()
+        sig.delay()
+        raise Ignore("Replaced by new task")
 
     def update_state(
         self,
@@ -490,6 +546,18 @@ class Task(Generic[P, R]):
         """Return a call of it as a value that takes no more arguments."""
         return self.signature(args, kwargs, immutable=True)
 
+    def map(self, it: Iterable[Any]) -> Signature:
+        """Return one call that runs it with each item as its argument, one after the other."""
+        return xmap(self, it, app=self.app)
+
+    def starmap(self, it: Iterable[Any]) -> Signature:
+        """Return one call that runs it with the elements of each item as its arguments."""
+        return xstarmap(self, it, app=self.app)
+
+    def chunks(self, it: Iterable[Any], n: int) -> Signature:
+        """Return calls with the lists of arguments in ``it``, ``n`` of them in one message."""
+        return chunks(self, it, n, app=self.app)
+
     # --- its place in an app --------------------------------------------------------------------------
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> results.AsyncResult[R]:  # noqa: N802
@@ -573,11 +641,14 @@ class Task(Generic[P, R]):
             self._exec_options = options
         return options
 
-    def _check_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def _callable_with(self) -> Parameters:
         parameters = self._parameters
         if parameters is None:
             parameters = self._parameters = Parameters(self.run)
-        parameters.check(args, kwargs)
+        return parameters
+
+    def _is_bound_function(self) -> bool:
+        return not isinstance(inspect.getattr_static(type(self), "run"), staticmethod)
 
     def _prepare(
         self,
@@ -590,7 +661,7 @@ class Task(Generic[P, R]):
         args = () if args is None else args if isinstance(args, (tuple, list)) else tuple(args)
         kwargs = {} if kwargs is None else kwargs
         if self.typing:
-            self._check_call(args, kwargs)
+            (self._parameters or self._callable_with()).check(args, kwargs)
         own = self._exec_options
         if own is None:
             own = self._get_exec_options()

@@ -44,6 +44,8 @@ FLOORS: dict[str, int] = {
             "connections",
             "annotation",
             "discovery",
+            "followup",
+            "standard_tasks",
         ],
         3,
     ),

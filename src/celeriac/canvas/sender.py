@@ -49,8 +49,21 @@ class Sender(Protocol):
         """Return where results shall be sent to."""
         ...
 
-    def start_chord(self, header: Any, body: Any, size: int) -> None:
+    def add_trail(self, result: Any) -> None:
+        """Note a result as that of a child of the task that is running here, if there is one."""
+        ...
+
+    def allow_join(self) -> AbstractContextManager[Any]:
+        """Return a block in which tasks may wait for results."""
+        ...
+
+    def start_chord(self, group_id: str, size: int, members: Any) -> None:
         """Prepare the result backend for a chord, before its header is sent.
+
+        Args:
+            group_id: The id of the header.
+            size: How many parts there will be.
+            members: The result of the header, as nested tuples.
 
         Raises:
             NotImplementedError: There is no result backend, or it cannot count chords.

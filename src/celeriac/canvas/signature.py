@@ -165,6 +165,11 @@ class Signature(dict[str, Any]):  # Any: the user's arguments and options
         except NotRegistered:
             return self.app.AsyncResult
 
+    @property
+    def parts(self) -> int:
+        """How many tasks have to end before it has, as a member of a chord's header."""
+        return 1
+
     # --- sending --------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

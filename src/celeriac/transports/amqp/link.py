@@ -22,6 +22,7 @@ from celeriac.transports.amqp.address import Address
 from celeriac.transports.amqp.connection import Connection, Event, Lost, Refused, Request
 
 _CHUNK: Final = 262_144
+_LONGEST_SLEEP_SECONDS: Final = 3600.0  # poll() counts milliseconds in 31 bits
 
 
 class Link:
@@ -115,7 +116,7 @@ class Link:
         while not ready():
             if self.core.error is not None:
                 raise self.core.error
-            remaining = until - time.monotonic()
+            remaining = min(until - time.monotonic(), _LONGEST_SLEEP_SECONDS)
             if remaining <= 0:
                 raise TimeoutError("no answer in time")
             if self._reading:
@@ -236,7 +237,7 @@ def _open(address: Address, seconds: float) -> socket.socket:
     raw = socket.create_connection((address.host, address.port), timeout=seconds)
     try:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        _keep_alive(raw)
         if address.tls is not None:
             raw.settimeout(max(0.001, until - time.monotonic()))
             raw = address.tls.wrap_socket(raw, server_hostname=address.server_name)
@@ -245,6 +246,14 @@ def _open(address: Address, seconds: float) -> socket.socket:
         raw.close()
         raise
     return raw
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """Have the kernel notice within a minute that the other end is gone: a link has no heartbeats."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):  # not everywhere
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _poll(sock: socket.socket | None, events: int, seconds: float) -> None:

@@ -42,9 +42,11 @@ class AmqpTransport:
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._addresses = read(url, options)
         self.address = "; ".join(address.shown for address in self._addresses)
-        # A producer sends no heartbeats: nobody would be there to send them between two publishes.
-        quiet = [_replace_login(address, heartbeat_seconds=0) for address in self._addresses]
-        self._producer = AmqpProducer(quiet, confirm=options.get("confirm_publish") is not False)
+        # For threads that come and go: between two of them nobody would be there to send heartbeats.
+        self.quiet_addresses = [_replace_login(address, heartbeat_seconds=0) for address in self._addresses]
+        self._producer = AmqpProducer(
+            self.quiet_addresses, confirm=options.get("confirm_publish") is not False
+        )
 
     def producer(self) -> AmqpProducer:
         """Return the producer of this transport: all who send share its connection."""
@@ -84,7 +86,7 @@ class AmqpTransport:
         until = time.monotonic() + _LOOK_SECONDS
         turn = threading.Condition(threading.Lock())
         with turn:
-            link = Link(self._addresses[0], turn, lambda event: None)
+            link = Link(self.quiet_addresses[0], turn, lambda event: None)
             link.connect(until)
             try:
                 while True:
