@@ -221,7 +221,7 @@ class _chord(Signature):  # noqa: N801 - Celery's name
 
     def __len__(self) -> int:
         """Return how many parts the header has."""
-        return self._as_group().parts
+        return int(self._as_group().parts)
 
     def __bool__(self) -> bool:
         """Return True: an empty header still has a body."""
