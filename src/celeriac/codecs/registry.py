@@ -47,16 +47,18 @@ class Codecs:
 
     def __init__(self) -> None:
         self.json = JsonCodec()
+        self.json_is_built_in = True  # nobody has registered a serializer of that name in its place
         self._by_name: dict[str, Codec] = {}
         self._by_type: dict[str, Codec] = {}
         for codec in _built_in(self.json):
-            self.add(codec)
+            self._by_name[codec.name] = self._by_type[codec.content_type] = codec
         self._by_type[TEXT_ALIAS] = self._by_type[TEXT]
 
     def add(self, codec: Codec) -> None:
         """Take in a serializer; it replaces another one of its name and of its content type."""
-        self._by_name[codec.name] = codec
-        self._by_type[codec.content_type] = codec
+        self._by_name[codec.name] = self._by_type[codec.content_type] = codec
+        if codec.name == "json":
+            self.json_is_built_in = False
 
     def register(
         self,
