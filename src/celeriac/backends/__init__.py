@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Any, cast
+
+import msgspec
 
 from celeriac.backends.spec import BackendSpec, options_from
 from celeriac.errors import ConfigError
@@ -19,18 +20,24 @@ BackendFactory = Callable[[BackendSpec], ResultBackend]
 
 ENTRY_POINTS = "celeriac.backends"
 
+_MEMCACHED = "celeriac.backends.memcached:MemcachedBackend"
+_MEMORY = "celeriac.backends.memory:MemoryBackend"
 _REDIS = "celeriac.backends.redis:RedisBackend"
 _DATABASE = "celeriac.backends.sql:SqlBackend"
 _FILES = "celeriac.backends.filesystem:FilesystemBackend"
 
-# By scheme; of "db+sqlite" and the like the part before the plus. Celery's names and our own.
+# By scheme; of "db+sqlite" and the like the part before the plus is enough. Celery's names and our own.
 BUILT_IN: dict[str, str] = {
-    "cache": "celeriac.backends.cache:CacheBackend",
+    "cache+memcache": _MEMCACHED,
+    "cache+memcached": _MEMCACHED,
+    "cache+memory": _MEMORY,
+    "cache+pylibmc": _MEMCACHED,
+    "cache+pymemcache": _MEMCACHED,
     "database": _DATABASE,
     "db": _DATABASE,
     "file": _FILES,
     "filesystem": _FILES,
-    "memory": "celeriac.backends.memory:MemoryBackend",
+    "memory": _MEMORY,
     "redis": _REDIS,
     "rediss": _REDIS,
     "rpc": "celeriac.backends.rpc:RpcBackend",
@@ -50,30 +57,29 @@ def connect(spec: BackendSpec) -> ResultBackend | None:
     Raises:
         ConfigError: No backend has that name, or what it needs is not installed.
     """
-    name = _name(spec.url)
-    if name.lower() in DISABLED:
+    if spec.url.strip() == "cache":  # the rest stands in a setting of its own
+        spec = msgspec.structs.replace(spec, url=f"cache+{spec.options.get('cache_backend') or ''}")
+    scheme = spec.url.strip().partition("://")[0]
+    if scheme.lower() in DISABLED:
         return None
-    return _factory(name, spec)(spec)
+    return _factory(scheme, spec)(spec)
 
 
-def _name(url: str) -> str:
-    """Return what stands before ``://``, without the part behind a plus."""
-    scheme = url.strip().partition("://")[0]
-    return scheme.partition("+")[0]
-
-
-def _factory(name: str, spec: BackendSpec) -> BackendFactory:
-    dotted = spec.aliases.get(name) or BUILT_IN.get(name.lower())
-    if dotted is not None:
-        return _load(dotted, spec)
-    for entry in entry_points(group=ENTRY_POINTS, name=name.lower()):
-        return cast("BackendFactory", entry.load())
+def _factory(scheme: str, spec: BackendSpec) -> BackendFactory:
+    for name in dict.fromkeys((scheme, scheme.partition("+")[0])):
+        dotted = spec.aliases.get(name) or BUILT_IN.get(name.lower())
+        if dotted is not None:
+            return _load(dotted, spec)
+        for entry in _entry_points(group=ENTRY_POINTS, name=name.lower()):
+            return cast("BackendFactory", entry.load())
     if ":" in name or "." in name:
         return _load(name, spec)
-    known = sorted({*BUILT_IN, *spec.aliases, *(e.name for e in entry_points(group=ENTRY_POINTS))})
-    close = difflib.get_close_matches(name.lower(), known, n=1)
+    known = sorted({*BUILT_IN, *spec.aliases, *(e.name for e in _entry_points(group=ENTRY_POINTS))})
+    close = difflib.get_close_matches(scheme.lower(), known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known ones: {', '.join(known)}."
-    raise ConfigError(f"result_backend {mask(spec.url)!r}: there is no result backend named {name!r}; {hint}")
+    raise ConfigError(
+        f"result_backend {mask(spec.url)!r}: there is no result backend named {scheme!r}; {hint}"
+    )
 
 
 def _load(dotted: str, spec: BackendSpec) -> BackendFactory:
@@ -89,3 +95,8 @@ def _load(dotted: str, spec: BackendSpec) -> BackendFactory:
             "the package that has it."
         ) from exc
     return cast("BackendFactory", found)
+
+
+def _entry_points(**which: str) -> Any:  # Any: EntryPoints, whose module is imported here only
+    # It takes a fifth of the time of a client's start to import, and only names of other packages need it.
+    return importlib.import_module("importlib.metadata").entry_points(**which)

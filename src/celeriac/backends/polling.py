@@ -32,15 +32,15 @@ def poll(
     deadline = None if timeout is None else time.monotonic() + timeout
     missing = list(dict.fromkeys(ids))
     pause = FIRST_PAUSE_SECONDS
-    while True:
+    while missing:
         ready = [one for one in fetch(missing).values() if one.state in READY_STATES]
         yield from ready
         if ready:
             done = {one.id for one in ready}
             missing = [one for one in missing if one not in done]
             pause = FIRST_PAUSE_SECONDS
-        if not missing:
-            return
+            if not missing:
+                return
         if deadline is not None:
             left = deadline - time.monotonic()
             if left <= 0:

@@ -12,7 +12,15 @@ from celeriac.ports import Transport
 DAY_SECONDS = 86400.0
 
 # Settings that mean something to one kind of backend only; they travel in `BackendSpec.options`.
-OPTION_PREFIXES = ("database_", "cache_", "redis_", "result_chord_", "result_backend_", "mongodb_")
+OPTION_PREFIXES = (
+    "database_",
+    "cache_",
+    "redis_",
+    "result_chord_",
+    "result_backend_",
+    "mongodb_",
+    "result_persistent",
+)
 
 
 class BackendSpec(msgspec.Struct, kw_only=True):

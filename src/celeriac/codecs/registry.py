@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from celeriac.codecs import msgpacked, pickled, yamltext
 from celeriac.codecs.jsontext import JsonCodec
 from celeriac.errors import CodecError, ConfigError, ContentRefused, DecodeError, EncodeError
 
@@ -46,16 +47,18 @@ class Codecs:
 
     def __init__(self) -> None:
         self.json = JsonCodec()
+        self.json_is_built_in = True  # nobody has registered a serializer of that name in its place
         self._by_name: dict[str, Codec] = {}
         self._by_type: dict[str, Codec] = {}
         for codec in _built_in(self.json):
-            self.add(codec)
+            self._by_name[codec.name] = self._by_type[codec.content_type] = codec
         self._by_type[TEXT_ALIAS] = self._by_type[TEXT]
 
     def add(self, codec: Codec) -> None:
         """Take in a serializer; it replaces another one of its name and of its content type."""
-        self._by_name[codec.name] = codec
-        self._by_type[codec.content_type] = codec
+        self._by_name[codec.name] = self._by_type[codec.content_type] = codec
+        if codec.name == "json":
+            self.json_is_built_in = False
 
     def register(
         self,
@@ -114,6 +117,7 @@ class Codecs:
 
         Raises:
             EncodeError: The value has no form in that serializer, or the serializer is unknown.
+            ConfigError: The package behind the serializer is not installed.
         """
         codec = self._by_name.get(serializer)
         if codec is None:
@@ -122,7 +126,7 @@ class Codecs:
             data = codec.encode(value)
             if isinstance(data, str):
                 data = data.encode(codec.content_encoding)
-        except CodecError:
+        except (CodecError, ConfigError):
             raise
         except Exception as exc:  # an encoder runs the code of the values it meets
             raise EncodeError(exc) from exc
@@ -194,6 +198,29 @@ def _built_in(json: JsonCodec) -> tuple[Codec, ...]:
     return (
         Codec(
             name="json", content_type=JSON, content_encoding="utf-8", encode=json.encode, decode=json.decode
+        ),
+        Codec(
+            name="pickle",
+            content_type=PICKLE,
+            content_encoding="binary",
+            encode=pickled.encode,
+            decode=pickled.decode,
+            runs_code=True,
+        ),
+        Codec(
+            name="yaml",
+            content_type=YAML,
+            content_encoding="utf-8",
+            encode=yamltext.encode,
+            decode=yamltext.decode,
+            wants_text=True,
+        ),
+        Codec(
+            name="msgpack",
+            content_type=MSGPACK,
+            content_encoding="binary",
+            encode=msgpacked.encode,
+            decode=msgpacked.decode,
         ),
         Codec(
             name="raw",

@@ -47,6 +47,33 @@ class _Document(msgspec.Struct):
     content_encoding: str | None = msgspec.field(name="content-encoding", default=None)
 
 
+class _SentAddress(msgspec.Struct):
+    exchange: str
+    routing_key: str
+
+
+class _SentProperties(msgspec.Struct, omit_defaults=True):
+    correlation_id: str | None
+    reply_to: str
+    delivery_mode: int
+    delivery_info: _SentAddress
+    priority: int
+    body_encoding: str
+    delivery_tag: str
+    expiration: str | None = None
+    message_id: str | None = None
+
+
+class _SentDocument(msgspec.Struct):
+    """What `encode` writes; msgspec makes base64 of the body while it writes."""
+
+    body: bytes
+    content_encoding: str | None = msgspec.field(name="content-encoding")
+    content_type: str | None = msgspec.field(name="content-type")
+    headers: dict[str, Any]
+    properties: _SentProperties
+
+
 _fast_decode: Final = msgspec.json.Decoder(_Document).decode
 _KNOWN_PROPERTIES: Final = frozenset(_Properties.__struct_fields__)
 
@@ -65,40 +92,62 @@ def encode(envelope: Envelope, exchange: str, routing_key: str, delivery_tag: st
     """
     props = envelope.properties
     headers = envelope.headers
+    tag = delivery_tag or props.delivery_tag or str(uuid.uuid4())
+    # msgspec would write dates, sets and NaN in its own way, so it gets only what cannot hold any: 3 µs
+    # against 7 µs for the whole document.
+    containers = [value for value in headers.values() if type(value) not in _PLAIN]
+    if not props.extra and (not containers or containers == _USUAL_CONTAINERS):
+        try:
+            return _fast_encode(
+                _SentDocument(
+                    envelope.body,
+                    envelope.content_encoding,
+                    envelope.content_type,
+                    headers,
+                    _SentProperties(
+                        props.correlation_id,
+                        props.reply_to or "",
+                        props.delivery_mode,
+                        _SentAddress(exchange, routing_key),
+                        props.priority,
+                        "base64",
+                        tag,
+                        props.expiration,
+                        props.message_id,
+                    ),
+                )
+            )
+        except (TypeError, ValueError):
+            pass  # lone surrogates and odd keys: Python's json has an answer
+    return _encode_carefully(envelope, exchange, routing_key, tag)
+
+
+def _encode_carefully(envelope: Envelope, exchange: str, routing_key: str, delivery_tag: str) -> bytes:
+    """Write any envelope, by Celery's rules for JSON."""
+    props = envelope.properties
     properties: dict[str, Any] = {
+        **props.extra,
         "correlation_id": props.correlation_id,
         "reply_to": props.reply_to or "",
         "delivery_mode": props.delivery_mode,
         "delivery_info": {"exchange": exchange, "routing_key": routing_key},
         "priority": props.priority,
         "body_encoding": "base64",
-        "delivery_tag": delivery_tag or props.delivery_tag or str(uuid.uuid4()),
+        "delivery_tag": delivery_tag,
     }
     if props.expiration is not None:
         properties["expiration"] = props.expiration
     if props.message_id is not None:
         properties["message_id"] = props.message_id
-    extra = props.extra
-    if extra:
-        for key in extra.keys() - properties.keys():
-            properties[key] = extra[key]
-    document = {
-        "body": envelope.body,
-        "content-encoding": envelope.content_encoding,
-        "content-type": envelope.content_type,
-        "headers": headers,
-        "properties": properties,
-    }
-    # msgspec would write dates, sets and NaN in its own way, so it gets only what cannot hold any: 1.5 µs
-    # against 5 µs for the whole document.
-    containers = [value for value in headers.values() if type(value) not in _PLAIN]
-    if not extra and (not containers or containers == _USUAL_CONTAINERS):
-        try:
-            return _fast_encode(document)
-        except (TypeError, ValueError):
-            pass  # lone surrogates and odd keys: Python's json has an answer
-    document["body"] = base64.b64encode(envelope.body).decode("ascii")
-    return _json.encode(document)
+    return _json.encode(
+        {
+            "body": base64.b64encode(envelope.body).decode("ascii"),
+            "content-encoding": envelope.content_encoding,
+            "content-type": envelope.content_type,
+            "headers": envelope.headers,
+            "properties": properties,
+        }
+    )
 
 
 def decode(raw: bytes) -> tuple[Envelope, str, str]:

@@ -1,0 +1,728 @@
+"""The app: tasks, settings, and the way to broker and results, in one object."""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import inspect
+import os
+import threading
+import zoneinfo
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, Self, TypeVar, cast, overload
+
+from celeriac import connections, context, result
+from celeriac.annotation import Annotations, prepare
+from celeriac.canvas.signature import Signature, signature
+from celeriac.client import Client, TaskCall
+from celeriac.codecs.registry import Codecs
+from celeriac.discovery import discover
+from celeriac.errors import ConfigError, UsageError
+from celeriac.hooks import Hooks, Signal
+from celeriac.ids import IdSource
+from celeriac.ports import ResultBackend, Transport
+from celeriac.registry import Registry
+from celeriac.retry import add_autoretry
+from celeriac.routing import Router
+from celeriac.settings.load import from_envvar, import_by_name, read_source
+from celeriac.settings.settings import Settings
+from celeriac.standard_tasks import add_standard_tasks
+from celeriac.task import Task as BaseTask
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_UTC = datetime.UTC
+
+
+class _Component:
+    """A part of the app that another distribution brings: made when it is first asked for.
+
+    Args:
+        name: Of the attribute; the class is in ``<name>_cls``, itself or by its dotted name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, app: Any, owner: Any = None) -> Any:
+        if app is None:
+            return self
+        made = app._components.get(self._name)
+        if made is None:
+            wanted = getattr(app, f"{self._name}_cls")
+            if wanted is None:
+                raise UsageError(
+                    f"This app has no {self._name!r}: nothing that is installed here provides it "
+                    f"({self._name}_cls is None)."
+                )
+            factory = import_by_name(wanted) if isinstance(wanted, str) else wanted
+            made = app._components[self._name] = factory(app=app)
+        return made
+
+    def __set__(self, app: Any, made: Any) -> None:
+        app._components[self._name] = made
+
+
+class Celeriac:
+    """A task queue of one project: its tasks, its settings, and the way to its broker and results.
+
+    Nothing is read, imported or connected before it is needed: the settings at the first look at one of
+    them, the broker with the first task sent.
+
+    Args:
+        main: The project's name; it stands for ``__main__`` in the names of tasks.
+        loader: Class, or dotted name, of what reads settings and modules; only some distributions have one.
+        backend: Where results are kept: the setting ``result_backend``.
+        amqp: As loader.
+        events: As loader.
+        log: As loader.
+        control: As loader.
+        set_as_current: Make it the app that is found by those who were given none.
+        tasks: Tasks to begin with.
+        broker: The broker's URL: the setting ``broker_url``. With none, tasks are queued in a file.
+        include: Modules that a worker imports.
+        changes: Settings that win over all others.
+        config_source: Where the other settings come from: see `config_from_object`.
+        fixups: Dotted names of functions that fit the app into a framework; None: the built-in ones.
+        task_cls: The class of tasks, or its dotted name.
+        autofinalize: Finalize at the first use; False makes using it before `finalize` an error.
+        namespace: Prefix of the settings' names in the source.
+        strict_typing: Check the arguments of tasks when they are sent.
+        **settings: More settings.
+    """
+
+    on_create: ClassVar[list[Callable[[Celeriac], None]]] = []  # called with every new app
+    on_shared: ClassVar[list[Callable[[Celeriac, Callable[..., Any], dict[str, Any]], None]]] = []
+    on_finalize: ClassVar[list[Callable[[Celeriac], None]]] = []  # add tasks to every app that is finalized
+
+    main: str | None = None
+    task_cls: type[BaseTask[Any, Any]] | str = BaseTask
+    builtin_fixups: Iterable[str] = frozenset()
+    amqp_cls: type[Any] | str | None = None
+    control_cls: type[Any] | str | None = None
+    events_cls: type[Any] | str | None = None
+    loader_cls: type[Any] | str | None = None
+    log_cls: type[Any] | str | None = None
+
+    amqp: Any = _Component("amqp")  # Any: classes of other distributions
+    control: Any = _Component("control")
+    events: Any = _Component("events")
+    loader: Any = _Component("loader")
+    log: Any = _Component("log")
+
+    def __init__(
+        self,
+        main: str | None = None,
+        loader: Any = None,
+        backend: str | None = None,
+        amqp: Any = None,
+        events: Any = None,
+        log: Any = None,
+        control: Any = None,
+        set_as_current: bool = True,
+        tasks: Mapping[str, Any] | None = None,
+        broker: str | None = None,
+        include: Sequence[str] | str | None = None,
+        changes: Mapping[str, Any] | None = None,
+        config_source: Any = None,
+        fixups: Iterable[str] | None = None,
+        task_cls: type[BaseTask[Any, Any]] | str | None = None,
+        autofinalize: bool = True,
+        namespace: str | None = None,
+        strict_typing: bool = True,
+        **settings: Any,
+    ) -> None:
+        # `name` is no setting, but many a program calls the first argument so.
+        self.main = main or settings.pop("name", None) or type(self).main
+        self.set_as_current = set_as_current
+        self.autofinalize = autofinalize
+        self.namespace = namespace
+        self.strict_typing = strict_typing
+        self.finalized = False
+        self.steps: dict[str, set[Any]] = {"worker": set(), "consumer": set()}
+        self.user_options: dict[str, set[Any]] = {
+            "preload": set(),
+            "worker": set(),
+            "beat": set(),
+            "events": set(),
+        }
+        self.hooks = Hooks()
+        self.codecs = Codecs()
+        self.on_configure = Signal(name="app.on_configure")
+        self.on_after_configure = Signal(name="app.on_after_configure", providing_args={"source"})
+        self.on_after_finalize = Signal(name="app.on_after_finalize")
+        self.on_after_fork = Signal(name="app.on_after_fork")
+        self._ids = IdSource()
+        self.new_id = self._ids.next
+        self._lock = threading.RLock()
+        self._components: dict[str, Any] = {}
+        self._config_source: Any = config_source
+        self._config_namespace = namespace
+        self._tasks = tasks if isinstance(tasks, Registry) else Registry(tasks or {})
+        self._client: Client | None = None
+        self._transport: Transport | None = None
+        self._backend: ResultBackend | None = None
+        self._backend_known = False
+        self._reply_address: Callable[[], str | None] | None = None
+        self._router: Router | None = None
+        self._annotations: tuple[Annotations, ...] | None = None
+        for name, given in (
+            ("amqp", amqp), ("control", control), ("events", events), ("loader", loader), ("log", log)
+        ):  # fmt: skip
+            if given is not None:
+                setattr(self, f"{name}_cls", given)
+        if task_cls is not None:
+            self.task_cls = task_cls
+        includes = [include] if isinstance(include, str) else include
+        given_settings = {"result_backend": backend, "broker_url": broker, "include": includes}
+        self._conf = Settings(
+            {
+                **{key: value for key, value in given_settings.items() if value is not None},
+                **settings,
+                **(changes or {}),
+            }
+        )
+        self._conf.pending(self._read_settings, self._settings_read)
+        self.fixups = list(type(self).builtin_fixups if fixups is None else fixups)
+        for announce in Celeriac.on_create:
+            announce(self)
+        self._fixups = [import_by_name(fixup)(self) for fixup in self.fixups]
+        self.on_init()
+
+    def on_init(self) -> None:
+        """Run at the end of the constructor, for subclasses."""
+
+    # --- settings -------------------------------------------------------------------------------------
+
+    @property
+    def conf(self) -> Settings:
+        """The settings; they are read from their source at the first look at one."""
+        return self._conf
+
+    @conf.setter
+    def conf(self, conf: Settings) -> None:
+        self._conf = conf
+
+    @property
+    def configured(self) -> bool:
+        """Whether the settings were read."""
+        return self._conf.configured
+
+    def config_from_object(
+        self, obj: Any, silent: bool = False, force: bool = False, namespace: str | None = None
+    ) -> bool | None:
+        """Take the settings from an object, in place of where they came from before.
+
+        Args:
+            obj: A module, class, instance or dict, or the dotted name of one (``pkg.mod:attribute``).
+            silent: Ignore that it cannot be imported.
+            force: Read it now, not at the first look at a setting.
+            namespace: Prefix of the settings' names in it, such as ``CELERY``.
+
+        Raises:
+            ImportError: There is nothing of that name (with ``force``, else when it is read).
+        """
+        self._config_source = obj
+        self._config_namespace = namespace or self.namespace
+        self._config_silent = silent
+        if self._conf.configured:
+            self._use(obj)
+        elif force:
+            self._conf.finalize()
+        return True if silent else None
+
+    def config_from_envvar(self, variable_name: str, silent: bool = False, force: bool = False) -> bool:
+        """Take the settings from the module that an environment variable names.
+
+        Raises:
+            ConfigError: The variable is not set.
+        """
+        try:
+            module = from_envvar(variable_name)
+        except ConfigError:
+            if silent:
+                return False
+            raise
+        self.config_from_object(module, silent=silent, force=force)
+        return True
+
+    def add_defaults(self, source: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
+        """Put settings above the source and below those that are set directly."""
+        self._conf.add_defaults(source)
+
+    def either(self, default_key: str, *defaults: Any) -> Any:
+        """Return the first value that is not None, else the setting."""
+        return next((value for value in defaults if value is not None), self._conf.get(default_key))
+
+    _config_silent = False
+
+    def _read_settings(self) -> None:
+        self.on_configure.send(sender=self)
+        source = self._config_source
+        if source is None:
+            source = os.environ.get("CELERY_CONFIG_MODULE")
+        if source is not None:
+            self._use(source)
+
+    def _use(self, source: Any) -> None:
+        try:
+            self._conf.use(read_source(source), self._config_namespace)
+        except ImportError:
+            if not self._config_silent:
+                raise
+
+    def _settings_read(self) -> None:
+        self.on_after_configure.send(sender=self, source=self._conf)
+
+    # --- tasks ----------------------------------------------------------------------------------------
+
+    @property
+    def tasks(self) -> Registry:
+        """The tasks by name; looking at them finalizes the app."""
+        if not self.finalized:
+            self.finalize(auto=True)
+        return self._tasks
+
+    @property
+    def Task(self) -> type[BaseTask[Any, Any]]:  # noqa: N802 - a class
+        """The base class of this app's tasks."""
+        made = self.__dict__.get("_Task")
+        if made is None:
+            base = import_by_name(self.task_cls) if isinstance(self.task_cls, str) else self.task_cls
+            made = self.__dict__["_Task"] = self.subclass_with_self(
+                base, name="Task", attribute="_app", abstract=True
+            )
+        return cast("type[BaseTask[Any, Any]]", made)
+
+    @Task.setter
+    def Task(self, base: type[Any]) -> None:  # noqa: N802 - a class
+        self.__dict__["_Task"] = base
+
+    @overload
+    def task(self, fun: Callable[P, R], /) -> BaseTask[P, R]: ...
+
+    @overload
+    def task(
+        self, *, bind: Literal[True], **opts: Any
+    ) -> Callable[[Callable[Concatenate[Any, P], R]], BaseTask[P, R]]: ...
+
+    @overload
+    def task(
+        self, *, bind: Literal[False] = ..., **opts: Any
+    ) -> Callable[[Callable[P, R]], BaseTask[P, R]]: ...
+
+    def task(self, *args: Any, **opts: Any) -> Any:
+        """Make a task of a function; a decorator with and without arguments.
+
+        Args:
+            *args: The function, when used without arguments.
+            **opts: ``name``, ``base`` (its class), ``bind`` (the task comes first among the arguments),
+                ``pydantic`` and its like, ``filter`` (called with the task; what it returns is returned);
+                any other becomes an attribute of the task (see `celeriac.task.Task`).
+
+        Raises:
+            TypeError: The only positional argument is no function, or there are several.
+        """
+
+        def decorate(fun: Callable[..., Any]) -> Any:
+            options = dict(opts)
+            shared = options.pop("shared", True)
+            after = options.pop("filter", None)
+            options.pop("lazy", None)
+            made = self.declare(fun, **options)
+            if shared:
+                for announce in Celeriac.on_shared:
+                    announce(self, fun, options)
+            return made if after is None else after(made)
+
+        if len(args) == 1:
+            if not callable(args[0]):
+                raise TypeError("argument 1 to @task() must be a callable")
+            return decorate(args[0])
+        if args:
+            raise TypeError(f"@task() takes exactly 1 argument ({sum((len(args), len(opts)))} given)")
+        return decorate
+
+    def register_task(self, task: Any, **options: Any) -> Any:  # Any: a task or its class
+        """Add a task that was made from a class, and return it."""
+        if not self.finalized and not self.autofinalize:
+            raise RuntimeError("Contract breach: app not finalized")
+        task = task() if inspect.isclass(task) else task
+        if not task.name:
+            task.name = self.gen_task_name(type(task).__name__, type(task).__module__)
+        return self._adopt(task, options)
+
+    def gen_task_name(self, name: str, module: str) -> str:
+        """Return the name of a task that is declared without one: ``module.name``."""
+        return f"{self.main if module == '__main__' and self.main else module}.{name}"
+
+    def finalize(self, auto: bool = False) -> None:
+        """Make the app ready for use: add the tasks that every app has, and bind all to the settings.
+
+        Args:
+            auto: It happens by itself, at the first use.
+
+        Raises:
+            RuntimeError: It happens by itself and ``autofinalize`` is off.
+        """
+        with self._lock:
+            if self.finalized:
+                return
+            if auto and not self.autofinalize:
+                raise RuntimeError("Contract breach: app not finalized")
+            self.finalized = True
+            add_standard_tasks(self)
+            for add_tasks in Celeriac.on_finalize:
+                add_tasks(self)
+            for task in list(self._tasks.values()):
+                task.bind(self)
+            self.on_after_finalize.send(sender=self)
+
+    def declare(
+        self,
+        fun: Callable[..., Any],
+        name: str | None = None,
+        base: type[Any] | None = None,
+        bind: bool = False,
+        **options: Any,
+    ) -> Any:  # Any: a task; of another kind than asked for when the name is taken
+        """Make a task of a function and add it; the plain form of the decorator `task`.
+
+        Declaring a name again returns the task that has it.
+        """
+        if not self.finalized and not self.autofinalize:
+            raise RuntimeError("Contract breach: app not finalized")
+        name = name or self.gen_task_name(getattr(fun, "__name__", type(fun).__name__), fun.__module__)
+        if name in self._tasks:
+            return self._tasks[name]
+        made = type(
+            getattr(fun, "__name__", type(fun).__name__),
+            (base or self.Task,),
+            {
+                "_app": self,
+                "name": name,
+                "run": fun if bind else staticmethod(fun),
+                "_decorated": True,
+                "__doc__": fun.__doc__,
+                "__module__": fun.__module__,
+                "__annotations__": getattr(fun, "__annotations__", {}),
+                "__wrapped__": staticmethod(fun),
+                "__qualname__": getattr(fun, "__qualname__", type(fun).__name__),
+                **options,
+            },
+        )()
+        return self._adopt(made, options)
+
+    def _adopt(self, task: Any, options: Mapping[str, Any]) -> Any:
+        if task._app is None or task._app is not self:
+            task._app = self
+        add_autoretry(task, dict(options))
+        self._tasks[task.name] = task
+        if self.finalized:
+            task.bind(self)
+        return task
+
+    @property
+    def annotations(self) -> tuple[Annotations, ...]:
+        """The setting ``task_annotations``, ready for use."""
+        if self._annotations is None:
+            self._annotations = prepare(self._conf.task_annotations)
+        return self._annotations
+
+    # --- modules --------------------------------------------------------------------------------------
+
+    def autodiscover_tasks(
+        self,
+        packages: Iterable[str] | Callable[[], Iterable[str]] | None = None,
+        related_name: str | None = "tasks",
+        force: bool = False,
+    ) -> None:
+        """Have a worker import the ``tasks`` module of each package that has one.
+
+        Args:
+            packages: Their names, or a function that returns them; None: those that the fixups know.
+            related_name: The module's name; None imports the packages themselves.
+            force: Import now.
+        """
+
+        def run(**_: Any) -> None:
+            names = packages() if callable(packages) else packages
+            if names is None:
+                names = [name for fixup in self._fixups for name in _packages_of(fixup)]
+            for name in names:
+                discover(name, related_name)
+
+        if force:
+            run()
+        else:
+            self.hooks.import_modules.connect(run, sender=self, weak=False)
+
+    def import_modules(self) -> list[Any]:
+        """Import the modules of ``imports`` and ``include`` and those to be discovered; return the former.
+
+        Raises:
+            ImportError: One of them cannot be imported.
+        """
+        modules = [import_by_name(name) for name in _unique(self._conf.imports, self._conf.include)]
+        for _, response in self.hooks.import_modules.send(sender=self):
+            if isinstance(response, Exception):
+                raise response
+        return modules
+
+    # --- sending --------------------------------------------------------------------------------------
+
+    def send_task(
+        self,
+        name: str,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        countdown: float | None = None,
+        eta: Any = None,
+        task_id: str | None = None,
+        producer: Any = None,
+        **options: Any,
+    ) -> Any:  # Any: AsyncResult, or what `result_cls` makes
+        """Send a call by the task's name, which need not be known here.
+
+        Args:
+            name: The task's name.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+            countdown: Seconds before which it shall not run.
+            eta: Moment before which it shall not run.
+            task_id: Its id.
+            producer: A `celeriac.ports.Producer` to send with.
+            **options: As for `Task.apply_async`.
+        """
+        options["countdown"] = countdown
+        options["eta"] = eta
+        options["task_id"] = task_id
+        options["producer"] = producer
+        sequence = args if args is None or isinstance(args, (list, tuple)) else tuple(args)
+        return self.client.send(name, sequence, kwargs, options)
+
+    def send_many(self, calls: Sequence[TaskCall]) -> list[Any]:
+        """Send several calls in one round trip and return their results."""
+        return self.client.send_many(calls)
+
+    def signature(self, *args: Any, **kwargs: Any) -> Signature:
+        """Return a signature that this app sends."""
+        kwargs["app"] = self
+        return signature(*args, **kwargs)
+
+    @property
+    def client(self) -> Client:
+        """Sends calls to the broker."""
+        if self._client is None:
+            if not self.finalized:
+                self.finalize(auto=True)
+            with self._lock:
+                if self._client is None:
+                    self._client = Client(self)
+        return self._client
+
+    @property
+    def router(self) -> Router:
+        """Says which queue a call goes to."""
+        if self._router is None:
+            self._router = Router(self._conf)
+        return self._router
+
+    @property
+    def transport(self) -> Transport:
+        """The broker to send to."""
+        if self._transport is None:
+            with self._lock:
+                if self._transport is None:
+                    self._transport = connections.connect_broker(self._conf, app_name=self.main)
+        return self._transport
+
+    @property
+    def backend(self) -> ResultBackend | None:
+        """Where results are kept; None when they are not."""
+        if not self._backend_known:
+            with self._lock:
+                if not self._backend_known:
+                    self._backend = connections.connect_backend(
+                        self._conf, self.codecs, self.transport, app_name=self.main
+                    )
+                    self._backend_known = True
+        return self._backend
+
+    @backend.setter
+    def backend(self, backend: ResultBackend | None) -> None:
+        self._backend, self._backend_known = backend, True
+        self._reply_address = None
+
+    def reply_address(self) -> str | None:
+        """Return where results shall be sent to; None when they are kept at the backend."""
+        if self._reply_address is None:
+            backend = self.backend
+            self._reply_address = _nowhere if backend is None else backend.reply_address
+        return self._reply_address()
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Return a block that sends in one round trip what is sent inside it."""
+        return self.client.batch()
+
+    def add_trail(self, sent: Any) -> None:
+        """Note a result as that of a child of the task that is running here, if there is one."""
+        frame = context.worker_frame()
+        if frame is not None:
+            frame.task.add_trail(sent)
+
+    def allow_join(self) -> AbstractContextManager[None]:
+        """Return a block in which tasks may wait for results."""
+        return context.allow_join_result()
+
+    def start_chord(self, group_id: str, size: int, members: Any) -> None:
+        """Prepare the result backend for a chord, before its header is sent.
+
+        Args:
+            group_id: The id of the header.
+            size: How many parts there will be.
+            members: The result of the header, as nested tuples.
+
+        Raises:
+            NotImplementedError: There is no result backend, or it cannot count the parts.
+        """
+        backend = self.backend
+        if backend is None:
+            raise NotImplementedError(
+                "Starting chords requires a result backend to be configured: its body runs when the last "
+                "result of its header has come in. Set result_backend."
+            )
+        backend.start_chord(group_id, size, members)
+
+    # --- results --------------------------------------------------------------------------------------
+
+    @property
+    def AsyncResult(self) -> type[result.AsyncResult[Any]]:  # noqa: N802 - a class
+        """The class of results of one task."""
+        return cast("type[result.AsyncResult[Any]]", self._bound("AsyncResult", result.AsyncResult))
+
+    @property
+    def ResultSet(self) -> type[result.ResultSet]:  # noqa: N802 - a class
+        """The class of several results."""
+        return cast("type[result.ResultSet]", self._bound("ResultSet", result.ResultSet))
+
+    @property
+    def GroupResult(self) -> type[result.GroupResult]:  # noqa: N802 - a class
+        """The class of the results of a group."""
+        return cast("type[result.GroupResult]", self._bound("GroupResult", result.GroupResult))
+
+    def subclass_with_self(
+        self,
+        Class: Any,  # noqa: N803 - Celery's name
+        name: str | None = None,
+        attribute: str = "app",
+        **attrs: Any,
+    ) -> Any:
+        """Return a subclass of a class (or dotted name) whose attribute is this app."""
+        base = import_by_name(Class) if isinstance(Class, str) else Class
+        members = {attribute: self, "__module__": base.__module__, "__doc__": base.__doc__, **attrs}
+        return type(name or base.__name__, (base,), members)
+
+    def _bound(self, name: str, base: type[Any]) -> Any:
+        made = self.__dict__.get(f"_{name}")
+        if made is None:
+            made = self.__dict__[f"_{name}"] = self.subclass_with_self(base)
+        return made
+
+    # --- time -----------------------------------------------------------------------------------------
+
+    @property
+    def timezone(self) -> datetime.tzinfo:
+        """The time zone of the settings; UTC, or with ``enable_utc`` off the system's, when there is none."""
+        zone = self._conf.timezone
+        if zone is None:
+            return _UTC if self._conf.enable_utc else _local_zone()
+        return zoneinfo.ZoneInfo(zone) if isinstance(zone, str) else zone
+
+    def now(self) -> datetime.datetime:
+        """Return the current time in the app's time zone."""
+        return datetime.datetime.now(self.timezone)
+
+    def uses_utc_timezone(self) -> bool:
+        """Return whether the app's time zone is UTC."""
+        return self.timezone in (_UTC, zoneinfo.ZoneInfo("UTC"))
+
+    # --- life -----------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the connections of this process. Using the app afterwards opens new ones."""
+        with self._lock:
+            client, self._client = self._client, None
+            backend, self._backend, self._backend_known = self._backend, None, False
+            transport, self._transport = self._transport, None
+            self._reply_address = None
+        for part in (client, backend, transport):
+            if part is not None:
+                part.close()
+
+    def __enter__(self) -> Self:
+        """Return the app."""
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Close it."""
+        self.close()
+
+    def start(self, argv: Sequence[str] | None = None) -> int:
+        """Run the command line with this app and return its exit code."""
+        return cast("int", importlib.import_module("celeriac.cli.main").run(argv, app=self))
+
+    def worker_main(self, argv: Sequence[str] | None = None) -> int:
+        """Run the ``worker`` command with this app and return its exit code.
+
+        Raises:
+            ValueError: The arguments name no ``worker`` command.
+        """
+        if argv is not None and "worker" not in argv:
+            raise ValueError("The worker sub-command must be specified in argv, as in app.start(['worker']).")
+        return self.start(argv)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the settings that were given; tasks are declared again by their modules."""
+        keys = {
+            "main": self.main,
+            "changes": dict(self._conf.changes),
+            "config_source": self._config_source,
+            "fixups": self.fixups,
+            "namespace": self.namespace,
+            "set_as_current": False,
+        }
+        return _unpickle, (type(self), keys)
+
+    def __repr__(self) -> str:
+        """Name the app."""
+        return f"<{type(self).__name__} {self.main or '__main__'} at {id(self):#x}>"
+
+
+def _nowhere() -> None:
+    return None
+
+
+def _packages_of(fixup: Any) -> Iterable[str]:
+    find = getattr(fixup, "autodiscover_tasks", None)
+    return cast("Iterable[str]", find()) if find is not None else ()
+
+
+def _unique(*lists: Any) -> list[str]:
+    names: dict[str, None] = {}
+    for values in lists:
+        for name in [values] if isinstance(values, str) else values or ():
+            names.setdefault(name)
+    return list(names)
+
+
+def _local_zone() -> datetime.tzinfo:
+    zone = datetime.datetime.now().astimezone().tzinfo
+    assert zone is not None, "astimezone() gives every time a zone"
+    return zone
+
+
+def _unpickle(cls: type[Celeriac], keys: dict[str, Any]) -> Celeriac:
+    return cls(**keys)

@@ -1,0 +1,276 @@
+"""Results as files in a folder: ``file:///var/lib/results``, shared by whoever sees the folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from celeriac.backends.documents import Documents, latest
+from celeriac.backends.polling import poll
+from celeriac.backends.spec import BackendSpec
+from celeriac.errors import BackendError, BackendUnreachable, CodecError, ConfigError
+from celeriac.message import Outcome, Record
+from celeriac.net.lane import Lane
+from celeriac.net.url import parse
+from celeriac.states import SUCCESS
+
+LONGEST_NAME = 200  # bytes; file systems take 255, and a temporary name adds some
+
+_LOCK = ".celeriac-lock"
+_TEMPORARY = "."
+_CHORD = "celeriac-chord-"  # a folder with these files:
+_SIZE = "size"
+_CLAIMED = "claimed"
+_PART = "part-"
+
+
+class _Part(msgspec.Struct, array_like=True):
+    """The file of one finished part of a chord."""
+
+    index: int | None
+    task_id: str
+    document: bytes
+
+
+class FilesystemBackend:
+    """Keeps each result in a file that is named exactly like Celery's key.
+
+    Duties: 1. write by renaming, so that a reader sees all of a document or nothing; 2. under a lock of the
+    folder, so that a SUCCESS stays; 3. poll for those who wait. Files
+    survive a killed process, not a power cut: they are not forced to disk.
+
+    Args:
+        spec: Its URL's path is the folder, which has to be there.
+
+    Raises:
+        ConfigError: The URL has no folder.
+    """
+
+    persistent = True
+
+    def __init__(self, spec: BackendSpec) -> None:
+        path = parse(spec.url).path
+        if not path:
+            raise ConfigError(f"result_backend {spec.url!r} names no folder: use file:///the/folder.")
+        self._folder = Path("/", path)
+        self._expires_seconds = spec.expires_seconds
+        self._documents = Documents(spec)
+        self._lane = Lane("celeriac-files")
+        self._pid = os.getpid()
+
+    # --- results ---
+
+    def encode(
+        self, outcome: Outcome, *, reply_to: str | None = None, correlation_id: str | None = None
+    ) -> Record:
+        """Return the record of an outcome."""
+        return self._documents.encode(outcome)
+
+    def reply_address(self) -> str | None:
+        """Return None: results are fetched, not sent."""
+        return None
+
+    def store(self, batch: Sequence[Record]) -> None:
+        """Write the records, all under one lock."""
+        if not batch:
+            return
+        with self._locked():
+            for record in latest(batch).values():
+                path = self._path(self._documents.task_key(record.id))
+                if not self._succeeded(record.id, path):
+                    self._write(path, record.payload)
+
+    async def astore(self, batch: Sequence[Record]) -> None:
+        """Do the same on a thread of its own."""
+        if self._pid != os.getpid():  # the lane's thread stayed in the parent
+            self._lane, self._pid = Lane("celeriac-files"), os.getpid()
+        await self._lane.run(self.store, batch)
+
+    def fetch(self, ids: Sequence[str]) -> dict[str, Outcome]:
+        """Return what is known of the ids now."""
+        found = {}
+        with self._translated():
+            for task_id in dict.fromkeys(ids):
+                document = _read(self._path(self._documents.task_key(task_id)))
+                if document is not None:
+                    found[task_id] = self._documents.decode(task_id, document)
+        return found
+
+    def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
+        """Yield each outcome as it becomes ready; looks every 20 ms at first, every half second later."""
+        return poll(ids, timeout, self.fetch)
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Remove what is stored of the ids."""
+        with self._translated():
+            for task_id in ids:
+                self._path(self._documents.task_key(task_id)).unlink(missing_ok=True)
+
+    # --- groups ---
+
+    def save_group(self, group_id: str, result: Any) -> None:  # Any: nested result tuples
+        """Keep the shape of a group's results."""
+        with self._locked():
+            self._write(self._path(self._documents.group_key(group_id)), self._documents.encode_group(result))
+
+    def restore_group(self, group_id: str) -> Any | None:  # Any: nested result tuples
+        """Return the shape kept by `save_group`, or None."""
+        with self._translated():
+            document = _read(self._path(self._documents.group_key(group_id)))
+        return None if document is None else self._documents.decode_group(document)
+
+    def delete_group(self, group_id: str) -> None:
+        """Remove it."""
+        with self._translated():
+            self._path(self._documents.group_key(group_id)).unlink(missing_ok=True)
+
+    # --- chords ---
+
+    def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
+        """Note how many parts a chord has."""
+        with self._translated():
+            self._write(self._chord(chord_id) / _SIZE, str(size).encode())
+
+    def chord_part(self, chord_id: str, index: int | None, outcome: Outcome) -> list[Outcome] | None:
+        """Note one finished part; return all of them to the one caller that completed the chord.
+
+        A part is a file in the chord's folder. Whoever writes last sees the files of all others, and of
+        those who see them all the one that can create the mark goes on.
+        """
+        part = _Part(index, outcome.id, self.encode(outcome).payload)
+        with self._translated():
+            chord = self._chord(chord_id)
+            self._write(chord / self._name(_PART + outcome.id), msgspec.msgpack.encode(part), replace=False)
+            size = _read(chord / _SIZE)
+            names = [name for name in os.listdir(chord) if name.startswith(_PART)]
+            if size is None or len(names) < int(size) or not _create(chord / _CLAIMED):
+                return None
+            found = [msgspec.msgpack.decode((chord / name).read_bytes(), type=_Part) for name in names]
+        ordered = sorted(found, key=lambda part: (part.index is None, part.index or 0))
+        return [self._documents.decode(part.task_id, part.document) for part in ordered]
+
+    def end_chord(self, chord_id: str) -> None:
+        """Remove what was kept for a chord."""
+        with self._translated():
+            self._remove(self._path(_CHORD + chord_id))
+
+    # --- the store itself ---
+
+    def cleanup(self) -> None:
+        """Remove what is older than the expiry of results; other people's files are left alone."""
+        if not self._expires_seconds:
+            return
+        limit = time.time() - self._expires_seconds
+        keys = (self._documents.task_key(""), self._documents.group_key(""), _CHORD)
+        names = tuple(dot + self._name(key) for dot in ("", _TEMPORARY) for key in keys)
+        with self._translated():
+            for entry in os.scandir(self._folder):
+                with contextlib.suppress(FileNotFoundError):  # another cleanup was quicker
+                    if entry.name.startswith(names) and entry.stat().st_mtime < limit:
+                        self._remove(Path(entry.path))
+
+    def close(self) -> None:
+        """End the thread of `astore`."""
+        if self._pid == os.getpid():
+            self._lane.close()
+
+    # --- inside ---
+
+    def _path(self, key: str) -> Path:
+        """Return the file of a key."""
+        return self._folder / self._name(key)
+
+    @staticmethod
+    def _name(key: str) -> str:
+        """Return the key as a file's name: ids are the users', and none may lead out of the folder."""
+        name = urllib.parse.quote(key, safe=_PLAIN)
+        if len(name) > LONGEST_NAME:
+            name = f"{name[: LONGEST_NAME - 64]}{hashlib.sha256(key.encode()).hexdigest()}"
+        return name
+
+    def _chord(self, chord_id: str) -> Path:
+        """Return the folder of a chord, made when it is not there."""
+        chord = self._path(_CHORD + chord_id)
+        with contextlib.suppress(FileExistsError):
+            chord.mkdir()
+        return chord
+
+    @staticmethod
+    def _remove(path: Path) -> None:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)  # a late part may write into it meanwhile
+        else:
+            path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            if self._folder.is_dir() and os.access(self._folder, os.R_OK | os.W_OK | os.X_OK):
+                raise BackendError(f"The result store file://{self._folder} failed: {exc}.") from exc
+            raise BackendUnreachable(
+                f"The result store file://{self._folder} cannot be used: {exc.strerror}. "
+                f"Make the folder, writable for this user, or mend result_backend."
+            ) from exc
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of the folder, which the system lets go of when a process dies."""
+        with self._translated():
+            lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(lock)
+
+    def _write(self, path: Path, data: bytes, *, replace: bool = True) -> None:
+        """Write a file all at once; without ``replace`` one that is there stays."""
+        temporary = path.with_name(f"{_TEMPORARY}{path.name}.{os.getpid()}.{threading.get_ident()}")
+        temporary.write_bytes(data)
+        if replace:
+            temporary.replace(path)
+            return
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+        temporary.unlink()
+
+    def _succeeded(self, task_id: str, path: Path) -> bool:
+        with contextlib.suppress(CodecError):  # what nobody can read may be overwritten
+            document = _read(path)
+            return document is not None and self._documents.decode(task_id, document).state == SUCCESS
+        return False
+
+
+# Everything that a file's name may hold but the slash; "%" is coded, so that no two keys share a file.
+_PLAIN = "".join(c for c in map(chr, range(33, 127)) if c not in "/%")
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise
+        return None
+
+
+def _create(path: Path) -> bool:
+    """Create an empty file; whether it was not there before."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True

@@ -1,0 +1,348 @@
+"""Results in memcached: ``cache+memcached://host:11211/``, several hosts separated by semicolons."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import urllib.parse
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import msgspec
+
+from celeriac.backends.documents import Documents, latest
+from celeriac.backends.polling import poll
+from celeriac.backends.spec import DAY_SECONDS, BackendSpec
+from celeriac.errors import BackendError, BackendUnreachable, CodecError, ConfigError, EncodeError
+from celeriac.message import Outcome, Record
+from celeriac.net.lane import Lane
+from celeriac.net.url import mask
+from celeriac.states import SUCCESS
+
+try:
+    from pymemcache.client.base import PooledClient
+    from pymemcache.exceptions import MemcacheError, MemcacheUnexpectedCloseError
+except ImportError as exc:
+    raise ConfigError("Results in memcached need pymemcache: pip install 'celeriac[memcache]'.") from exc
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DEFAULT_PORT = 11211
+CONNECT_SECONDS = 3.0
+ANSWER_SECONDS = 5.0
+KEYS_PER_REQUEST = 200
+LONGEST_KEY = 250  # bytes, memcached's own limit
+MOST_BYTES = 1_000_000  # of one item; memcached's default limit of 1 MiB, less what it needs itself
+MONTH_SECONDS = 30 * 86400  # from here on memcached takes an expiry for a moment since 1970
+
+_CLIENT_OPTIONS = frozenset({"connect_timeout", "max_pool_size", "no_delay", "socket_keepalive", "timeout"})
+_PYLIBMC_OPTIONS = frozenset({"behaviors", "binary"})  # of the library that Celery prefers; nothing to us
+
+
+class _Part(msgspec.Struct, array_like=True):
+    """One finished part of a chord."""
+
+    index: int | None
+    task_id: str
+    document: bytes
+
+
+class MemcachedBackend:
+    """Keeps Celery's documents in one or several memcached servers, until they expire or room is short.
+
+    Duties: 1. give every key its host, the same in all processes; 2. keep a SUCCESS, by compare-and-set
+    where another state comes later; 3. poll for those who wait; 4. count the parts of chords by appending
+    to a list, which memcached does atomically. memcached forgets when it restarts or is full.
+
+    Args:
+        spec: What stands behind ``://`` in its URL are ``host:port`` separated by semicolons; its
+            ``options["cache_backend_options"]`` are pymemcache's.
+
+    Raises:
+        ConfigError: An option or a port makes no sense.
+    """
+
+    persistent = True
+
+    def __init__(self, spec: BackendSpec) -> None:
+        self._spec = spec
+        self._documents = Documents(spec)
+        self._addresses = _addresses(spec)
+        self._options = _client_options(spec)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lane = Lane("celeriac-memcached")
+        self._clients = [
+            PooledClient(address, default_noreply=False, **self._options) for address in self._addresses
+        ]
+
+    # --- results ---
+
+    def encode(
+        self, outcome: Outcome, *, reply_to: str | None = None, correlation_id: str | None = None
+    ) -> Record:
+        """Return the record of an outcome; one that memcached would not take is refused here already."""
+        record = self._documents.encode(outcome)
+        if len(record.payload) > MOST_BYTES:
+            raise EncodeError(
+                f"The result of task {outcome.id} is too large for memcached: {len(record.payload)} bytes."
+            )
+        return record
+
+    def reply_address(self) -> str | None:
+        """Return None: results are fetched, not sent."""
+        return None
+
+    def store(self, batch: Sequence[Record]) -> None:
+        """Write the records: two round trips per host for those that succeeded, more for others."""
+        by_key = {self._key(self._documents.task_key(r.id)): r for r in latest(batch).values()}
+        for client, keys in self._by_client(by_key):
+            there = self._get_many(client, keys)
+            left = {key: by_key[key] for key in keys if not self._succeeded(by_key[key].id, there.get(key))}
+            succeeded = {key: record.payload for key, record in left.items() if record.state == SUCCESS}
+            if succeeded:
+                self._call(client.set_many, succeeded, expire=self._expiry())
+            for key, record in left.items():
+                if record.state != SUCCESS:
+                    self._store_unless_succeeded(client, key, record)
+
+    async def astore(self, batch: Sequence[Record]) -> None:
+        """Do the same on a thread of its own."""
+        self._here()
+        await self._lane.run(self.store, batch)
+
+    def fetch(self, ids: Sequence[str]) -> dict[str, Outcome]:
+        """Return what is known of the ids now."""
+        by_key = {self._key(self._documents.task_key(task_id)): task_id for task_id in ids}
+        found = {}
+        for client, keys in self._by_client(by_key):
+            for key, document in self._get_many(client, keys).items():
+                found[by_key[key]] = self._documents.decode(by_key[key], document)
+        return found
+
+    def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
+        """Yield each outcome as it becomes ready; looks every 20 ms at first, every half second later."""
+        return poll(ids, timeout, self.fetch)
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Remove what is stored of the ids."""
+        for client, keys in self._by_client([self._key(self._documents.task_key(one)) for one in ids]):
+            self._call(client.delete_many, keys)
+
+    # --- groups ---
+
+    def save_group(self, group_id: str, result: Any) -> None:  # Any: nested result tuples
+        """Keep the shape of a group's results."""
+        key = self._key(self._documents.group_key(group_id))
+        document = self._documents.encode_group(result)
+        self._call(self._client(key).set, key, document, expire=self._expiry())
+
+    def restore_group(self, group_id: str) -> Any | None:  # Any: nested result tuples
+        """Return the shape kept by `save_group`, or None."""
+        key = self._key(self._documents.group_key(group_id))
+        document = self._call(self._client(key).get, key)
+        return None if document is None else self._documents.decode_group(document)
+
+    def delete_group(self, group_id: str) -> None:
+        """Remove it."""
+        key = self._key(self._documents.group_key(group_id))
+        self._call(self._client(key).delete, key)
+
+    # --- chords: all keys of one live on one host, chosen by the chord's id ---
+
+    def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
+        """Note how many parts a chord has."""
+        self._call(
+            self._client(chord_id).set,
+            self._chord_key(chord_id, "size"),
+            str(size).encode(),
+            expire=self._chord_expiry(),
+        )
+
+    def chord_part(self, chord_id: str, index: int | None, outcome: Outcome) -> list[Outcome] | None:
+        """Note one finished part; return all of them to the one caller that completed the chord.
+
+        Whoever appends to the list of parts last sees all of them. A part that comes twice stands in the
+        list twice and counts once.
+        """
+        client = self._client(chord_id)
+        part = msgspec.msgpack.encode(_Part(index, outcome.id, self.encode(outcome).payload))
+        keys = {name: self._chord_key(chord_id, name) for name in ("size", "list")}
+        self._call(client.add, self._part_key(chord_id, outcome.id), part, expire=self._chord_expiry())
+        entry = urllib.parse.quote(outcome.id, safe="").encode() + b"\n"
+        if not self._call(client.append, keys["list"], entry):
+            self._call(client.add, keys["list"], b"", expire=self._chord_expiry())
+            self._call(client.append, keys["list"], entry)
+        there = self._get_many(client, list(keys.values()))
+        size, listed = there.get(keys["size"]), there.get(keys["list"], b"")
+        ids = [urllib.parse.unquote(one.decode()) for one in dict.fromkeys(listed.split())]
+        if size is None or len(ids) < int(size) or not self._claim(client, chord_id):
+            return None
+        return self._parts(client, chord_id, ids)
+
+    def end_chord(self, chord_id: str) -> None:
+        """Remove what was kept for a chord."""
+        client = self._client(chord_id)
+        listed = self._call(client.get, self._chord_key(chord_id, "list")) or b""
+        parts = [self._part_key(chord_id, urllib.parse.unquote(one.decode())) for one in listed.split()]
+        keys = [self._chord_key(chord_id, name) for name in ("size", "list", "claim")]
+        self._call(client.delete_many, [*keys, *parts])
+
+    # --- the store itself ---
+
+    def cleanup(self) -> None:
+        """Do nothing: memcached forgets what has expired by itself."""
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        self._here()
+        self._lane.close()
+        for client in self._clients:
+            client.close()
+
+    # --- inside ---
+
+    def _here(self) -> None:
+        """Notice that this is a forked child, which must not use its parent's connections."""
+        if self._pid != os.getpid():
+            self._reset()
+
+    def _client(self, key: str) -> PooledClient:
+        """Return the client of the host that a key belongs to (rendezvous hashing)."""
+        self._here()
+        if len(self._clients) == 1:
+            return self._clients[0]
+        weights = [
+            hashlib.blake2b(f"{host}:{port} {key}".encode(), digest_size=8).digest()
+            for host, port in self._addresses
+        ]
+        return self._clients[weights.index(max(weights))]
+
+    def _by_client(self, keys: Iterable[str]) -> Iterator[tuple[PooledClient, list[str]]]:
+        """Yield each client with its keys, in portions that a request may have."""
+        portions: defaultdict[int, list[str]] = defaultdict(list)
+        clients = {}
+        for key in keys:
+            client = self._client(key)
+            clients[id(client)] = client
+            portions[id(client)].append(key)
+        for number, mine in portions.items():
+            for start in range(0, len(mine), KEYS_PER_REQUEST):
+                yield clients[number], mine[start : start + KEYS_PER_REQUEST]
+
+    def _call(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the driver, once more when its connection was stale; all that we do may be done twice."""
+        try:
+            try:
+                return call(*args, **kwargs)
+            except (MemcacheUnexpectedCloseError, ConnectionError):
+                return call(*args, **kwargs)
+        except (MemcacheUnexpectedCloseError, OSError) as exc:
+            raise BackendUnreachable(
+                f"The result store {mask(self._spec.url)} cannot be used: {exc or type(exc).__name__}."
+            ) from exc
+        except MemcacheError as exc:
+            said = (
+                exc.args[0].decode(errors="replace") if exc.args and isinstance(exc.args[0], bytes) else exc
+            )
+            raise BackendError(f"The result store {mask(self._spec.url)} refused: {said}.") from exc
+
+    def _get_many(self, client: PooledClient, keys: Sequence[str]) -> Mapping[str, bytes]:
+        found: dict[str, bytes] = {}
+        for start in range(0, len(keys), KEYS_PER_REQUEST):
+            found |= self._call(client.get_many, keys[start : start + KEYS_PER_REQUEST])
+        return found
+
+    def _store_unless_succeeded(self, client: PooledClient, key: str, record: Record) -> None:
+        """Write a state other than SUCCESS: never over a SUCCESS that came between our look and our write."""
+        while True:
+            there, mark = self._call(client.gets, key)
+            if there is None:
+                written = self._call(client.add, key, record.payload, expire=self._expiry())
+            elif self._succeeded(record.id, there):
+                return
+            else:
+                written = self._call(client.cas, key, record.payload, mark, expire=self._expiry())
+            if written:
+                return
+
+    def _succeeded(self, task_id: str, document: bytes | None) -> bool:
+        if document is None:
+            return False
+        try:
+            return self._documents.decode(task_id, document).state == SUCCESS
+        except CodecError:
+            return False  # what nobody can read may be overwritten
+
+    def _claim(self, client: PooledClient, chord_id: str) -> bool:
+        """Whether we are the one to go on with a complete chord."""
+        key, mine = self._chord_key(chord_id, "claim"), uuid.uuid4().bytes
+        added = self._call(client.add, key, mine, expire=self._chord_expiry())
+        # When the answer to the first try was lost, the second finds our own mark.
+        return bool(added) or self._call(client.get, key) == mine
+
+    def _parts(self, client: PooledClient, chord_id: str, ids: Sequence[str]) -> list[Outcome]:
+        found = self._get_many(client, [self._part_key(chord_id, one) for one in ids])
+        if len(found) < len(ids):
+            raise BackendError(
+                f"Chord {chord_id}: memcached has dropped {len(ids) - len(found)} of {len(ids)} parts to "
+                "make room; give it more memory (-m)."
+            )
+        parts = [msgspec.msgpack.decode(data, type=_Part) for data in found.values()]
+        parts.sort(key=lambda part: (part.index is None, part.index or 0))
+        return [self._documents.decode(part.task_id, part.document) for part in parts]
+
+    def _chord_key(self, chord_id: str, name: str) -> str:
+        return self._key(f"celeriac-chord-{name}-{chord_id}")
+
+    def _part_key(self, chord_id: str, task_id: str) -> str:
+        return self._key(f"celeriac-chord-part-{chord_id}-{task_id}")
+
+    @staticmethod
+    def _key(key: str) -> str:
+        """Return the key itself, or its digest where memcached allows no such key (ids are the users')."""
+        if len(key) <= LONGEST_KEY and key.isascii() and key.isprintable() and " " not in key:
+            return key
+        return f"celeriac-{hashlib.sha256(key.encode()).hexdigest()}"
+
+    def _expiry(self) -> int:
+        return _memcached_expiry(self._spec.expires_seconds or 0)
+
+    def _chord_expiry(self) -> int:
+        return _memcached_expiry(self._spec.expires_seconds or DAY_SECONDS)
+
+
+def _memcached_expiry(seconds: float) -> int:
+    """Return seconds as memcached takes them; 0 keeps for ever, past a month it is a moment."""
+    whole = max(1, round(seconds)) if seconds else 0
+    return whole if whole <= MONTH_SECONDS else int(time.time()) + whole
+
+
+def _addresses(spec: BackendSpec) -> list[tuple[str, int]]:
+    found = []
+    for one in spec.url.partition("://")[2].strip("/").split(";"):
+        host, colon, port = one.rpartition(":")
+        if not colon:
+            host, port = one, str(DEFAULT_PORT)
+        if not port.isdigit():
+            raise ConfigError(f"result_backend {mask(spec.url)!r}: {one!r} has no number as its port.")
+        found.append((host.strip("[]") or "localhost", int(port)))
+    return found
+
+
+def _client_options(spec: BackendSpec) -> dict[str, Any]:  # Any: pymemcache's options
+    given = spec.options.get("cache_backend_options") or {}
+    unknown = set(given) - _CLIENT_OPTIONS - _PYLIBMC_OPTIONS
+    if unknown:
+        raise ConfigError(
+            f"cache_backend_options does not know {', '.join(sorted(unknown))}; "
+            f"it takes {', '.join(sorted(_CLIENT_OPTIONS))}."
+        )
+    ours = {"connect_timeout": CONNECT_SECONDS, "timeout": ANSWER_SECONDS, "no_delay": True}
+    return {**ours, **{name: value for name, value in given.items() if name in _CLIENT_OPTIONS}}

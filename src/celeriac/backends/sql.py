@@ -1,0 +1,431 @@
+"""Results in a relational database, in Celery's tables: ``db+sqlite:///results.db``, ``db+postgresql://…``."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import io
+import os
+import pickle
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from celeriac.backends.documents import latest
+from celeriac.backends.polling import poll
+from celeriac.backends.spec import BackendSpec
+from celeriac.errors import BackendError, BackendUnreachable, ConfigError
+from celeriac.message import Outcome, Record
+from celeriac.net.lane import Lane
+from celeriac.net.url import mask
+from celeriac.states import READY_STATES, SUCCESS
+from celeriac.wire.result import prepare_value, restore_value
+
+try:
+    import sqlalchemy as sa
+except ImportError as exc:
+    raise ConfigError(
+        "Results in a database need SQLAlchemy: pip install 'celeriac[sqlalchemy]' "
+        "(or 'celeriac[postgres]' for PostgreSQL)."
+    ) from exc
+
+from celeriac.backends.sql_tables import EXTENDED_COLUMNS, Tables, insert_new, upsert
+
+CONNECT_SECONDS = 5
+LOCKED_SECONDS = 8  # how long SQLite waits for another writer
+IDS_PER_QUERY = 500  # SQLite once allowed 999 parameters a statement
+
+# What users write for PostgreSQL means psycopg 3 here; `postgresql+psycopg2://` still means what it says.
+_POSTGRES = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
+
+
+class _Row(msgspec.Struct, array_like=True):
+    """What a record's payload holds: the columns, made where the task ran; user values pickled already."""
+
+    result: bytes | None
+    date_done: datetime.datetime
+    traceback: str | None
+    extended: dict[str, Any] | None = None  # Any: values of columns
+
+
+_PACK = msgspec.msgpack.Encoder()
+_UNPACK = msgspec.msgpack.Decoder(_Row)
+
+
+class SqlBackend:
+    """Keeps results in Celery's tables ``celery_taskmeta`` and ``celery_tasksetmeta``.
+
+    Duties: 1. encode where the task ran, store a batch in one transaction; 2. a SUCCESS stays; 3. poll for
+    those who wait; 4. count the parts of chords in tables of our own; 5. make the tables, whoever comes
+    first. As in Celery, values are pickled whatever the result serializer is: give the database only to those
+    who may run code in your processes. Children, groups and stamps of a result are not stored.
+
+    Args:
+        spec: Its options know every ``database_…`` setting.
+
+    Raises:
+        ConfigError: The URL is no database's, or its driver is not installed.
+    """
+
+    persistent = True
+
+    def __init__(self, spec: BackendSpec) -> None:
+        self._spec = spec
+        self._url = _engine_url(spec)
+        self._shown = mask(spec.url if "://" in spec.url else str(spec.options.get("database_url")))
+        self._tables = Tables(
+            spec.options.get("database_table_names"),
+            spec.options.get("database_table_schemas"),
+            extended=spec.extended,
+        )
+        self._reset()
+
+    def _reset(self) -> None:
+        """Start without connections; in a forked child those of the parent are none of our business."""
+        self._pid = os.getpid()
+        self._opening = threading.Lock()
+        self._engine: sa.Engine | None = None
+        self._lane = Lane("celeriac-database")
+
+    # --- results ---
+
+    def encode(
+        self, outcome: Outcome, *, reply_to: str | None = None, correlation_id: str | None = None
+    ) -> Record:
+        """Return the record of an outcome."""
+        codecs = self._spec.codecs
+        row = _Row(
+            result=self._pickled(prepare_value(outcome.state, outcome.result, codecs, self._spec.serializer)),
+            date_done=_naive_utc(outcome.date_done),
+            traceback=outcome.traceback,
+            extended=self._encode_extended(outcome.extended) if self._spec.extended else None,
+        )
+        return Record(id=outcome.id, state=outcome.state, payload=_PACK.encode(row))
+
+    def reply_address(self) -> str | None:
+        """Return None: results are fetched, not sent."""
+        return None
+
+    def store(self, batch: Sequence[Record]) -> None:
+        """Write the records in one transaction."""
+        if not batch:
+            return
+        table = self._tables.tasks
+        rows = [self._columns(record) for record in latest(batch).values()]
+        with self._begin() as connection:
+            upsert(connection, table, "task_id", rows, when=table.c.status.is_distinct_from(SUCCESS))
+
+    async def astore(self, batch: Sequence[Record]) -> None:
+        """Do the same on a thread of its own."""
+        self._here()
+        await self._lane.run(self.store, batch)
+
+    def fetch(self, ids: Sequence[str]) -> dict[str, Outcome]:
+        """Return what is known of the ids now."""
+        return self._select(ids, ready_only=False)
+
+    def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
+        """Yield each outcome as it becomes ready; looks every 20 ms at first, every half second later."""
+        return poll(ids, timeout, functools.partial(self._select, ready_only=True))
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Remove what is stored of the ids."""
+        table = self._tables.tasks
+        with self._begin() as connection:
+            for chunk in _chunks(ids):
+                connection.execute(table.delete().where(table.c.task_id.in_(chunk)))
+
+    # --- groups ---
+
+    def save_group(self, group_id: str, result: Any) -> None:  # Any: nested result tuples
+        """Keep the shape of a group's results; real Celery cannot read it, nor we what it saved."""
+        row = {"taskset_id": group_id, "result": self._pickled(result), "date_done": _naive_utc(None)}
+        with self._begin() as connection:
+            upsert(connection, self._tables.groups, "taskset_id", [row])
+
+    def restore_group(self, group_id: str) -> Any | None:  # Any: nested result tuples
+        """Return the shape kept by `save_group`, or None."""
+        table = self._tables.groups
+        with self._begin() as connection:
+            pickled = connection.scalar(sa.select(table.c.result).where(table.c.taskset_id == group_id))
+        return None if pickled is None else _load_plain(pickled, group_id)
+
+    def delete_group(self, group_id: str) -> None:
+        """Remove it."""
+        table = self._tables.groups
+        with self._begin() as connection:
+            connection.execute(table.delete().where(table.c.taskset_id == group_id))
+
+    # --- chords ---
+
+    def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
+        """Note how many parts a chord has."""
+        row = {"chord_id": chord_id, "size": size, "claimed": 0, "created": _naive_utc(None)}
+        with self._begin() as connection:
+            upsert(connection, self._tables.chords, "chord_id", [row])
+
+    def chord_part(self, chord_id: str, index: int | None, outcome: Outcome) -> list[Outcome] | None:
+        """Note one finished part; return all of them to the one caller that completed the chord.
+
+        The chord's row is locked first, so that parts take turns and the last one sees all others, also
+        those that came before `start_chord`.
+        """
+        chords, parts = self._tables.chords, self._tables.parts
+        mine = chords.c.chord_id == chord_id
+        record = self.encode(outcome)
+        with self._begin() as connection:
+            insert_new(
+                connection,
+                chords,
+                {"chord_id": chord_id, "size": None, "claimed": 0, "created": _naive_utc(None)},
+            )
+            connection.execute(chords.update().where(mine).values(created=chords.c.created))  # the lock
+            size, claimed = connection.execute(sa.select(chords.c.size, chords.c.claimed).where(mine)).one()
+            arrived = connection.execute(
+                sa.select(sa.func.count()).select_from(parts).where(parts.c.chord_id == chord_id)
+            ).scalar_one()
+            part = {
+                "chord_id": chord_id,
+                "task_id": record.id,
+                "position": index,
+                "arrival": arrived,
+                "state": record.state,
+                "payload": record.payload,
+            }
+            arrived += insert_new(connection, parts, part)
+            if claimed or size is None or arrived < size:
+                return None
+            connection.execute(chords.update().where(mine).values(claimed=1))
+            ordered = (
+                sa.select(parts)
+                .where(parts.c.chord_id == chord_id)
+                .order_by(parts.c.position.is_(None), parts.c.position, parts.c.arrival)
+            )
+            rows = connection.execute(ordered).all()
+        return [self._outcome(row.task_id, row.state, _UNPACK.decode(row.payload)) for row in rows]
+
+    def end_chord(self, chord_id: str) -> None:
+        """Remove what was kept for a chord."""
+        with self._begin() as connection:
+            for table in (self._tables.parts, self._tables.chords):
+                connection.execute(table.delete().where(table.c.chord_id == chord_id))
+
+    # --- the store itself ---
+
+    def cleanup(self) -> None:
+        """Remove what is older than the expiry of results."""
+        if not self._spec.expires_seconds:
+            return
+        limit = _naive_utc(None) - datetime.timedelta(seconds=self._spec.expires_seconds)
+        tables = self._tables
+        old = sa.select(tables.chords.c.chord_id).where(tables.chords.c.created < limit)
+        with self._begin() as connection:
+            for table in (tables.tasks, tables.groups):
+                connection.execute(table.delete().where(table.c.date_done < limit))
+            connection.execute(tables.parts.delete().where(tables.parts.c.chord_id.in_(old)))
+            connection.execute(tables.chords.delete().where(tables.chords.c.created < limit))
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        self._here()
+        self._lane.close()
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose()
+
+    # --- inside ---
+
+    def _here(self) -> None:
+        """Notice that this is a forked child."""
+        if self._pid != os.getpid():
+            if self._engine is not None:
+                self._engine.dispose(close=False)
+            self._reset()
+
+    @contextlib.contextmanager
+    def _begin(self) -> Iterator[sa.Connection]:
+        """Open a transaction, the tables being there, and speak of failures in our own words."""
+        self._here()
+        try:
+            with self._opening:
+                if self._engine is None:
+                    self._engine = self._open()
+            with self._engine.begin() as connection:
+                yield connection
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as exc:
+            raise BackendUnreachable(
+                f"The result store {self._shown} cannot be used: {_reason(exc)}."
+            ) from exc
+        except sa.exc.SQLAlchemyError as exc:
+            raise BackendError(f"The result store {self._shown} refused: {_reason(exc)}.") from exc
+
+    def _open(self) -> sa.Engine:
+        options: dict[str, Any] = {"pool_pre_ping": True, "pool_recycle": 3600}  # Any: SQLAlchemy's options
+        options |= self._spec.options.get("database_engine_options") or {}
+        if self._spec.options.get("database_short_lived_sessions"):
+            options = {"poolclass": sa.NullPool, **{k: v for k, v in options.items() if "pool" not in k}}
+        arguments = {**_connect_arguments(self._url), **options.pop("connect_args", {})}
+        try:
+            engine = sa.create_engine(self._url, connect_args=arguments, **options)
+        except ImportError as exc:
+            extra = (
+                " (pip install 'celeriac[postgres]')" if self._url.drivername.startswith("postgres") else ""
+            )
+            raise ConfigError(
+                f"result_backend {self._shown!r}: its database driver is not installed: {exc}{extra}."
+            ) from exc
+        if self._url.get_backend_name() == "sqlite":
+            sa.event.listen(engine, "connect", _write_ahead)
+        try:
+            self._tables.create(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+        return engine
+
+    def _columns(self, record: Record) -> dict[str, Any]:  # Any: values of columns
+        row = _UNPACK.decode(record.payload)
+        columns = {
+            "task_id": record.id,
+            "status": record.state,
+            "result": row.result,
+            "date_done": row.date_done,
+            "traceback": row.traceback,
+        }
+        if self._spec.extended:
+            columns |= row.extended or dict.fromkeys(EXTENDED_COLUMNS)
+        return columns
+
+    def _select(self, ids: Sequence[str], *, ready_only: bool) -> dict[str, Outcome]:
+        table = self._tables.tasks
+        found: dict[str, Outcome] = {}
+        with self._begin() as connection:
+            for chunk in _chunks(ids):
+                query = sa.select(table).where(table.c.task_id.in_(chunk))
+                if ready_only:
+                    query = query.where(table.c.status.in_(sorted(READY_STATES)))
+                for row in connection.execute(query).mappings():
+                    columns = {name: row[name] for name in EXTENDED_COLUMNS} if self._spec.extended else None
+                    stored = _Row(row["result"], row["date_done"], row["traceback"], columns)
+                    found[row["task_id"]] = self._outcome(row["task_id"], row["status"], stored)
+        return found
+
+    def _outcome(self, task_id: str, state: str, row: _Row) -> Outcome:
+        done = row.date_done.replace(tzinfo=datetime.UTC).isoformat() if state in READY_STATES else None
+        return Outcome(
+            id=task_id,
+            state=state,
+            result=restore_value(state, self._unpickled(row.result)),
+            traceback=row.traceback,
+            date_done=done,
+            extended=self._decode_extended(row.extended) if row.extended else None,
+        )
+
+    def _pickled(self, value: Any) -> bytes:  # Any: the user's value
+        pickled: bytes = self._spec.codecs.encode(value, "pickle")[2]
+        return pickled
+
+    def _unpickled(self, pickled: bytes | None) -> Any:  # Any: the user's value
+        kind = self._spec.codecs.content_type("pickle")
+        return (
+            None if pickled is None else self._spec.codecs.decode(pickled, kind, "binary", frozenset({kind}))
+        )
+
+    def _encode_extended(self, extended: Mapping[str, Any] | None) -> dict[str, Any]:
+        columns = {name: (extended or {}).get(name) for name in EXTENDED_COLUMNS}
+        for name in ("args", "kwargs"):
+            if columns[name] is not None:
+                columns[name] = self._spec.codecs.encode(columns[name], self._spec.serializer)[2]
+        return columns
+
+    def _decode_extended(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        codecs = self._spec.codecs
+        kind = codecs.content_type(self._spec.serializer)
+        values = dict(columns)
+        for name in ("args", "kwargs"):
+            if values[name] is not None:
+                values[name] = codecs.decode(values[name], kind, None, self._spec.accept or frozenset({kind}))
+        return values
+
+
+def _engine_url(spec: BackendSpec) -> sa.URL:
+    """Return the URL for SQLAlchemy: without ``db+``, with the driver that we install."""
+    text = spec.url
+    if "://" not in text:  # the bare name "database"
+        text = spec.options.get("database_url") or ""
+        if not text:
+            raise ConfigError(f"result_backend {spec.url!r} needs the setting database_url, or use db+<url>.")
+    scheme, _, rest = text.partition("://")
+    scheme = scheme.removeprefix("db+").removeprefix("database+")
+    try:
+        url = sa.make_url(f"{_POSTGRES.get(scheme, scheme)}://{rest}")
+        sqlite = url.get_backend_name() == "sqlite"
+    except sa.exc.ArgumentError as exc:
+        raise ConfigError(f"result_backend {mask(text)!r} is no URL of a database: {exc}.") from exc
+    if sqlite and url.database in {None, "", ":memory:"}:
+        raise ConfigError(
+            f"result_backend {mask(text)!r} would keep results in the memory of a single thread: name a "
+            "file, such as db+sqlite:///results.db, or use cache+memory://."
+        )
+    return url
+
+
+def _connect_arguments(url: sa.URL) -> dict[str, Any]:  # Any: the drivers' own
+    if url.drivername == "postgresql+psycopg":
+        # The second bound is for servers that vanish from the network: without it writes wait a quarter hour.
+        return {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": CONNECT_SECONDS * 1000}
+    if url.get_backend_name() == "sqlite":
+        return {"timeout": LOCKED_SECONDS}
+    return {}
+
+
+def _write_ahead(connection: Any, record: object) -> None:  # Any: a connection of the driver
+    """Let readers and a writer work at the same time; SQLite remembers it in the file.
+
+    The change itself waits for nobody: while others are in the file it is refused, and a later connection
+    makes it.
+    """
+    cursor = connection.cursor()
+    with contextlib.suppress(sqlite3.OperationalError):
+        cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.close()
+
+
+def _naive_utc(moment: str | None) -> datetime.datetime:
+    """Return a moment as the column has it: UTC without saying so; now when there is none."""
+    if moment is None:
+        return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    parsed = datetime.datetime.fromisoformat(moment)
+    return parsed if parsed.tzinfo is None else parsed.astimezone(datetime.UTC).replace(tzinfo=None)
+
+
+def _reason(error: sa.exc.SQLAlchemyError) -> str:
+    """Return the driver's own words, without SQLAlchemy's page-long frame (and without parameters)."""
+    text = str(error.orig) if isinstance(error, sa.exc.DBAPIError) else str(error)
+    return mask(text.strip().splitlines()[0] if text.strip() else type(error).__name__)
+
+
+def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    unique = list(dict.fromkeys(ids))
+    for start in range(0, len(unique), IDS_PER_QUERY):
+        yield unique[start : start + IDS_PER_QUERY]
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads plain data only: what real Celery keeps for a group are objects of its own insides."""
+
+    def find_class(self, module: str, name: str) -> Any:  # Any: never returned
+        raise pickle.UnpicklingError(f"{module}.{name} is no plain data")
+
+
+def _load_plain(pickled: bytes, group_id: str) -> Any:  # Any: nested result tuples
+    try:
+        return _PlainUnpickler(io.BytesIO(pickled)).load()
+    except pickle.UnpicklingError as exc:
+        raise BackendError(
+            f"Group {group_id} was saved by real Celery, as objects that only it can read: {exc}."
+        ) from exc

@@ -1,0 +1,244 @@
+"""One call after the other, each with the result of the one before."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any, Self, cast
+
+from celeriac.canvas.chord import _chord, root_of
+from celeriac.canvas.group import adopted, app_of, group
+from celeriac.canvas.signature import Signature, maybe_signature
+
+# Options of a chain that are for its last step alone.
+_FOR_LAST = ("task_id", "group_id", "chord", "group_index")
+
+
+@Signature.register_type("chain")
+class _chain(Signature):  # noqa: N801 - Celery's name
+    """Calls that run one after the other; each gets the result of the one before as its first argument.
+
+    Args:
+        *tasks: The steps, or one iterable of them.
+        **options: Options for sending the first step; ``task_id`` is for the last one.
+    """
+
+    def __init__(self, *tasks: Any, **options: Any) -> None:
+        app = options.pop("app", None)
+        steps: Any = tasks[0] if len(tasks) == 1 and not isinstance(tasks[0], dict) else tasks
+        super().__init__(
+            "celery.chain", (), {"tasks": [maybe_signature(step) for step in steps]}, options, app=app
+        )
+        self["subtask_type"] = "chain"
+
+    @property
+    def tasks(self) -> list[Any]:
+        """The steps."""
+        return cast("list[Any]", self.kwargs["tasks"])
+
+    @tasks.setter
+    def tasks(self, tasks: list[Any]) -> None:
+        self.kwargs["tasks"] = tasks
+
+    @property
+    def app(self) -> Any:
+        """The app that sends it: its own, or the first that a step has."""
+        return app_of(self, self.tasks)
+
+    @property
+    def parts(self) -> int:
+        """How many tasks have to end before it has, as a member of a chord's header."""
+        return self.tasks[-1].parts if self.tasks else 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Send it, with these arguments before those of the first step."""
+        return self.apply_async(args, kwargs) if self.tasks else None
+
+    def apply_async(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        route_name: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Send the first step, which takes the others along; return the result of the last one."""
+        if not self.tasks:
+            return None
+        app = self.app
+        if self.immutable:
+            args, kwargs = None, None
+        if app.conf.task_always_eager:
+            with app.allow_join():
+                return self.apply(args, kwargs, **options)
+        return self.run(args, kwargs, **options)
+
+    def run(
+        self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Any:
+        """Freeze all steps and send the first one, with the others in its message."""
+        given = {**self.options, **options}
+        for_last = {name: given.pop(name, None) for name in _FOR_LAST}
+        following = given.pop("chain", None)
+        copy = self.clone()
+        copy.options.clear()
+        copy._link_steps(given.pop("link", None), given.pop("link_error", None))
+        results = copy._freeze_steps(root_id=given.get("root_id"), **for_last)
+        first, *rest = copy.tasks
+        waiting = [*(following or ()), *reversed(rest)]
+        if waiting or following is not None:
+            given["chain"] = waiting
+        result = first.apply_async(args, kwargs, **given)
+        return results[-1] if rest else result
+
+    def apply(
+        self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Any:
+        """Run all steps right here."""
+        copy = self.clone()
+        for_last = {name: options.pop(name, None) for name in _FOR_LAST}
+        copy._link_steps(options.pop("link", None), options.pop("link_error", None))
+        copy.tasks = copy._unrolled()
+        if copy.tasks and for_last["task_id"] is not None:
+            copy.tasks[-1].set(task_id=for_last["task_id"])
+        last: Any = None
+        for step in copy.tasks:
+            if last is None:
+                result = step.apply(args, kwargs, **options)
+            else:
+                result = step.apply((last.get(disable_sync_subtasks=False),), **options)
+                result.parent = last
+            last = result
+        return last
+
+    def freeze(
+        self,
+        _id: str | None = None,
+        group_id: str | None = None,
+        chord: Any = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        group_index: int | None = None,
+    ) -> Any:
+        """Give all steps their ids, in place; return the result of the last one."""
+        results = self._freeze_steps(
+            task_id=self.options.pop("task_id", None) or _id,
+            group_id=group_id,
+            chord=chord,
+            group_index=group_index,
+            root_id=root_id,
+        )
+        return results[-1] if results else None
+
+    _freeze = freeze
+
+    @property
+    def id(self) -> str | None:
+        """The id of the last step's task, once it was frozen."""
+        return self.tasks[-1].id if self.tasks else None
+
+    def unchained(self) -> list[Any]:
+        """Return copies of the steps, with what is linked to the chain linked to them."""
+        copy = self.clone()
+        copy._link_steps(copy.options.get("link"), copy.options.get("link_error"))
+        return copy.tasks
+
+    unchain_tasks = unchained
+
+    def reprcall(self, *args: Any, **kwargs: Any) -> str:
+        """Return how it would be written."""
+        return repr(self)
+
+    def __repr__(self) -> str:
+        """Show the steps."""
+        if not self.tasks:
+            return f"<{type(self).__name__}@{id(self):#x}: empty>"
+        first = self.tasks[0].reprcall()
+        return " | ".join([first, *(repr(step) for step in self.tasks[1:])])
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> _chain:
+        """Return the chain of a dict form."""
+        made = _chain(list(d["kwargs"]["tasks"]), app=app, **d.get("options") or {})
+        made["immutable"] = bool(d.get("immutable"))
+        return made
+
+    def _copy_with(self, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]) -> Self:
+        steps = [maybe_signature(step, clone=True) for step in kwargs["tasks"]]
+        if args and steps:
+            steps[0] = steps[0].clone(args)
+        return super()._copy_with((), {**kwargs, "tasks": steps}, options)
+
+    def _link_steps(self, link: Any, link_error: Any) -> None:
+        if not self.tasks:
+            return
+        if link:
+            self.tasks[-1].extend_list_option("link", link)
+        if link_error:
+            for step in self.tasks:
+                for errback in link_error if isinstance(link_error, (list, tuple)) else [link_error]:
+                    step.link_error(errback)
+
+    def _unrolled(self) -> list[Any]:
+        """Return the steps without chains inside; a group with one member is that member."""
+        steps: list[Any] = []
+        for step in self.tasks:
+            adopted(step, self)
+            if isinstance(step, _chain):
+                steps.extend(step._unrolled())
+            elif isinstance(step, group) and len(step.tasks) == 1:
+                member = adopted(step.tasks[0], self)
+                steps.extend(member._unrolled() if isinstance(member, _chain) else [member])
+            else:
+                steps.append(step)
+        return _with_chords(steps)
+
+    def _freeze_steps(
+        self,
+        task_id: str | None = None,
+        group_id: str | None = None,
+        chord: Any = None,
+        group_index: int | None = None,
+        root_id: str | None = None,
+    ) -> list[Any]:
+        self.tasks = self._unrolled()
+        results: list[Any] = []
+        for position, step in enumerate(self.tasks):
+            if position < len(self.tasks) - 1:
+                result = step.freeze(root_id=root_id)
+            else:
+                result = step.freeze(
+                    task_id, group_id=group_id, chord=chord, root_id=root_id, group_index=group_index
+                )
+            if results:
+                root_of(result).parent = results[-1]
+            results.append(result)
+        return results
+
+
+class chain(_chain):  # noqa: N801 - Celery's name
+    """Calls that run one after the other: ``chain(a, b, c)`` is ``a | b | c``.
+
+    What comes out is what ``|`` makes of it: a group that is followed by a call becomes a chord.
+    """
+
+    def __new__(cls, *tasks: Any, **options: Any) -> Any:
+        """Join the steps, when there is more than one."""
+        if not options and tasks:
+            if len(tasks) != 1:
+                return functools.reduce(operator.or_, map(maybe_signature, tasks), _chain())
+            if not isinstance(tasks[0], dict):
+                return functools.reduce(operator.or_, map(maybe_signature, tasks[0]), _chain())
+        return super().__new__(cls)
+
+
+def _with_chords(steps: list[Any]) -> list[Any]:
+    """Return the steps, each group that is followed by another step made a chord with that as its body."""
+    done: list[Any] = []
+    for step in reversed(steps):
+        if isinstance(step, group) and done:
+            body = done.pop()
+            done.append(_chord(step, body=body, app=step._app))
+        else:
+            done.append(step)
+    return done[::-1]

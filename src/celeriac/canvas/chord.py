@@ -1,0 +1,280 @@
+"""Several calls at once, then one with all their results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+from celeriac.canvas.group import adopted, app_of, group
+from celeriac.canvas.signature import Signature, maybe_signature
+
+# Options of a chord that are for its body alone.
+_BODY_ONLY = frozenset({"chain", "chord", "task_id", "group_id", "group_index", "link", "link_error"})
+
+
+@Signature.register_type("chord")
+class _chord(Signature):  # noqa: N801 - Celery's name
+    """A group (the header), and a call with the list of its results (the body).
+
+    Args:
+        header: Signatures, a group, or an iterable.
+        body: The signature to apply with the results.
+        task: Accepted for Celery's sake.
+        args: Arguments for the members of the header.
+        kwargs: Accepted for Celery's sake.
+        app: The app that sends it.
+        **options: Options for header and body.
+    """
+
+    def __init__(
+        self,
+        header: Any,
+        body: Any = None,
+        task: str = "celery.chord",
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        app: Any = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            "celery.chord",
+            args,
+            {"kwargs": dict(kwargs or {}), "header": _header(header), "body": maybe_signature(body)},
+            options,
+            app=app,
+        )
+        self["subtask_type"] = "chord"
+
+    @property
+    def tasks(self) -> Any:
+        """The header: a list of signatures, or a group once it was frozen."""
+        return self.kwargs["header"]
+
+    @tasks.setter
+    def tasks(self, tasks: Any) -> None:
+        self.kwargs["header"] = tasks
+
+    @property
+    def body(self) -> Any:
+        """The signature to apply with the results."""
+        return self.kwargs["body"]
+
+    @body.setter
+    def body(self, body: Any) -> None:
+        self.kwargs["body"] = body
+
+    @property
+    def app(self) -> Any:
+        """The app that sends it: its own, or that of a member of the header, or of the body."""
+        members = list(self.tasks.tasks if isinstance(self.tasks, group) else self.tasks)
+        return app_of(self, [*members, *([self.body] if self.body is not None else [])])
+
+    @property
+    def parts(self) -> int:
+        """How many tasks have to end before it has, as a member of a chord's header."""
+        return self.body.parts if self.body is not None else 1
+
+    def __call__(self, body: Any = None, **options: Any) -> Any:
+        """Send it, with another body if one is given."""
+        return self.apply_async((), {"body": body} if body is not None else {}, **options)
+
+    def apply_async(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        route_name: str | None = None,
+        task_id: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Send the header in one batch and return the result of the body.
+
+        Args:
+            args: Come before the arguments of the header's members.
+            kwargs: ``body`` stands in place of its own body.
+            route_name: Accepted for Celery's sake.
+            task_id: The id of the body's task.
+            **options: For header and body.
+
+        Raises:
+            NotImplementedError: There is no result backend, or it cannot count the parts.
+        """
+        kwargs = dict(kwargs or {})
+        body = maybe_signature(kwargs.pop("body", None) or self.body, clone=True)
+        if self.app is None:
+            self._app = body.app
+        app = self.app
+        adopted(body, self)
+        args = tuple(self.args) if self.immutable else (*(args or ()), *self.args)
+        if app.conf.task_always_eager:
+            with app.allow_join():
+                return self.apply(args, kwargs, body=body, task_id=task_id, **options)
+        header = self._as_group().clone()
+        given = {**self.options, **options}
+        # Frozen as a step of a chain, its own id is that of its header; the body's comes from the caller.
+        given.pop("task_id", None)
+        return self.run(header, body, args, task_id=task_id, **given)
+
+    def run(
+        self,
+        header: group,
+        body: Signature,
+        partial_args: Iterable[Any],
+        task_id: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Prepare the backend, then send the header; the body follows when all its parts have come in."""
+        app = self.app
+        for key in ("link", "link_error"):
+            if key in options:
+                body.extend_list_option(key, options.pop(key))
+        body.options.update({key: value for key, value in options.items() if value is not None})
+        body_result = body.freeze(task_id)
+        if not list(header.flat()):
+            return body.apply_async(([],))
+        group_id = header.options.get("task_id") or app.new_id()
+        if body.options.get("group_id") is None:
+            body.options["group_id"] = group_id
+        root_id, parent_id = options.get("root_id"), options.get("parent_id")
+        header_result = header.freeze(group_id, chord=body, root_id=root_id, parent_id=parent_id)
+        app.start_chord(group_id, header.parts, header_result.as_tuple())
+        shared = {key: value for key, value in options.items() if key not in _BODY_ONLY}
+        header_result = header.apply_async(partial_args, task_id=group_id, chord=body, **shared)
+        _root_of(body_result).parent = header_result
+        return body_result
+
+    def apply(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        propagate: bool = True,
+        body: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Run header and body right here."""
+        body = maybe_signature(body if body is not None else self.body, app=self.app, clone=True)
+        header = self._as_group().clone()
+        task_id = options.pop("task_id", None)
+        shared = {k: v for k, v in options.items() if k not in _BODY_ONLY}
+        results = header.apply(args, **shared).get(propagate=propagate, disable_sync_subtasks=False)
+        if task_id is not None:
+            body.set(task_id=task_id)
+        return body.apply((results,), **shared)
+
+    def freeze(
+        self,
+        _id: str | None = None,
+        group_id: str | None = None,
+        chord: Any = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        group_index: int | None = None,
+    ) -> Any:
+        """Give header and body their ids; return the result of the body, whose parent is the header's."""
+        header = self.tasks = self._as_group()
+        body_result = None
+        if self.body is not None:
+            adopted(self.body, self)
+            body_result = self.body.freeze(
+                _id, group_id=group_id, chord=chord, root_id=root_id, group_index=group_index
+            )
+        header_result = header.freeze(chord=self.body, root_id=root_id, parent_id=parent_id)
+        self.options["task_id"] = header.options["task_id"]
+        if body_result is None:
+            return header_result
+        _root_of(body_result).parent = header_result
+        return body_result
+
+    _freeze = freeze
+
+    def link(self, callback: Any) -> Any:
+        """Have a signature applied with the result of the body."""
+        self.body.link(callback)
+        return callback
+
+    def link_error(self, errback: Any) -> Any:
+        """Have a signature applied when the chord fails.
+
+        With ``task_allow_error_cb_on_chord_header`` it is linked to the members of the header too.
+        """
+        app = self.app
+        if app is not None and app.conf.task_allow_error_cb_on_chord_header:
+            for member in self._as_group().tasks:
+                member.link_error(maybe_signature(errback, clone=True).set(immutable=True))
+        self.body.link_error(errback)
+        return errback
+
+    def set_immutable(self, immutable: bool) -> None:
+        """Have the members of the header ignore arguments given when it is applied."""
+        for member in self._as_group().tasks:
+            member.set_immutable(immutable)
+
+    def reprcall(self, *args: Any, **kwargs: Any) -> str:
+        """Return how it would be written."""
+        return repr(self)
+
+    def __repr__(self) -> str:
+        """Show header and body."""
+        members = list(self.tasks.tasks if isinstance(self.tasks, group) else self.tasks)
+        if self.body is None:
+            return f"<chord without body: {members!r}>"
+        return f"%chord({members!r} | {self.body!r})"
+
+    def __len__(self) -> int:
+        """Return how many parts the header has."""
+        return int(self._as_group().parts)
+
+    def __bool__(self) -> bool:
+        """Return True: an empty header still has a body."""
+        return True
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> _chord:
+        """Return the chord of a dict form."""
+        fields = d["kwargs"]
+        made = cls(
+            fields["header"],
+            fields.get("body"),
+            args=d.get("args"),
+            kwargs=fields.get("kwargs"),
+            app=app,
+            **d.get("options") or {},
+        )
+        made["immutable"] = bool(d.get("immutable"))
+        return made
+
+    def _as_group(self) -> Any:
+        header = self.tasks
+        return adopted(header if isinstance(header, group) else group(header), self)
+
+    def _copy_with(self, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]) -> Self:
+        header = kwargs["header"]
+        copied = {
+            "kwargs": dict(kwargs.get("kwargs") or {}),
+            "header": header.clone()
+            if isinstance(header, group)
+            else [maybe_signature(member, clone=True) for member in header],
+            "body": maybe_signature(kwargs["body"], clone=True),
+        }
+        return super()._copy_with(args, copied, options)
+
+
+chord = _chord
+
+
+def _header(header: Any) -> Any:
+    """Return a group as it is and anything else as a list of signatures."""
+    if isinstance(header, dict):
+        made = maybe_signature(header)
+        return made if isinstance(made, group) else [made]
+    return [maybe_signature(member) for member in header]
+
+
+def _root_of(result: Any) -> Any:
+    """Return the first result of a workflow, the one that a step before it becomes the parent of."""
+    while getattr(result, "parent", None) is not None:
+        result = result.parent
+    return result
+
+
+root_of = _root_of
+__all__ = ["_chord", "chord", "root_of"]

@@ -1,0 +1,233 @@
+"""Several calls at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self, cast
+
+from celeriac.canvas.signature import Signature, maybe_signature
+
+# Options that a group keeps for itself: its members get their own.
+_OWN_OPTIONS = frozenset({"task_id", "chord", "group_id", "group_index", "chain", "link", "link_error"})
+
+
+@Signature.register_type("group")
+class group(Signature):  # noqa: N801 - Celery's name
+    """Several calls that are sent together and run side by side.
+
+    Args:
+        *tasks: Signatures, or one iterable of them.
+        **options: Options for all of them; ``task_id`` is the group's own id.
+    """
+
+    def __init__(self, *tasks: Any, **options: Any) -> None:
+        app = options.pop("app", None)
+        members: Any = tasks
+        if len(tasks) == 1:
+            members = tasks[0]
+            if isinstance(members, group):
+                members = members.tasks
+            elif isinstance(members, dict):
+                members = [maybe_signature(members, clone=True)]
+        super().__init__(
+            "celery.group", (), {"tasks": [maybe_signature(task) for task in members]}, options, app=app
+        )
+        self["subtask_type"] = "group"
+
+    @property
+    def tasks(self) -> list[Any]:
+        """The members."""
+        return cast("list[Any]", self.kwargs["tasks"])
+
+    @tasks.setter
+    def tasks(self, tasks: list[Any]) -> None:
+        self.kwargs["tasks"] = tasks
+
+    @property
+    def app(self) -> Any:
+        """The app that sends it: its own, or that of its first member."""
+        return app_of(self, self.tasks)
+
+    @property
+    def parts(self) -> int:
+        """How many tasks have to end before it has, as a member of a chord's header."""
+        return sum(member.parts for member in self.tasks)
+
+    def __call__(self, *partial_args: Any, **options: Any) -> Any:
+        """Send it, with these arguments before those of its members."""
+        return self.apply_async(partial_args, **options)
+
+    def apply_async(  # type: ignore[override]  # has more of its own than a single call
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        add_to_parent: bool = True,
+        producer: Any = None,
+        link: Any = None,
+        link_error: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Send all members in one batch and return their GroupResult.
+
+        Raises:
+            TypeError: ``link`` or ``link_error`` is given: there is no one task to link them to.
+        """
+        if link is not None:
+            raise TypeError("Cannot add link to group: use a chord")
+        if link_error is not None:
+            raise TypeError("Cannot add link to group: do that on individual tasks")
+        app = self.app
+        if app is None:
+            raise TypeError("An empty group belongs to no app: nothing can be sent, and nothing waited for.")
+        if app.conf.task_always_eager:
+            return self.apply(args, kwargs, **options)
+        if self.immutable:
+            args, kwargs = None, None
+        given = {**self.options, **options}
+        frozen = self.clone()
+        result = frozen.freeze(
+            given.get("task_id"),
+            chord=given.get("chord"),
+            root_id=given.get("root_id"),
+            parent_id=given.get("parent_id"),
+        )
+        shared = {key: value for key, value in given.items() if key not in _OWN_OPTIONS}
+        if producer is not None:
+            shared["producer"] = producer
+        with app.batch():
+            results = [
+                member.apply_async(args, kwargs, add_to_parent=False, **shared) for member in frozen.flat()
+            ]
+        if len(results) == 1 and hasattr(results[0], "results"):
+            result = results[0]  # a chain that ends in a group: its group is the one to wait for
+        else:
+            result = app.GroupResult(result.id, results)
+        if add_to_parent:
+            app.add_trail(result)
+        return result
+
+    def apply(
+        self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Any:
+        """Run all members right here, one after the other."""
+        app = self.app
+        given = {k: v for k, v in {**self.options, **options}.items() if k not in _OWN_OPTIONS}
+        results = [member.apply(args, kwargs, **given) for member in self.clone().flat()]
+        id = self.options.get("task_id") or (app.new_id() if app is not None else "")
+        return app.GroupResult(id, results) if app is not None else results
+
+    def freeze(
+        self,
+        _id: str | None = None,
+        group_id: str | None = None,
+        chord: Any = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        group_index: int | None = None,
+    ) -> Any:
+        """Give the group and its members their ids; return the GroupResult to come.
+
+        As a member of a chord's header (``group_id`` given) its members join that group instead.
+        """
+        options = self.options
+        id = options.get("task_id") or _id or self.app.new_id()
+        options["task_id"] = id
+        for name, value in (("chord", chord), ("root_id", root_id), ("parent_id", parent_id)):
+            if value is not None:
+                options[name] = value
+        index = group_index or 0
+        results = []
+        for member in self.flat():
+            result = member.freeze(
+                group_id=group_id or id,
+                chord=options.get("chord"),
+                root_id=root_id,
+                parent_id=parent_id,
+                group_index=index,
+            )
+            results.append(result)
+            index += member.parts
+        return self.app.GroupResult(id, results)
+
+    _freeze = freeze
+
+    def flat(self) -> Iterator[Any]:
+        """Yield the members, with those of groups inside in their place."""
+        for member in self.tasks:
+            adopted(member, self)
+            if isinstance(member, group):
+                yield from member.flat()
+            else:
+                yield member
+
+    def link(self, callback: Any) -> Any:
+        """Have a signature applied when the first member has succeeded; it gets no result."""
+        if not self.tasks:
+            return None
+        return self.tasks[0].link(maybe_signature(callback, clone=True).set(immutable=True))
+
+    def link_error(self, errback: Any) -> Any:
+        """Have a signature applied when any member fails."""
+        return tuple(
+            member.link_error(maybe_signature(errback, clone=True).set(immutable=True))
+            for member in self.tasks
+        )
+
+    def set_immutable(self, immutable: bool) -> None:
+        """Have all members ignore arguments given when it is applied."""
+        for member in self.tasks:
+            member.set_immutable(immutable)
+
+    def skew(self, start: float = 0.0, stop: float | None = None, step: float = 1.0) -> Self:
+        """Have the members begin ``step`` seconds after each other, from ``start``, again at ``stop``."""
+        countdown = start
+        for member in self.tasks:
+            member.set(countdown=countdown)
+            countdown += step
+            if stop is not None and countdown >= stop:
+                countdown = start
+        return self
+
+    def reprcall(self, *args: Any, **kwargs: Any) -> str:
+        """Return how it would be written."""
+        return f"group({self.tasks!r})"
+
+    def __repr__(self) -> str:
+        """Show the members."""
+        return f"group({self.tasks!r})"
+
+    def __len__(self) -> int:
+        """Return how many members it has."""
+        return len(self.tasks)
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> group:
+        """Return the group of a dict form."""
+        made = cls(list(d["kwargs"]["tasks"]), app=app, **d.get("options") or {})
+        made["immutable"] = bool(d.get("immutable"))
+        return made
+
+    def _copy_with(self, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]) -> Self:
+        members = [maybe_signature(member, clone=True) for member in kwargs["tasks"]]
+        if args:
+            members = [member.clone(args) for member in members]
+        return super()._copy_with((), {**kwargs, "tasks": members}, options)
+
+
+def app_of(owner: Signature, members: Iterable[Any]) -> Any:
+    """Return the app of a composite: its own, or the first that a member has."""
+    if owner._app is not None:
+        return owner._app
+    for member in members:
+        app = member.app
+        if app is not None:
+            owner._app = app
+            return app
+    return Signature.default_sender() if Signature.default_sender is not None else None
+
+
+def adopted(member: Any, owner: Signature) -> Any:
+    """Return a member of a composite, which gets its owner's app when it has none of its own."""
+    if member._app is None and member._type is None:
+        member._app = owner.app
+    return member

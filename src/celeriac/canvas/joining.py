@@ -1,0 +1,82 @@
+"""What ``a | b`` makes of two signatures: one table of rules for all kinds."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from celeriac.canvas.chain import _chain
+from celeriac.canvas.chord import _chord
+from celeriac.canvas.group import group
+from celeriac.canvas.signature import Signature
+
+
+def join(left: Signature, right: Signature) -> Any:
+    """Return the workflow of one signature, then another.
+
+    A group that something follows becomes a chord: its members' results are needed together. What follows
+    a chord follows its body. Nothing given is changed.
+    """
+    if isinstance(left, group):
+        return _chord(left, body=right, app=left._app)
+    if isinstance(right, group) and len(right.tasks) == 1:
+        return join(left, right.tasks[0])
+    if isinstance(left, _chain):
+        return _after_chain(left, right)
+    if isinstance(left, _chord):
+        return _after_chord(left, right)
+    following = right.unchained() if isinstance(right, _chain) else [right]
+    return _chain([left, *following], app=left._app)
+
+
+def _after_chain(left: _chain, right: Signature) -> Any:
+    if isinstance(right, _chain):
+        return functools.reduce(join, right.unchained(), left)
+    if isinstance(right, group):
+        if not left.tasks:
+            return right
+        if isinstance(left.tasks[-1], _chord):
+            return _with_last_body(left, right)
+        return _appended(left, right)
+    last = left.tasks[-1] if left.tasks else None
+    if isinstance(last, group):
+        return _upgraded(left, right)
+    if isinstance(last, _chord) and not isinstance(right, _chord):
+        return _with_last_body(left, right)
+    return _appended(left, right)
+
+
+def _after_chord(left: _chord, right: Signature) -> Any:
+    if isinstance(right, _chain):
+        return _chain([left, *right.unchained()], app=left._app)
+    if isinstance(right, group):
+        return _chain([left, right], app=left._app)
+    copy = left.clone()
+    copy.body = join(copy.body, right)
+    return copy
+
+
+def _appended(left: _chain, right: Signature) -> _chain:
+    copy = left.clone()
+    copy.tasks = [*copy.tasks, right]
+    return copy
+
+
+def _with_last_body(left: _chain, right: Signature) -> _chain:
+    """Return a chain that ends in a chord, with something after that chord's body."""
+    copy = left.clone()
+    copy.tasks[-1].body = join(copy.tasks[-1].body, right)
+    return copy
+
+
+def _upgraded(left: _chain, right: Signature) -> Any:
+    """Return a chain that ends in a group, the group made a chord with what follows as its body."""
+    copy = left.clone()
+    made = _chord(copy.tasks[-1], body=right, app=left._app)
+    before = copy.tasks[-2] if len(copy.tasks) > 1 else None
+    if isinstance(before, _chord):
+        before.body = join(before.body, made)
+        copy.tasks = copy.tasks[:-1]
+    else:
+        copy.tasks = [*copy.tasks[:-1], made]
+    return copy if len(copy.tasks) > 1 else copy.tasks[0]

@@ -1,0 +1,71 @@
+"""What the canvas needs of an app: the algebra of signatures does no I/O, the sender does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+
+class Sender(Protocol):
+    """Sends what a signature describes; an app is one.
+
+    Any, throughout: results are classes of floor 3, and arguments are the user's values.
+    """
+
+    @property
+    def tasks(self) -> Mapping[str, Any]:
+        """The tasks that are registered here, by name."""
+        ...
+
+    @property
+    def conf(self) -> Any:
+        """The settings."""
+        ...
+
+    @property
+    def AsyncResult(self) -> Any:  # noqa: N802 - a class
+        """The class of results of one task."""
+        ...
+
+    @property
+    def GroupResult(self) -> Any:  # noqa: N802 - a class
+        """The class of results of several."""
+        ...
+
+    def send_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Publish a call by name and return its result."""
+        ...
+
+    def batch(self) -> AbstractContextManager[Any]:
+        """Return a block that publishes in one round trip what is sent inside it, when it ends."""
+        ...
+
+    def new_id(self) -> str:
+        """Return a new id."""
+        ...
+
+    def reply_address(self) -> str | None:
+        """Return where results shall be sent to."""
+        ...
+
+    def add_trail(self, result: Any) -> None:
+        """Note a result as that of a child of the task that is running here, if there is one."""
+        ...
+
+    def allow_join(self) -> AbstractContextManager[Any]:
+        """Return a block in which tasks may wait for results."""
+        ...
+
+    def start_chord(self, group_id: str, size: int, members: Any) -> None:
+        """Prepare the result backend for a chord, before its header is sent.
+
+        Args:
+            group_id: The id of the header.
+            size: How many parts there will be.
+            members: The result of the header, as nested tuples.
+
+        Raises:
+            NotImplementedError: There is no result backend, or it cannot count chords.
+        """
+        ...

@@ -1,0 +1,222 @@
+"""The umbrella command: global options, and finding the commands below it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from typing import Any, Final
+
+import click
+
+from celeriac.app import Celeriac
+from celeriac.cli.context import CLIContext
+from celeriac.errors import CeleriacError
+
+COMMANDS: Final = {
+    "call": "celeriac.cli.call",
+    "dead": "celeriac.cli.dead",
+    "help": "celeriac.cli.help",
+    "purge": "celeriac.cli.purge",
+    "report": "celeriac.cli.report",
+    "result": "celeriac.cli.result",
+    "worker": "celeriac.cli.worker",
+}
+# Global options that people of Celery 3 and 4 write behind the command; they are moved to the front.
+_MOVED_WITH_VALUE: Final = (
+    "-A",
+    "--app",
+    "-b",
+    "--broker",
+    "--result-backend",
+    "--loader",
+    "--config",
+    "--workdir",
+)
+_MOVED_FLAGS: Final = ("-C", "--no-color", "-q", "--quiet")
+
+
+class LazyCommands(click.Group):
+    """Imports a command's module when it is asked for; suggests the nearest name for one that is not there.
+
+    Other packages add commands through the entry point group ``celery.commands`` (or ``celeriac.commands``).
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted({*COMMANDS, *_plugins()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name."""
+        if cmd_name in COMMANDS:
+            command = importlib.import_module(COMMANDS[cmd_name]).command
+            assert isinstance(command, click.Command)
+            return command
+        plugin = _plugins().get(cmd_name)
+        return plugin() if plugin is not None else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which one was perhaps meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as exc:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=3)
+            if near:
+                text = f"{exc.message} Did you mean {' or '.join(near)}?"
+                raise click.UsageError(text, exc.ctx) from exc
+            raise
+
+
+def _plugins() -> dict[str, Callable[[], click.Command]]:
+    found = [*entry_points(group="celery.commands"), *entry_points(group="celeriac.commands")]
+    return {point.name: point.load for point in found}
+
+
+def hoist(args: Sequence[str]) -> list[str]:
+    """Return the arguments with the global options in front of the command.
+
+    Args:
+        args: Such as ``worker -A proj -l info``, which becomes ``-A proj worker -l info``.
+    """
+    front: list[str] = []
+    rest: list[str] = []
+    waiting = iter(args)
+    for arg in waiting:
+        name, equals, _ = arg.partition("=")
+        if arg == "--":
+            rest += [arg, *waiting]
+        elif arg in _MOVED_FLAGS or (equals and name in _MOVED_WITH_VALUE):
+            front.append(arg)
+        elif arg in _MOVED_WITH_VALUE:
+            front += [arg, *[value for _, value in zip(range(1), waiting, strict=False)]]
+        elif len(arg) > 2 and arg[:2] in ("-A", "-b") and not arg.startswith("--"):
+            front.append(arg)
+        else:
+            rest.append(arg)
+    return front + rest
+
+
+@click.command(cls=LazyCommands, invoke_without_command=True)
+@click.option(
+    "-A", "--app", envvar=["APP", "CELERY_APP"], metavar="APPLICATION", help="The app, as pkg.mod:attr."
+)
+@click.option("-b", "--broker", envvar="BROKER_URL", help="Broker URL, above the app's settings.")
+@click.option(
+    "--result-backend", envvar="RESULT_BACKEND", help="Result backend URL, above the app's settings."
+)
+@click.option("--loader", envvar="LOADER", help="Loader class, for old programs.")
+@click.option("--config", envvar="CONFIG_MODULE", help="Module with the settings, when no app is given.")
+@click.option("--workdir", type=click.Path(exists=True, file_okay=False), help="Directory to work in.")
+@click.option("-C", "--no-color", is_flag=True, envvar="NO_COLOR", help="No colours.")
+@click.option("-q", "--quiet", is_flag=True, help="Only what was asked for.")
+@click.option("--version", "show_version", is_flag=True, help="Show the version and leave.")
+@click.option("--skip-checks", is_flag=True, envvar="SKIP_CHECKS", help="Leave out Django's checks.")
+@click.pass_context
+def umbrella(ctx: click.Context, /, show_version: bool, **options: Any) -> None:  # Any: click's values
+    """Run and watch a distributed task queue.
+
+    Begin with: celeriac -A PROJECT worker
+    """
+    meta = ctx.find_root().meta
+    if show_version:
+        click.echo(meta["celeriac.version"])
+        ctx.exit()
+    _export_options(options)
+    ctx.obj = CLIContext(
+        options["app"],
+        meta["celeriac.default_app"],
+        version=meta["celeriac.version"],
+        no_color=options["no_color"],
+        quiet=options["quiet"],
+        workdir=options["workdir"],
+    )
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def _export_options(options: dict[str, Any]) -> None:  # Any: click's values
+    """Set what child processes and lazily read settings look for in the environment."""
+    for option, variable in (
+        ("broker", "CELERY_BROKER_URL"),
+        ("result_backend", "CELERY_RESULT_BACKEND"),
+        ("loader", "CELERY_LOADER"),
+        ("config", "CELERY_CONFIG_MODULE"),
+    ):
+        if options[option]:
+            os.environ[variable] = options[option]
+    if options["skip_checks"]:
+        os.environ["CELERY_SKIP_CHECKS"] = "true"
+    if options["workdir"]:
+        os.chdir(options["workdir"])
+
+
+def app_of_working_folder() -> Celeriac:
+    """Return the app of a command without ``-A``: configured by ``celeryconfig.py`` here."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    app = Celeriac("default")
+    app.config_from_object(os.environ.get("CELERY_CONFIG_MODULE", "celeryconfig"), silent=True)
+    return app
+
+
+def installed_version() -> str:
+    """Return the version of the installed distribution."""
+    try:
+        return version("celeriac")
+    except PackageNotFoundError:
+        return "0 (not installed)"
+
+
+def run(
+    args: Sequence[str] | None = None,
+    *,
+    app: Celeriac | None = None,
+    program: str = "celeriac",
+    shown_version: str | None = None,
+    default_app: Callable[[], Celeriac] = app_of_working_folder,
+) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        args: Arguments without the program's name; those of the process when not given.
+        app: The app of a command without ``-A``, for programs that start a worker themselves.
+        program: Name shown in usage texts.
+        shown_version: What ``--version`` prints; the installed distribution's when not given.
+        default_app: Makes the app of a command without ``-A`` when no ``app`` is given.
+    """
+    meta = {
+        "celeriac.version": shown_version or installed_version(),
+        "celeriac.default_app": (lambda: app) if app is not None else default_app,
+    }
+    arguments = hoist(sys.argv[1:] if args is None else args)
+    try:
+        with umbrella.make_context(program, arguments, meta=meta) as ctx:
+            umbrella.invoke(ctx)
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except click.Abort:
+        click.echo("Aborted.", err=True)
+        return 1
+    except CeleriacError as exc:
+        click.echo(click.style(f"Error: {exc}", fg="red"), err=True)
+        return 1
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    return 0
+
+
+def main() -> None:
+    """Run the command line of this process and exit with its code."""
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

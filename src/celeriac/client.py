@@ -1,0 +1,474 @@
+"""The client: from a call to a message at the broker, in one round trip."""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import logging
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import msgspec
+
+from celeriac import context, ids
+from celeriac.backoff import publish_intervals
+from celeriac.errors import PublishTimeout, TransportError
+from celeriac.message import Outgoing, Props
+from celeriac.ports import Producer
+from celeriac.routing import Route, Router
+from celeriac.wire.task import Body, TaskMessage, compose, compose_v1, seal
+
+logger = logging.getLogger(__name__)
+
+FLUSH_AT = 500  # messages: a batch from a long generator goes out in pieces, or it would fill the memory
+
+# Options that say something about sending, not about the message; the rest become message properties.
+_CONSUMED = (
+    "add_to_parent",
+    "confirm_timeout",
+    "connection",
+    "declare",
+    "exchange_type",
+    "immediate",
+    "mandatory",
+    "publisher",
+    "router",
+    "utc",
+)
+_UTC = datetime.UTC
+
+
+class TaskCall(msgspec.Struct, kw_only=True):
+    """A call to send: what `Client.send_many` takes."""
+
+    name: str
+    args: Sequence[Any] = ()  # Any: the user's values
+    kwargs: Mapping[str, Any] = {}
+    options: dict[str, Any] = {}  # Any: options of `Task.apply_async`
+
+
+class _Plan(msgspec.Struct, kw_only=True):
+    """What the settings say about sending, read once per change of the settings."""
+
+    generation: int
+    router: Router
+    serializer: str
+    compression: str | None
+    protocol: int
+    budget_seconds: float
+    policy: Mapping[str, Any] | None  # None: publishing is tried once
+    inherit_priority: bool
+
+
+class _Sent(msgspec.Struct, kw_only=True):
+    """A message on its way, with what is announced once it has arrived."""
+
+    outgoing: Outgoing
+    name: str
+    body: Any
+    policy: Mapping[str, Any] | None
+    budget_seconds: float
+    producer: Producer | None
+
+
+class _Batch:
+    """Messages that wait to be sent together."""
+
+    def __init__(self, client: Client, *, flushes: bool) -> None:
+        self.client = client
+        self.flushes = flushes  # whether it may be sent in pieces while it grows
+        self.messages: list[_Sent] = []
+
+
+_batch: ContextVar[_Batch | None] = ContextVar("celeriac_batch", default=None)
+
+
+class Client:
+    """Sends calls to the broker.
+
+    1. Merge what the caller, the task, the settings and the route say about a call.
+    2. Compose the message, let hooks edit it, serialize it.
+    3. Hand it to the producer, within the publish budget; try again as the retry policy says.
+    4. Return the result to come.
+
+    Safe for threads, and usable after a fork.
+
+    Args:
+        app: The app.
+    """
+
+    def __init__(self, app: Any) -> None:  # Any: a Celeriac, whose module imports this one
+        self._app = app
+        self._plan: _Plan | None = None
+        self._producer: Producer | None = None
+
+    # --- sending --------------------------------------------------------------------------------------
+
+    def send(
+        self,
+        name: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> Any:  # Any: AsyncResult, or what `result_cls` makes
+        """Send one call and return its result to come.
+
+        Inside a `batch` it is kept, and sent with the others when the batch ends.
+
+        Args:
+            name: The task's name.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+            options: As for `Task.apply_async`; this dict is used up.
+
+        Raises:
+            BrokerUnreachable: Nobody answers at the broker's address, or it refuses us.
+            PublishTimeout: The broker did not confirm within the publish budget.
+            EncodeError: An argument has no form in the serializer.
+        """
+        options = {} if options is None else options
+        frame = context.current()
+        if frame is not None:
+            frame = context.worker_frame()
+        make = options.pop("result_cls", None) or self._app.AsyncResult
+        to_parent = options.pop("add_to_parent", True)
+        sent, task_id = self._compose(name, args or (), kwargs or {}, options, frame)
+        waiting = _batch.get()
+        if waiting is not None and waiting.client is self:
+            waiting.messages.append(sent)
+            if waiting.flushes and len(waiting.messages) >= FLUSH_AT:
+                self._flush(waiting)
+        else:
+            self._publish([sent])
+        result = make(task_id)
+        result.ignored = bool(sent.outgoing.envelope.headers.get("ignore_result"))
+        if frame is not None and to_parent:
+            frame.task.add_trail(result)
+        return result
+
+    def send_many(self, calls: Sequence[TaskCall]) -> list[Any]:
+        """Send several calls in one round trip and return their results to come."""
+        with self.batch():
+            return [self.send(call.name, call.args, call.kwargs, dict(call.options)) for call in calls]
+
+    async def asend(
+        self,
+        name: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> Any:  # Any: as send
+        """Do what `send` does without blocking the event loop."""
+        async with self.abatch():
+            return self.send(name, args, kwargs, options)
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Send in one round trip what is sent inside this block, when it ends; nothing when it raises."""
+        outer = _batch.get()
+        if outer is not None and outer.client is self:
+            yield
+            return
+        mine = _Batch(self, flushes=True)
+        token = _batch.set(mine)
+        try:
+            yield
+        finally:
+            _batch.reset(token)
+        self._flush(mine)
+
+    @asynccontextmanager
+    async def abatch(self) -> AsyncIterator[None]:
+        """Do what `batch` does without blocking the event loop."""
+        outer = _batch.get()
+        if outer is not None and outer.client is self:
+            yield
+            return
+        mine = _Batch(self, flushes=False)
+        token = _batch.set(mine)
+        try:
+            yield
+        finally:
+            _batch.reset(token)
+        if mine.messages:
+            await self._apublish(mine.messages)
+
+    # --- composing ------------------------------------------------------------------------------------
+
+    def _compose(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: dict[str, Any],
+        frame: context.Frame | None,
+    ) -> tuple[_Sent, str]:
+        plan = self._current_plan()
+        pop = options.pop
+        task_id = pop("task_id", None) or self._app.new_id()
+        if frame is not None:
+            _inherit(options, frame.request, plan.inherit_priority)
+        route_name = pop("route_name", None) or name
+        route = plan.router.route(route_name, args, kwargs, options, pop("task_type", None))
+        if route.options:
+            for key, value in route.options.items():
+                options.setdefault(key, value)
+        eta, not_before = self._moment(pop("countdown", None), pop("eta", None))
+        expires, expiration = self._expiry(pop("expires", None), pop("expiration", None))
+        ignore_result = pop("ignore_result", False)
+        stamped = pop("stamped_headers", None)
+        serializer = pop("serializer", None) or plan.serializer
+        compression = pop("compression", None) or plan.compression
+        policy = self._policy(plan, pop("retry", None), pop("retry_policy", None))
+        budget = pop("timeout", None)
+        producer = pop("producer", None)
+        reply_to = pop("reply_to", None)
+        for queue_option in ("queue", "exchange", "routing_key", "delivery_mode"):
+            pop(queue_option, None)
+        message = TaskMessage(
+            task=name,
+            id=task_id,
+            args=args,
+            kwargs=kwargs,
+            eta=eta,
+            expires=expires,
+            retries=pop("retries", None) or 0,
+            timelimit=(pop("time_limit", None), pop("soft_time_limit", None)),
+            group=pop("group_id", None),
+            group_index=pop("group_index", None),
+            root_id=pop("root_id", None) or task_id,
+            parent_id=pop("parent_id", None),
+            shadow=pop("shadow", None),
+            argsrepr=pop("argsrepr", None),
+            kwargsrepr=pop("kwargsrepr", None),
+            origin=pop("origin", None) or ids.origin(),
+            ignore_result=ignore_result,
+            replaced_task_nesting=pop("replaced_task_nesting", None) or 0,
+            stamped_headers=stamped,
+            stamps={stamp: pop(stamp, None) for stamp in stamped} if stamped else None,
+            callbacks=_signatures(pop("link", None)),
+            errbacks=_signatures(pop("link_error", None)),
+            chain=pop("chain", None),
+            chord=pop("chord", None),
+            headers=pop("headers", None),
+            reply_to=(None if ignore_result else self._app.reply_address()) if reply_to is None else reply_to,
+            priority=pop("priority", None),
+            delivery_mode=route.delivery_mode,
+            expiration=expiration,
+        )
+        if options:
+            for consumed in _CONSUMED:
+                pop(consumed, None)
+            message.properties = options or None
+        headers, body, props = compose(message) if plan.protocol == 2 else compose_v1(message)
+        before = self._app.hooks.before_task_publish
+        if before.receivers:
+            props = _announce(before, name, headers, body, props, route, policy)
+        envelope = seal(headers, body, props, self._app.codecs, serializer, compression)
+        outgoing = Outgoing(
+            envelope=envelope,
+            exchange=route.exchange,
+            routing_key=route.routing_key,
+            queue=route.queue,
+            not_before=not_before,
+        )
+        sent = _Sent(
+            outgoing=outgoing,
+            name=name,
+            body=body,
+            policy=policy,
+            budget_seconds=plan.budget_seconds if budget is None else min(budget, plan.budget_seconds),
+            producer=producer if hasattr(producer, "asend") else None,
+        )
+        return sent, task_id
+
+    def _current_plan(self) -> _Plan:
+        conf = self._app.conf
+        plan = self._plan
+        if plan is None or plan.generation != conf.generation:
+            conf.finalize()
+            plan = self._plan = _Plan(
+                generation=conf.generation,
+                router=self._app.router,
+                serializer=conf.task_serializer,
+                compression=conf.task_compression,
+                protocol=conf.task_protocol,
+                budget_seconds=conf.publish_timeout_seconds,
+                policy=conf.task_publish_retry_policy if conf.task_publish_retry else None,
+                inherit_priority=bool(conf.task_inherit_parent_priority),
+            )
+        return plan
+
+    def _policy(
+        self, plan: _Plan, retry: bool | None, policy: Mapping[str, Any] | None
+    ) -> Mapping[str, Any] | None:
+        if retry is None and policy is None:
+            return plan.policy
+        if retry is False:
+            return None
+        return {**self._app.conf.task_publish_retry_policy, **(policy or {})}
+
+    def _moment(self, countdown: float | None, eta: Any) -> tuple[str | None, float | None]:
+        """Return the ``eta`` header and the same moment in epoch seconds."""
+        if countdown is not None:
+            eta = self._app.now() + datetime.timedelta(seconds=countdown)
+        if eta is None:
+            return None, None
+        text = eta if isinstance(eta, str) else eta.isoformat()
+        moment = datetime.datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=_UTC)  # what every worker takes a naive time for
+        return text, moment.timestamp()
+
+    def _expiry(self, expires: Any, expiration: Any) -> tuple[str | None, str | None]:
+        """Return the ``expires`` header and the broker's own limit, in milliseconds as text."""
+        if expires is None:
+            return None, None if expiration is None else str(int(float(expiration) * 1000))
+        if isinstance(expires, (int, float)):
+            seconds: float = expires
+            text = (self._app.now() + datetime.timedelta(seconds=expires)).isoformat()
+        else:
+            text = expires if isinstance(expires, str) else expires.isoformat()
+            moment = datetime.datetime.fromisoformat(text)
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=_UTC)
+            seconds = moment.timestamp() - time.time()
+        if expiration is not None:
+            seconds = float(expiration)
+        if seconds < 0:
+            logger.warning("The task has expired before it is sent (%.3f s ago).", -seconds)
+        return text, str(max(0, int(seconds * 1000)))
+
+    # --- publishing -----------------------------------------------------------------------------------
+
+    def _flush(self, batch: _Batch) -> None:
+        messages, batch.messages = batch.messages, []
+        if messages:
+            self._publish(messages)
+
+    def _publish(self, messages: Sequence[_Sent]) -> None:
+        producer, batch, first = self._addressed(messages)
+        remaining = first.budget_seconds
+        end = time.monotonic() + remaining
+        pauses = publish_intervals(first.policy) if first.policy is not None else iter(())
+        while True:
+            try:
+                producer.send(batch, deadline=remaining)
+                break
+            except TransportError as exc:
+                pause = _pause_before(pauses, exc, end)
+                if pause is None:
+                    raise
+            time.sleep(pause)
+            remaining = end - time.monotonic()
+        self._announce_sent(messages)
+
+    async def _apublish(self, messages: Sequence[_Sent]) -> None:
+        producer, batch, first = self._addressed(messages)
+        remaining = first.budget_seconds
+        end = time.monotonic() + remaining
+        pauses = publish_intervals(first.policy) if first.policy is not None else iter(())
+        while True:
+            try:
+                await producer.asend(batch, deadline=remaining)
+                break
+            except TransportError as exc:
+                pause = _pause_before(pauses, exc, end)
+                if pause is None:
+                    raise
+            await importlib.import_module("celeriac.awaiting").pause(pause)
+            remaining = end - time.monotonic()
+        self._announce_sent(messages)
+
+    def _addressed(self, messages: Sequence[_Sent]) -> tuple[Producer, list[Outgoing], _Sent]:
+        first = messages[0]
+        producer = first.producer or self._producer
+        if producer is None:
+            producer = self._producer = self._app.transport.producer()
+        return producer, [message.outgoing for message in messages], first
+
+    def _announce_sent(self, messages: Sequence[_Sent]) -> None:
+        hooks = self._app.hooks
+        after, old = hooks.after_task_publish, hooks.task_sent
+        if not after.receivers and not old.receivers:
+            return
+        for sent in messages:
+            outgoing, headers = sent.outgoing, sent.outgoing.envelope.headers
+            after.send(
+                sent.name,
+                body=sent.body,
+                headers=headers,
+                exchange=outgoing.exchange,
+                routing_key=outgoing.routing_key,
+            )
+            if old.receivers:
+                old.send(
+                    sent.name,
+                    task_id=headers.get("id"),
+                    task=sent.name,
+                    args=sent.body[0] if isinstance(sent.body, tuple) else sent.body["args"],
+                    kwargs=sent.body[1] if isinstance(sent.body, tuple) else sent.body["kwargs"],
+                    eta=headers.get("eta"),
+                    taskset=headers.get("group"),
+                )
+
+    def close(self) -> None:
+        """Close the connections of this process. Sending afterwards opens new ones."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.close()
+
+
+def _inherit(options: dict[str, Any], request: context.Context, inherit_priority: bool) -> None:
+    """Take from the task that is running here what the call does not say itself."""
+    if options.get("root_id") is None:
+        options["root_id"] = request.root_id or request.id
+    if options.get("parent_id") is None:
+        options["parent_id"] = request.id
+    if inherit_priority and options.get("priority") is None:
+        options["priority"] = (request.delivery_info or {}).get("priority")
+
+
+def _announce(
+    before: Any,
+    name: str,
+    headers: dict[str, Any],
+    body: Body,
+    props: Props,
+    route: Route,
+    policy: Mapping[str, Any] | None,
+) -> Props:
+    """Let the receivers of before_task_publish edit the message; return its properties as they left them."""
+    known = {field: getattr(props, field) for field in Props.__struct_fields__ if field != "extra"}
+    properties = {**known, **props.extra}
+    before.send(
+        name,
+        body=body,
+        exchange=route.exchange,
+        routing_key=route.routing_key,
+        headers=headers,
+        properties=properties,
+        declare=[route.queue] if route.queue is not None else [],
+        retry_policy=policy,
+    )
+    extra = {key: value for key, value in properties.items() if key not in known}
+    return Props(**{key: properties.get(key, known[key]) for key in known}, extra=extra)
+
+
+def _pause_before(pauses: Iterator[float], failure: TransportError, end: float) -> float | None:
+    """Return how long to wait before trying again, or None when the failure is final."""
+    if not failure.retryable or isinstance(failure, PublishTimeout):
+        return None
+    pause = next(pauses, None)
+    return None if pause is None or time.monotonic() + pause >= end else pause
+
+
+def _signatures(links: Any) -> list[Any] | None:
+    if links is None:
+        return None
+    if isinstance(links, list):
+        return links
+    return list(links) if isinstance(links, tuple) else [links]

@@ -1,0 +1,106 @@
+"""The broker and the result store that an app's settings name."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+from urllib.parse import quote
+
+from celeriac import backends, transports
+from celeriac.codecs.registry import Codecs
+from celeriac.net.url import parse
+from celeriac.ports import ResultBackend, Transport
+from celeriac.settings.settings import Settings
+
+EMBEDDED = (
+    "sqlite://"  # where there is no broker: a file under the user's state directory, named after the app
+)
+
+
+def broker_url(conf: Settings, *, write: bool) -> str:
+    """Return the broker's URL (several are joined by ``;``, for failover).
+
+    Args:
+        conf: The app's settings.
+        write: Whether it is for producers; ``broker_write_url`` and ``broker_read_url`` may differ.
+    """
+    url = conf.broker_write_url if write else conf.broker_read_url
+    if isinstance(url, (list, tuple)):
+        return ";".join(url)
+    return url or _from_parts(conf) or EMBEDDED
+
+
+def is_embedded(conf: Settings) -> bool:
+    """Return whether tasks are queued in an SQLite file rather than on a server."""
+    return parse(broker_url(conf, write=True).partition(";")[0]).scheme == "sqlite"
+
+
+def connect_broker(conf: Settings, *, app_name: str | None, write: bool = True) -> Transport:
+    """Return the transport to the broker; no I/O.
+
+    Raises:
+        ConfigError: There is no transport of that scheme, or what it needs is not installed.
+    """
+    options: dict[str, Any] = {  # Any: each transport's own options
+        "connect_timeout": conf.broker_connection_timeout,
+        "heartbeat": conf.broker_heartbeat,
+        "login_method": conf.broker_login_method,
+        "ssl": conf.broker_use_ssl or None,
+        "max_connections": conf.broker_pool_limit,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    return transports.connect(
+        broker_url(conf, write=write), {**given, **conf.broker_transport_options}, app_name=app_name
+    )
+
+
+def connect_backend(
+    conf: Settings, codecs: Codecs, transport: Transport, *, app_name: str | None
+) -> ResultBackend | None:
+    """Return the result store, or None when results are not kept; no I/O.
+
+    With the embedded broker and nothing said, results are kept beside the queue.
+
+    Raises:
+        ConfigError: There is no such result store, or what it needs is not installed.
+    """
+    url = conf.result_backend
+    if url is None and is_embedded(conf):
+        url = "sqlite"
+    if not url:
+        return None
+    names = conf.result_accept_content if conf.result_accept_content is not None else conf.accept_content
+    spec = backends.BackendSpec(
+        url=url if isinstance(url, str) else "",
+        codecs=codecs,
+        serializer=conf.result_serializer,
+        accept=codecs.accept_set(names),
+        compression=conf.result_compression,
+        expires_seconds=_seconds(conf.result_expires),
+        options=backends.options_from(conf),
+        extended=bool(conf.result_extended),
+        transport=transport,
+        app_name=app_name,
+        aliases=dict(conf.override_backends or {}),
+    )
+    if isinstance(url, str):
+        return backends.connect(spec)
+    made: ResultBackend = url(spec)  # a class or function of the user's own
+    return made
+
+
+def _seconds(value: float | datetime.timedelta | None) -> float | None:
+    """Return seconds of a number or a timedelta."""
+    return value.total_seconds() if isinstance(value, datetime.timedelta) else value
+
+
+def _from_parts(conf: Settings) -> str | None:
+    """Return a URL made of the settings that came before ``broker_url``, or None when there are none."""
+    if not (conf.broker_transport or conf.broker_host):
+        return None
+    user = quote(conf.broker_user or "", safe="")
+    password = f":{quote(conf.broker_password, safe='')}" if conf.broker_password else ""
+    login = f"{user}{password}@" if user or password else ""
+    port = f":{conf.broker_port}" if conf.broker_port else ""
+    vhost = quote(conf.broker_vhost or "", safe="")
+    return f"{conf.broker_transport or 'amqp'}://{login}{conf.broker_host or 'localhost'}{port}/{vhost}"

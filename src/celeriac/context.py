@@ -1,0 +1,191 @@
+"""What the running task knows of its call, and which task is running here.
+
+The stack of running tasks lives in a `contextvars.ContextVar`: every thread, greenlet and coroutine has its
+own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+
+class Context:
+    """The call that a task is running for: ``self.request`` of a bound task.
+
+    Every header of the message is an attribute, also those that users add; ``headers`` has only the latter.
+    """
+
+    # Any: values are what the peer sent; names and defaults are Celery's
+    args: Any = None
+    kwargs: Any = None
+    callbacks: Any = None
+    called_directly: bool = True
+    chain: Any = None
+    chord: Any = None
+    correlation_id: str | None = None
+    delivery_info: Any = None
+    errbacks: Any = None
+    eta: str | None = None
+    expires: Any = None
+    group: str | None = None
+    group_index: int | None = None
+    headers: dict[str, Any] | None = None
+    hostname: str | None = None
+    id: str | None = None
+    ignore_result: bool | None = False
+    is_eager: bool = False
+    logfile: str | None = None
+    loglevel: int | None = None
+    origin: str | None = None
+    parent_id: str | None = None
+    properties: Any = None
+    replaced_task_nesting: int = 0
+    reply_to: str | None = None
+    retries: int = 0
+    root_id: str | None = None
+    shadow: str | None = None
+    stamped_headers: list[str] | None = None
+    stamps: dict[str, Any] | None = None
+    taskset: str | None = None
+    timelimit: Any = None  # [hard, soft], seconds
+    utc: bool | None = None
+    _children: list[Any] | None = None
+    _protected: bool = False  # the body runs already, below an overridden `__call__`
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...  # Any: a header of somebody's own
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # Any: as for dict
+        self.update(*args, **kwargs)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:  # Any: as for dict
+        """Set attributes, given as for ``dict.update``."""
+        self.__dict__.update(*args, **kwargs)
+
+    def clear(self) -> None:
+        """Forget everything that was set."""
+        self.__dict__.clear()
+
+    def get(self, key: str, default: Any = None) -> Any:  # Any: an attribute's value
+        """Return an attribute, or the default when there is none of that name."""
+        return getattr(self, key, default)
+
+    @property
+    def children(self) -> list[Any]:  # Any: results, of floor 3's other modules
+        """The results of the tasks that this one has sent."""
+        if self._children is None:
+            self._children = []
+        return self._children
+
+    def as_execution_options(self) -> dict[str, Any]:  # Any: options of `apply_async`
+        """Return the options that send this same call again."""
+        hard, soft = self.timelimit or (None, None)
+        return {
+            "task_id": self.id,
+            "root_id": self.root_id,
+            "parent_id": self.parent_id,
+            "group_id": self.group,
+            "group_index": self.group_index,
+            "shadow": self.shadow,
+            "chord": self.chord,
+            "chain": self.chain,
+            "link": self.callbacks,
+            "link_error": self.errbacks,
+            "expires": self.expires,
+            "soft_time_limit": soft,
+            "time_limit": hard,
+            "headers": self.headers,
+            "retries": self.retries,
+            "reply_to": self.reply_to,
+            "replaced_task_nesting": self.replaced_task_nesting,
+            "origin": self.origin,
+            "stamped_headers": self.stamped_headers,
+            **(self.stamps or {}),
+        }
+
+    def __repr__(self) -> str:
+        """Show what was set."""
+        return f"<Context: {self.__dict__!r}>"
+
+
+EMPTY = Context()  # what `task.request` is where no task is running
+
+
+class Frame:
+    """One running task, on top of the one that called it."""
+
+    __slots__ = ("outer", "request", "task")
+
+    def __init__(self, task: Any, request: Context, outer: Frame | None) -> None:  # Any: a Task, upstairs
+        self.task = task
+        self.request = request
+        self.outer = outer
+
+
+_top: ContextVar[Frame | None] = ContextVar("celeriac_task", default=None)
+_join_allowed: ContextVar[bool | None] = ContextVar("celeriac_join_allowed", default=None)
+
+current = _top.get  # the innermost running `Frame`, or None
+
+
+def push(task: Any, request: Context) -> None:  # Any: a Task, upstairs
+    """Say that a task runs here from now on; every push needs its `pop`."""
+    _top.set(Frame(task, request, _top.get()))
+
+
+def pop() -> None:
+    """Say that the innermost task is done."""
+    frame = _top.get()
+    if frame is not None:
+        _top.set(frame.outer)
+
+
+def request_of(task: Any) -> Context:  # Any: a Task, upstairs
+    """Return the innermost call of a task that is running here, or the shared empty one."""
+    frame = _top.get()
+    while frame is not None:
+        if frame.task is task:
+            return frame.request
+        frame = frame.outer
+    return EMPTY
+
+
+def worker_frame() -> Frame | None:
+    """Return the innermost task that runs for a message (or eagerly), not as a plain function call."""
+    frame = _top.get()
+    while frame is not None and frame.request.called_directly:
+        frame = frame.outer
+    return frame
+
+
+def join_blocks() -> bool:
+    """Return whether waiting for a result here could wait for ever: inside a task, unless it was allowed."""
+    allowed = _join_allowed.get()
+    if allowed is not None:
+        return not allowed
+    frame = worker_frame()
+    return frame is not None and not frame.request.is_eager
+
+
+@contextmanager
+def allow_join_result() -> Iterator[None]:
+    """Let tasks wait for results inside this block."""
+    token = _join_allowed.set(True)
+    try:
+        yield
+    finally:
+        _join_allowed.reset(token)
+
+
+@contextmanager
+def denied_join_result() -> Iterator[None]:
+    """Make waiting for results an error inside this block."""
+    token = _join_allowed.set(False)
+    try:
+        yield
+    finally:
+        _join_allowed.reset(token)

@@ -1,0 +1,1 @@
+"""Django app: ``manage.py celery …`` runs the command line with the project's settings."""

@@ -1,0 +1,292 @@
+"""What follows from the end of a run: callbacks, the next step of a chain, the part of a chord, errbacks.
+
+Called by whoever has run a task for a message, while the task is still on the stack of running tasks: that
+is where the messages sent here take their root and parent from.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from celeriac import states
+from celeriac.canvas import group, maybe_signature
+from celeriac.context import Context
+from celeriac.errors import ChordError, NotRegistered
+from celeriac.message import Outcome, Record
+from celeriac.ports import ResultBackend
+from celeriac.run import Ending
+
+logger = logging.getLogger(__name__)
+
+_STORED_KINDS = frozenset({"success", "failure", "retry", "revoked"})
+
+
+def conclude(app: Any, task: Any, request: Context, ending: Ending) -> Record | None:
+    """Send what follows from an ending and return the record that is to be stored, if any.
+
+    What follows is sent in one round trip, and only when the result could be encoded.
+
+    Args:
+        app: The app.
+        task: The task that has run.
+        request: The call it ran for.
+        ending: How it ended.
+
+    Raises:
+        EncodeError: The result has no form in the result serializer; nothing was sent.
+        TransportError: What follows could not be sent.
+    """
+    if ending.kind == "success":
+        with app.client.batch():
+            _apply_callbacks(app, request, ending.value)
+            _apply_next_step(app, request, ending.value)
+            outcome = outcome_of(app, task, request, ending)
+            record = _record(app, task, request, outcome)
+        if request.chord is not None:
+            count_chord_part(app, request.chord, request.group, request.group_index, outcome)
+        return record
+    if ending.kind in {"failure", "revoked"}:
+        return fail(app, task, request, outcome_of(app, task, request, ending))
+    if ending.kind == "retry":
+        return _record(app, task, request, outcome_of(app, task, request, ending))
+    return None
+
+
+def fail(app: Any, task: Any, request: Context, outcome: Outcome) -> Record | None:
+    """Do what follows from a failure (also one that no run has ended in, such as a lost worker).
+
+    The remaining steps of the chain fail with the same exception, the chord counts it, errbacks are applied.
+
+    Returns:
+        The record to store; None when that was done here, before somebody could be told of the failure.
+    """
+    return _fail(app, request, outcome, _record(app, task, request, outcome))
+
+
+def _fail(app: Any, request: Context, outcome: Outcome, record: Record | None) -> Record | None:
+    failed = outcome.state == states.FAILURE
+    tail = _chain_tail(request) if failed else []
+    errbacks = request.errbacks if failed else None
+    backend: ResultBackend | None = app.backend
+    if backend is not None and (tail or errbacks):
+        # Whoever is told of the failure may look at once: it has to be there.
+        outcomes = [msgspec.structs.replace(outcome, id=options["task_id"]) for options in tail]
+        records = [backend.encode(o, reply_to=request.reply_to, correlation_id=o.id) for o in outcomes]
+        backend.store([*([record] if record is not None else []), *records])
+        record = None
+    if request.chord is not None:
+        count_chord_part(app, request.chord, request.group, request.group_index, outcome)
+    for options in tail:
+        if options.get("chord"):
+            part = msgspec.structs.replace(outcome, id=options["task_id"])
+            group_id, index = options.get("group_id"), options.get("group_index")
+            count_chord_part(app, options["chord"], group_id, index, part)
+    if errbacks:
+        apply_errbacks(app, request, errbacks, outcome)
+    return record
+
+
+def outcome_of(app: Any, task: Any, request: Context, ending: Ending) -> Outcome:
+    """Return what is to be known of an ended run."""
+    done = ending.state in states.READY_STATES
+    return Outcome(
+        id=request.id or "",
+        state=ending.state,
+        result=ending.value,
+        traceback=ending.einfo.traceback if ending.einfo is not None else None,
+        children=[child.as_tuple() for child in request._children or ()],
+        date_done=app.now().isoformat() if done else None,
+        group_id=request.group,
+        parent_id=request.parent_id,
+        extended=extended(task, request) if app.conf.result_extended else None,
+    )
+
+
+def extended(task: Any, request: Context) -> dict[str, Any]:
+    """Return what the setting ``result_extended`` adds to a result."""
+    return {
+        "name": task.name,
+        "args": request.args,
+        "kwargs": request.kwargs,
+        "worker": request.hostname,
+        "retries": request.retries,
+        "queue": (request.delivery_info or {}).get("routing_key"),
+        **({"stamped_headers": request.stamped_headers} if request.stamped_headers else {}),
+        **(request.stamps or {}),
+    }
+
+
+def is_ignored(task: Any, request: Context) -> bool:
+    """Return whether nobody wants the result: the sender's word counts before the task's."""
+    said = request.__dict__.get("ignore_result")
+    return bool(task.ignore_result if said is None else said)
+
+
+def count_chord_part(
+    app: Any, chord: Mapping[str, Any], group_id: str | None, index: int | None, outcome: Outcome
+) -> None:
+    """Note that a part of a chord has ended; apply the body when it was the last one.
+
+    Args:
+        app: The app.
+        chord: The body, as in the message.
+        group_id: The header's id.
+        index: The part's place in the header.
+        outcome: How the part ended.
+    """
+    backend: ResultBackend | None = app.backend
+    if backend is None or not group_id:
+        logger.error("Chord part %s cannot be counted: there is no result backend here.", outcome.id)
+        return
+    parts = backend.chord_part(group_id, index, outcome)
+    if parts is None:
+        return
+    body = maybe_signature(chord, app=app, clone=True)
+    failed = next((part for part in parts if part.state in states.PROPAGATE_STATES), None)
+    try:
+        if failed is not None:
+            fail_chord(app, body, ChordError(f"Dependency {failed.id} raised {failed.result!r}"))
+        else:
+            _send_body(app, body, [part.result for part in parts])
+    finally:
+        backend.end_chord(group_id)
+
+
+def fail_chord(app: Any, body: Any, error: BaseException) -> None:
+    """Record that the body of a chord will never run, with all that would have followed it."""
+    errbacks = _as_list(body.options.get("link_error"))
+    for options in _ends(body):
+        request = Context(
+            id=options.get("task_id"),
+            root_id=options.get("root_id"),
+            errbacks=[*errbacks, *(e for e in _as_list(options.get("link_error")) if e not in errbacks)],
+            chain=options.get("chain") or body.options.get("chain"),
+            chord=options.get("chord"),
+            group=options.get("group_id"),
+            group_index=options.get("group_index"),
+            reply_to=options.get("reply_to"),
+        )
+        outcome = Outcome(
+            id=request.id or "",
+            state=states.FAILURE,
+            result=error,
+            children=[],
+            date_done=app.now().isoformat(),
+            group_id=request.group,
+        )
+        backend: ResultBackend = app.backend
+        record = backend.encode(outcome, reply_to=request.reply_to, correlation_id=request.id)
+        left = _fail(app, request, outcome, record)
+        if left is not None:
+            backend.store([left])
+
+
+def apply_errbacks(app: Any, request: Context, errbacks: Iterable[Any], outcome: Outcome) -> None:
+    """Apply the errbacks of a failed task.
+
+    Those that take the request, the exception and the traceback are called right here; the others are sent,
+    with the id of the failed task.
+    """
+    sent = []
+    for errback in errbacks:
+        errback = maybe_signature(errback, app=app, clone=True)
+        errback._app = app
+        task = _local_task(errback)
+        if task is not None and not errback.immutable and task.takes_error():
+            try:
+                errback(request, outcome.result, outcome.traceback)
+            except Exception:  # wall: the user's code
+                logger.exception("Errback %s of task %s raised", errback.task, request.id)
+        else:
+            sent.append(errback)
+    if sent:
+        root = request.root_id or request.id
+        group(sent, app=app).apply_async((request.id,), parent_id=request.id, root_id=root)
+
+
+def _apply_callbacks(app: Any, request: Context, value: Any) -> None:
+    callbacks = request.callbacks
+    if not callbacks:
+        return
+    options = _lineage(app, request)
+    plain = []
+    for callback in callbacks:
+        made = maybe_signature(callback, app=app, clone=True)
+        if isinstance(made, group):
+            made.apply_async((value,), **options)
+        else:
+            plain.append(made)
+    if len(plain) > 1:
+        group(plain, app=app).apply_async((value,), **options)
+    elif plain:
+        plain[0].apply_async((value,), **options)
+
+
+def _apply_next_step(app: Any, request: Context, value: Any) -> None:
+    if request.chain:
+        *rest, following = request.chain
+        step = maybe_signature(following, app=app, clone=True)
+        step.apply_async((value,), chain=rest, **_lineage(app, request))
+
+
+def _send_body(app: Any, body: Any, results: list[Any]) -> None:
+    try:
+        body.apply_async((results,))
+    except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait for the body have to hear of it
+        logger.error("The body of a chord cannot be sent: %r", exc)
+        fail_chord(app, body, ChordError(f"Callback error: {exc!r}"))
+
+
+def _lineage(app: Any, request: Context) -> dict[str, Any]:
+    options = {"parent_id": request.id, "root_id": request.root_id or request.id}
+    if app.conf.task_inherit_parent_priority:
+        options["priority"] = (request.delivery_info or {}).get("priority")
+    return options
+
+
+def _chain_tail(request: Context) -> list[dict[str, Any]]:
+    """Return the options of the steps that will never run and whose results somebody may wait for."""
+    steps = [maybe_signature(dict(step)) for step in request.chain or ()]
+    return [options for step in steps for options in _ends(step) if options.get("task_id")]
+
+
+def _ends(step: Any) -> list[dict[str, Any]]:
+    """Return the options of the tasks whose results are the result of a signature."""
+    kind = step.subtask_type
+    if kind == "chain":
+        return _ends(step.tasks[-1]) if step.tasks else []
+    if kind == "group":
+        return [options for member in step.tasks for options in _ends(member)]
+    if kind == "chord":
+        return _ends(step.body)
+    return [step.options]
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _record(app: Any, task: Any, request: Context, outcome: Outcome) -> Record | None:
+    backend: ResultBackend | None = task.backend
+    if backend is None:
+        return None
+    if is_ignored(task, request) and not (
+        outcome.state == states.FAILURE and task.store_errors_even_if_ignored
+    ):
+        return None
+    return backend.encode(
+        outcome, reply_to=request.reply_to, correlation_id=request.correlation_id or request.id
+    )
+
+
+def _local_task(errback: Any) -> Any:
+    try:
+        return errback.type
+    except NotRegistered:
+        return None

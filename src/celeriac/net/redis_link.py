@@ -1,0 +1,312 @@
+"""Connections to a Redis server that speak RESP 3 through hiredis, and a stock of idle ones.
+
+redis-py would cost every process 0.3 s and 10 MB at its first connection, and 122 instead of 48 µs for a
+round trip on an event loop (`docs/decisions`), so the little that we need of a client is here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn, cast
+
+from celeriac.errors import ConfigError
+from celeriac.net.redis_url import RedisAddress
+
+try:
+    import hiredis
+except ImportError as exc:
+    raise ConfigError(
+        "Redis needs a package that is not installed; get it with: pip install 'celeriac[redis]'"
+    ) from exc
+
+Word = bytes | str | int | float
+pack = cast("Callable[[tuple[Word, ...]], bytes]", hiredis.pack_command)  # the words of one command -> bytes
+ReplyError = hiredis.ReplyError  # what the server refused, as an item of an answer
+Push = hiredis.PushNotification  # what the server sends unasked: publications, invalidations
+
+MORE: Final = object()  # what the reader returns when an answer is not complete yet
+CHUNK_BYTES: Final = 1 << 16
+_STALE_SECONDS: Final = 0.5  # a connection idle for longer is looked at before it is trusted with a command
+
+
+class RedisFailure(Exception):
+    """Root of what goes wrong here; drivers translate it at their edge."""
+
+
+class Unreachable(RedisFailure):
+    """Raised when nobody answers, or the server does not let us in."""
+
+
+class ConnectionLost(RedisFailure):
+    """Raised when the connection ended; what was asked last may or may not have been done."""
+
+
+class NoAnswer(RedisFailure):
+    """Raised when the time ran out; what was asked last may or may not have been done."""
+
+
+class Refused(RedisFailure):
+    """Raised when the server answers with an error; its text is the message."""
+
+
+def checked(answers: list[Any]) -> list[Any]:  # Any: whatever Redis answers
+    """Return the answers, none of which is an error.
+
+    Raises:
+        Refused: One of them is.
+    """
+    for answer in answers:
+        if isinstance(answer, ReplyError):
+            raise Refused(str(answer))
+    return answers
+
+
+class Link:
+    """One connection, used by one thread at a time. After any failure it is good for nothing but `close`."""
+
+    def __init__(self, address: RedisAddress, sock: socket.socket) -> None:
+        self.address = address
+        self.socket = sock
+        self.reader = hiredis.Reader(notEnoughData=MORE)
+        self.pushes: deque[Any] = deque()  # Any: a Push, whose items are whatever was sent
+        self.used_at = time.monotonic()
+
+    def __del__(self) -> None:
+        """Close quietly: the thread or loop that owned it may have ended without a word."""
+        self.socket.close()
+
+    def call(self, data: bytes, count: int, until: float) -> list[Any]:  # Any: whatever Redis answers
+        """Send packed commands and return their answers, errors among them as `ReplyError` items.
+
+        Args:
+            data: The commands.
+            count: How many answers there will be.
+            until: When to give up; `time.monotonic` seconds.
+
+        Raises:
+            ConnectionLost: It ended before all answers were there.
+            NoAnswer: The time ran out.
+        """
+        self.send(data, until)
+        answers: list[Any] = []
+        while len(answers) < count:
+            answer = self.reader.gets()
+            if answer is MORE:
+                self.receive(until)
+            elif type(answer) is Push:
+                self.pushes.append(answer)
+            else:
+                answers.append(answer)
+        self.used_at = time.monotonic()
+        return answers
+
+    def send(self, data: bytes, until: float) -> None:
+        """Send packed commands."""
+        try:
+            self.socket.settimeout(_left(until))
+            self.socket.sendall(data)
+        except OSError as exc:
+            _fail(exc)
+
+    def receive(self, until: float) -> None:
+        """Wait for more bytes and feed them to the reader."""
+        try:
+            self.socket.settimeout(_left(until))
+            data = self.socket.recv(CHUNK_BYTES)
+        except OSError as exc:
+            _fail(exc)
+        if not data:
+            raise ConnectionLost("the server closed the connection")
+        self.reader.feed(data)
+
+    def push(self, until: float) -> Any:  # Any: a Push
+        """Return the next message that the server sends unasked; answers in between are dropped.
+
+        Raises:
+            ConnectionLost: It ended.
+            NoAnswer: None came in time; the connection is still good.
+        """
+        while not self.pushes:
+            answer = self.reader.gets()
+            if answer is MORE:
+                self.receive(until)
+            elif type(answer) is Push:
+                return answer
+        return self.pushes.popleft()
+
+    def stale(self) -> bool:
+        """Whether the other end has gone away while nobody looked."""
+        if time.monotonic() - self.used_at < _STALE_SECONDS:
+            return False
+        try:
+            self.socket.setblocking(False)
+            while data := self.socket.recv(CHUNK_BYTES):
+                self.reader.feed(data)  # late publications to somebody who waits no more
+        except BlockingIOError:
+            return False
+        except OSError as exc:
+            return type(exc).__name__ != "SSLWantReadError"  # TLS's way to say that there is nothing
+        return True
+
+    def close(self) -> None:
+        """Close it."""
+        self.socket.close()
+
+
+def _left(until: float) -> float:
+    left = until - time.monotonic()
+    if left <= 0:
+        raise NoAnswer("the time ran out")
+    return left
+
+
+def _fail(exc: OSError) -> NoReturn:
+    if isinstance(exc, TimeoutError):
+        raise NoAnswer("no answer in time") from exc
+    raise ConnectionLost(exc.strerror or str(exc) or type(exc).__name__) from exc
+
+
+def open_link(addresses: Sequence[RedisAddress], until: float) -> Link:
+    """Connect to the first of the servers that answers and log in.
+
+    Args:
+        addresses: Where to try.
+        until: When to give up; `time.monotonic` seconds.
+
+    Raises:
+        Unreachable: None of them would have us; says why.
+    """
+    failure: RedisFailure | None = None
+    for address in addresses:
+        try:
+            return _open(address, min(until, time.monotonic() + address.connect_seconds))
+        except RedisFailure as exc:
+            failure = exc
+        except OSError as exc:
+            failure = Unreachable(exc.strerror or str(exc) or type(exc).__name__)
+            failure.__cause__ = exc
+    assert failure is not None, "addresses() returns one at least"
+    raise Unreachable(str(failure)) from failure
+
+
+def _open(address: RedisAddress, until: float) -> Link:
+    if address.socket_path is not None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(_left(until))
+            sock.connect(address.socket_path)
+        except BaseException:
+            sock.close()
+            raise
+    else:
+        sock = socket.create_connection((address.host, address.port), timeout=_left(until))
+    try:
+        if address.socket_path is None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if address.keepalive:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if address.tls is not None:
+            sock = address.tls.wrap_socket(sock, server_hostname=address.host)
+        link = Link(address, sock)
+        _log_in(link, until)
+    except BaseException:
+        sock.close()
+        raise
+    return link
+
+
+def _log_in(link: Link, until: float) -> None:
+    address = link.address
+    hello: list[str | int] = ["HELLO", 3]
+    if address.password is not None:
+        hello += ["AUTH", address.user or "default", address.password]
+    if address.client_name:
+        hello += ["SETNAME", address.client_name]
+    data = pack(tuple(hello))
+    if address.database:
+        data += pack(("SELECT", address.database))
+    try:
+        answers = checked(link.call(data, 2 if address.database else 1, until))
+    except Refused as exc:
+        text = str(exc)
+        if text.startswith("ERR unknown command") and "HELLO" in text.upper():
+            text = "it does not know HELLO; Redis 6 or newer is needed"
+        raise Unreachable(text) from exc
+    assert answers
+
+
+class Links:
+    """The idle connections of this process to one server; safe for threads.
+
+    A thread takes one, uses it and gives it back, so there are as many as there are threads that talk at the
+    same moment. A forked child leaves its parent's connections alone and opens its own.
+    """
+
+    def __init__(self, addresses: Sequence[RedisAddress]) -> None:
+        self._addresses = addresses
+        self._idle: deque[Link] = deque()  # append and pop are atomic: no lock
+        _stocks.add(self)
+
+    def take(self, until: float) -> Link:
+        """Return a connection, a new one when none is idle.
+
+        Args:
+            until: When to give up connecting; `time.monotonic` seconds.
+
+        Raises:
+            Unreachable: Nobody would have us.
+        """
+        while self._idle:
+            try:
+                link = self._idle.pop()
+            except IndexError:  # another thread was quicker
+                break
+            if not link.stale():
+                link.pushes.clear()  # for somebody who does not wait any more
+                return link
+            link.close()
+        return open_link(self._addresses, until)
+
+    def give(self, link: Link) -> None:
+        """Take back a connection that works."""
+        self._idle.append(link)
+
+    def call(self, data: bytes, count: int, until: float) -> list[Any]:  # Any: whatever Redis answers
+        """Send packed commands on some connection and return the answers, as `Link.call` does.
+
+        Raises:
+            Unreachable: There is no connection to be had.
+            ConnectionLost: It ended before all answers were there.
+            NoAnswer: The time ran out.
+        """
+        link = self.take(until)
+        try:
+            answers = link.call(data, count, until)
+        except BaseException:
+            link.close()
+            raise
+        self._idle.append(link)
+        return answers
+
+    def close(self) -> None:
+        """Close the idle connections; the next `take` opens a new one."""
+        while self._idle:
+            with contextlib.suppress(IndexError):
+                self._idle.pop().close()
+
+
+_stocks: weakref.WeakSet[Links] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for stock in list(_stocks):
+        stock.close()  # our copies of the parent's descriptors; the parent's connections stay open
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,110 @@
+"""The tasks that every app has: what canvas primitives send, and the upkeep of results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celeriac import states
+from celeriac.canvas import chunks as chunks_of
+from celeriac.canvas import maybe_signature, signature
+from celeriac.context import allow_join_result
+from celeriac.errors import ChordError
+from celeriac.followup import fail_chord
+from celeriac.result import GroupResult, result_from_tuple
+
+
+def add_standard_tasks(app: Any) -> None:  # Any: a Celeriac, whose module imports this one
+    """Declare the tasks named ``celery.…`` in an app."""
+    declare = app.declare
+    declare(_backend_cleanup, name="celery.backend_cleanup", bind=True, ignore_result=True)
+    declare(_accumulate, name="celery.accumulate", bind=True)
+    declare(
+        _chord_unlock,
+        name="celery.chord_unlock",
+        bind=True,
+        ignore_result=True,
+        max_retries=None,
+        default_retry_delay=app.conf.result_chord_retry_interval,
+    )
+    declare(_map, name="celery.map", bind=True)
+    declare(_starmap, name="celery.starmap", bind=True)
+    declare(_chunks, name="celery.chunks", bind=True)
+    declare(_group, name="celery.group", bind=True)
+    declare(_chain, name="celery.chain", bind=True)
+    declare(_chord, name="celery.chord", bind=True)
+
+
+def _backend_cleanup(self: Any) -> None:
+    if self.backend is not None:
+        self.backend.cleanup()
+
+
+def _accumulate(self: Any, *args: Any, **kwargs: Any) -> Any:
+    index = kwargs.get("index")
+    return args[index] if index is not None else args
+
+
+def _map(self: Any, task: Any, it: Any) -> list[Any]:
+    run = maybe_signature(task, app=self.app).type
+    return [run(item) for item in it]
+
+
+def _starmap(self: Any, task: Any, it: Any) -> list[Any]:
+    run = maybe_signature(task, app=self.app).type
+    return [run(*item) for item in it]
+
+
+def _chunks(self: Any, task: Any, it: Any, n: int) -> Any:
+    return chunks_of.apply_chunks(maybe_signature(task, app=self.app), it, n, app=self.app)
+
+
+def _group(self: Any, tasks: Any, *args: Any, **kwargs: Any) -> Any:
+    return _as_composite(self, "group", {"tasks": tasks}).apply_async(args).as_tuple()
+
+
+def _chain(self: Any, *args: Any, **kwargs: Any) -> Any:
+    return _as_composite(self, "chain", kwargs).apply_async(args).as_tuple()
+
+
+def _chord(self: Any, header: Any, body: Any, *args: Any, **kwargs: Any) -> Any:
+    return _as_composite(self, "chord", {"header": header, "body": body}).apply_async(args).as_tuple()
+
+
+def _as_composite(self: Any, kind: str, fields: dict[str, Any]) -> Any:
+    return signature(
+        {
+            "task": f"celery.{kind}",
+            "args": (),
+            "kwargs": fields,
+            "options": {},
+            "subtask_type": kind,
+            "immutable": False,
+        },
+        app=self.app,
+    )
+
+
+def _chord_unlock(
+    self: Any,
+    group_id: str,
+    callback: Any,
+    interval: float | None = None,
+    max_retries: int | None = None,
+    result: Any = None,
+    **_: Any,
+) -> None:
+    """Wait for the header of a chord whose sender could not count its parts, then apply the body."""
+    app = self.app
+    members = [result_from_tuple(member, app) for member in result or ()]
+    header = GroupResult(group_id, members, app=app)
+    wait = self.default_retry_delay if interval is None else interval
+    if not header.ready():
+        raise self.retry(countdown=wait, max_retries=max_retries)
+    body = maybe_signature(callback, app=app, clone=True)
+    failed = next((leaf for leaf in header.leaves() if leaf.state in states.PROPAGATE_STATES), None)
+    if failed is not None:
+        fail_chord(app, body, ChordError(f"Dependency {failed.id} raised {failed.result!r}"))
+        return
+    with allow_join_result():
+        values = header.join(timeout=app.conf.result_chord_join_timeout, propagate=True)
+    body.apply_async((values,))

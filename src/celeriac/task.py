@@ -1,0 +1,702 @@
+"""A task: a function that can be called elsewhere, with all that says how."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
+
+from celeriac import context, eager
+from celeriac import result as results
+from celeriac.canvas import Signature, chunks, group, maybe_signature, xmap, xstarmap
+from celeriac.canvas.chain import _chain
+from celeriac.context import Context
+from celeriac.errors import ConfigError, Ignore, MaxRetriesExceededError, NotRegistered, Retry, TransportError
+from celeriac.message import Outcome
+from celeriac.parameters import Parameters
+from celeriac.ports import ResultBackend
+from celeriac.run import ErrorInfo
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+# Attributes that are publish options where a task has them.
+EXEC_OPTIONS = (
+    "queue",
+    "routing_key",
+    "exchange",
+    "priority",
+    "expires",
+    "serializer",
+    "delivery_mode",
+    "compression",
+    "time_limit",
+    "soft_time_limit",
+    "immediate",
+    "mandatory",
+)
+
+# Headers that RabbitMQ adds to what it has dead-lettered; a retry is a new message.
+_DEATH_HEADERS = ("x-death", "x-first-death", "x-last-death")
+
+
+class _AppOf:
+    """The app of a task or task class; asked of neither before it is needed."""
+
+    def __get__(self, task: Any, owner: Any = None) -> Any:
+        holder = owner if task is None else task
+        app = holder._app
+        if app is None and Task.default_app is not None:
+            return Task.default_app()
+        return app
+
+    def __set__(self, task: Any, app: Any) -> None:
+        task._app = app
+
+
+class _RequestOf:
+    """The call that a task is running for."""
+
+    def __get__(self, task: Any, owner: Any = None) -> Any:
+        return self if task is None else context.request_of(task)
+
+
+class Task(Generic[P, R]):
+    """A function that can be called elsewhere.
+
+    Made by ``@app.task``, or by subclassing with a ``run`` method and ``app.register_task``. ``P`` and ``R``
+    are the parameters and the return type of the function.
+    """
+
+    default_app: ClassVar[Callable[[], Any] | None] = None  # asked when a task has no app
+    error_info: ClassVar[type[ErrorInfo]] = ErrorInfo  # the class of `einfo`
+    MaxRetriesExceededError = MaxRetriesExceededError
+    OperationalError = TransportError
+
+    # What `bind` takes from the settings where it is None here.
+    from_config: tuple[tuple[str, str], ...] = (
+        ("serializer", "task_serializer"),
+        ("rate_limit", "task_default_rate_limit"),
+        ("priority", "task_default_priority"),
+        ("track_started", "task_track_started"),
+        ("acks_late", "task_acks_late"),
+        ("acks_on_failure_or_timeout", "task_acks_on_failure_or_timeout"),
+        ("reject_on_worker_lost", "task_reject_on_worker_lost"),
+        ("ignore_result", "task_ignore_result"),
+        ("store_eager_result", "task_store_eager_result"),
+        ("store_errors_even_if_ignored", "task_store_errors_even_if_ignored"),
+    )
+
+    name: str = None  # type: ignore[assignment]  # every registered task has one
+    abstract: bool = True
+    typing: bool | None = None  # check arguments when it is sent; None: as the app says
+    max_retries: int | None = 3  # None: for ever
+    default_retry_delay: float = 180  # seconds
+    rate_limit: str | float | None = None
+    ignore_result: bool | None = None
+    trail: bool = True  # note the tasks that it sends as its children
+    send_events: bool = True
+    store_errors_even_if_ignored: bool | None = None
+    store_eager_result: bool | None = None
+    serializer: str | None = None
+    time_limit: float | None = None  # seconds
+    soft_time_limit: float | None = None  # seconds
+    track_started: bool | None = None
+    acks_late: bool | None = None
+    acks_on_failure_or_timeout: bool | None = None
+    reject_on_worker_lost: bool | None = None
+    priority: int | None = None
+    expires: Any = None  # seconds or a datetime
+    throws: tuple[type[BaseException], ...] = ()  # failures that are expected
+    resultrepr_maxsize: int = 1024  # characters
+    autoretry_for: tuple[type[BaseException], ...] = ()
+    dont_autoretry_for: tuple[type[BaseException], ...] = ()
+    retry_kwargs: dict[str, Any] = {}  # noqa: RUF012
+    retry_backoff: bool | float = False
+    retry_backoff_max: float = 600  # seconds
+    retry_jitter: bool = True
+    Request: Any = None
+    Strategy: Any = None
+
+    _app: Any = None
+    _exec_options: dict[str, Any] | None = None
+    _backend: ResultBackend | None = None
+    _parameters: Parameters | None = None
+    _decorated: bool = False
+    __bound__: bool = False
+
+    app: Any = _AppOf()  # Any: a Celeriac, whose module imports this one
+    request: Context = cast("Context", _RequestOf())  # the call it runs for, or an empty one
+
+    # --- being called ---------------------------------------------------------------------------------
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Do the work; a subclass says what that is."""
+        raise NotImplementedError("Tasks must define the run method.")
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run right here, as a function."""
+        frame = context.current()
+        if frame is not None and frame.task is self:
+            request = frame.request
+            if not request.called_directly and not request._protected:
+                # An overridden `__call__` has come here from a worker's run, whose request stays in force.
+                request._protected = True
+                return cast("R", self.run(*args, **kwargs))
+        context.push(self, Context(args=args, kwargs=kwargs))
+        try:
+            return cast("R", self.run(*args, **kwargs))
+        finally:
+            context.pop()
+
+    def body(self) -> Callable[..., Any]:
+        """Return what a worker calls: ``run``, or ``__call__`` where a subclass has overridden it."""
+        return self.run if type(self).__call__ is Task.__call__ else self
+
+    @overload
+    def delay(
+        self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> results.AsyncResult[T]: ...
+
+    @overload
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> results.AsyncResult[R]: ...
+
+    def delay(self, *args: Any, **kwargs: Any) -> Any:
+        """Send it, to be called with these arguments by a worker."""
+        return self.apply_async(args, kwargs)
+
+    @overload
+    async def adelay(
+        self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> results.AsyncResult[T]: ...
+
+    @overload
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> results.AsyncResult[R]: ...
+
+    async def adelay(self, *args: Any, **kwargs: Any) -> Any:
+        """Send it without blocking the event loop."""
+        return await self.aapply_async(args, kwargs)
+
+    def apply_async(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        producer: Any = None,
+        link: Any = None,
+        link_error: Any = None,
+        shadow: str | None = None,
+        **options: Any,
+    ) -> Any:  # Any: AsyncResult[R], or what an overriding subclass returns
+        """Send it, with options.
+
+        Args:
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+            task_id: Its id; made up when not given.
+            producer: A `celeriac.ports.Producer` to send with, instead of the app's.
+            link: Signature or signatures to apply with the result.
+            link_error: Signature or signatures to apply when it fails.
+            shadow: The name to show in logs and events.
+            **options: ``countdown`` (seconds) or ``eta`` (datetime), ``expires`` (seconds or datetime),
+                ``queue``, ``exchange``, ``routing_key``, ``priority``, ``serializer``, ``compression``,
+                ``headers``, ``retry``, ``retry_policy``, ``time_limit``, ``soft_time_limit`` (seconds),
+                ``ignore_result`` and others; unknown ones become message properties.
+
+        Raises:
+            TypeError: The function cannot be called with these arguments.
+            ValueError: The soft time limit is above the hard one.
+            BrokerUnreachable: Nobody answers at the broker's address.
+            PublishTimeout: The broker did not confirm within ``publish_timeout_seconds``.
+            EncodeError: An argument has no form in the serializer.
+        """
+        app = self._get_app()
+        args, kwargs, options = self._prepare(app, args, kwargs, shadow, options)
+        if app.conf.task_always_eager:
+            return eager.apply_as_sent(
+                self, args, kwargs, link=link, link_error=link_error, task_id=task_id, options=options
+            )
+        return app.send_task(
+            self.name,
+            args,
+            kwargs,
+            task_id=task_id,
+            producer=producer,
+            link=link,
+            link_error=link_error,
+            result_cls=self.AsyncResult,
+            task_type=self,
+            **options,
+        )
+
+    async def aapply_async(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:  # Any: as apply_async
+        """Send it with the options of `apply_async`, without blocking the event loop."""
+        async with self._get_app().client.abatch():
+            return self.apply_async(args, kwargs, **options)
+
+    def apply(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        link: Any = None,
+        link_error: Any = None,
+        task_id: str | None = None,
+        retries: int | None = None,
+        throw: bool | None = None,
+        logfile: str | None = None,
+        loglevel: int | None = None,
+        headers: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> results.EagerResult[R]:
+        """Run it right here, as a worker would, and return its result.
+
+        Args:
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+            link: Signatures to apply with the result.
+            link_error: Signatures to apply when it fails.
+            task_id: Its id.
+            retries: How often it was retried before.
+            throw: Raise what it raises; None: as the setting ``task_eager_propagates`` says.
+            logfile: Shown in its request.
+            loglevel: Shown in its request.
+            headers: Headers of its own, which its request shows.
+            **options: As for `apply_async`; times and routing are ignored.
+        """
+        return eager.apply(
+            self,
+            tuple(args or ()),
+            dict(kwargs or {}),
+            link=link,
+            link_error=link_error,
+            task_id=task_id,
+            retries=retries or 0,
+            throw=throw,
+            headers=headers,
+            options={"logfile": logfile, "loglevel": loglevel, **options},
+        )
+
+    def takes_error(self) -> bool:
+        """Return whether, as an errback, it is called with request, exception and traceback.
+
+        Those made of a function with at least two positional parameters are; bound ones are not.
+        """
+        if not self._decorated or self._is_bound_function():
+            return False
+        return self._callable_with().takes_positional(2)
+
+    # --- from inside a run ----------------------------------------------------------------------------
+
+    def retry(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: Any = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Retry:
+        """End this run and have the task run again later; written ``raise self.retry(...)``.
+
+        Args:
+            args: Other positional arguments for the next run.
+            kwargs: Other keyword arguments for the next run.
+            exc: The reason; raised instead when no retries are left.
+            throw: Raise Retry; False returns it.
+            eta: The moment of the next run.
+            countdown: Seconds until the next run; ``default_retry_delay`` when neither is given.
+            max_retries: Other limit than the task's.
+            **options: As for `apply_async`.
+
+        Raises:
+            Retry: Always, with ``throw``: the worker expects it.
+            MaxRetriesExceededError: No retries are left, and there is no ``exc``.
+        """
+        request = self.request
+        retries = request.retries + 1
+        if max_retries is not None:
+            self.override_max_retries = max_retries
+        most = self.max_retries if max_retries is None else max_retries
+        if request.called_directly:
+            # Nobody has sent it, so nobody can send it again: the caller gets what went wrong.
+            raise_in_context(exc or Retry("Task can be retried", None))
+        if not eta and countdown is None:
+            countdown = self.default_retry_delay
+        again = self.signature_from_request(
+            request,
+            args,
+            kwargs,
+            countdown=countdown,
+            eta=eta,
+            retries=retries,
+            ignore_result=self.ignore_result if request.ignore_result is None else request.ignore_result,
+            **options,
+        )
+        if most is not None and retries > most:
+            if exc is not None:
+                raise_in_context(exc)
+            raise self.MaxRetriesExceededError(
+                f"Can't retry {self.name}[{request.id}] args:{tuple(again.args)} kwargs:{again.kwargs}",
+                task_args=again.args,
+                task_kwargs=again.kwargs,
+            )
+        verdict = Retry(exc=exc, when=eta or countdown, is_eager=request.is_eager, sig=again)
+        if not request.is_eager:
+            again.apply_async()
+        if throw:
+            raise verdict
+        return verdict
+
+    def signature_from_request(
+        self,
+        request: Context | None = None,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        queue: str | None = None,
+        **extra_options: Any,
+    ) -> Signature:
+        """Return the signature that sends the current call again, under its id."""
+        request = self.request if request is None else request
+        options = request.as_execution_options()
+        if options["headers"]:
+            options["headers"] = {
+                k: v for k, v in options["headers"].items() if not k.startswith(_DEATH_HEADERS)
+            }
+        info = request.delivery_info or {}
+        if info.get("priority") is not None:
+            options["priority"] = info["priority"]
+        if queue is not None:
+            options["queue"] = queue
+        elif info.get("exchange"):
+            options.update(exchange=info["exchange"], routing_key=info.get("routing_key"))
+        elif info.get("routing_key"):
+            options["queue"] = info["routing_key"]
+        options.update(extra_options)
+        return self.signature(
+            request.args if args is None else args,
+            request.kwargs if kwargs is None else kwargs,
+            app=self._get_app(),
+            **{name: value for name, value in options.items() if value is not None},
+        )
+
+    subtask_from_request = signature_from_request
+
+    def replace(self, sig: Signature) -> Any:
+        """End this run and have a signature run in its place, under its id.
+
+        Callbacks, errbacks, chord and the rest of the chain go over to it.
+
+        Args:
+            sig: The signature; the result of a group is the list of its members' results.
+
+        Raises:
+            Ignore: Always, in a worker: this run has no result.
+            ConfigError: The signature belongs to a chord, or is an empty chain.
+        """
+        request = self.request
+        app = self._get_app()
+        if "chord" in sig.options:
+            raise ConfigError("A signature that replaces a task must not be part of a chord.")
+        if isinstance(sig, _chain) and not sig.tasks:
+            raise ConfigError("A task cannot be replaced by an empty chain.")
+        if isinstance(sig, group):
+            sig |= app.tasks["celery.accumulate"].s(index=0)
+        for callback in request.callbacks or ():
+            sig.link(callback)
+        for errback in request.errbacks or ():
+            sig.link_error(errback)
+        if sig._app is None:
+            sig._app = app
+        sig.freeze(request.id)
+        sig.set(
+            chord=request.chord,
+            group_id=request.group,
+            group_index=request.group_index,
+            root_id=request.root_id,
+            replaced_task_nesting=request.replaced_task_nesting + 1,
+        )
+        for step in reversed(request.chain or ()):
+            sig |= maybe_signature(step, app=app)
+        return self.on_replace(sig)
+
+    def on_replace(self, sig: Signature) -> Any:
+        """Send the signature that replaces this run, and end the run."""
+        if self.request.is_eager:
+            return sig.apply().get()
+        sig.delay()
+        raise Ignore("Replaced by new task")
+
+    def update_state(
+        self,
+        task_id: str | None = None,
+        state: str | None = None,
+        meta: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Store a state of one's own, with anything to go with it, for those who watch the task.
+
+        Args:
+            task_id: Of which task; the current one when not given.
+            state: The name of the state.
+            meta: What ``result.info`` shall be.
+            **kwargs: Accepted for Celery's sake.
+        """
+        backend = self.backend
+        if backend is None:
+            return
+        request = self.request
+        outcome = Outcome(
+            id=task_id or request.id or "",
+            state=state or "",
+            result=meta,
+            children=[],
+            group_id=request.group,
+            parent_id=request.parent_id,
+        )
+        backend.store(
+            [
+                backend.encode(
+                    outcome, reply_to=request.reply_to, correlation_id=request.correlation_id or request.id
+                )
+            ]
+        )
+
+    def add_trail(self, result: Any) -> Any:
+        """Note a result as that of a child of the current call, and return it."""
+        if self.trail:
+            self.request.children.append(result)
+        return result
+
+    def push_request(self, *args: Any, **kwargs: Any) -> None:
+        """Have ``request`` be a call made of these arguments; for tests."""
+        context.push(self, Context(*args, **kwargs))
+
+    def pop_request(self) -> None:
+        """Take back `push_request`."""
+        context.pop()
+
+    # --- what happens around a run --------------------------------------------------------------------
+
+    def before_start(self, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Run by the worker before the body; an exception fails the task."""
+
+    def on_success(self, retval: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Run by the worker after a success."""
+
+    def on_retry(
+        self,
+        exc: BaseException | None,
+        task_id: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        einfo: Any,
+    ) -> None:
+        """Run by the worker when the task is to be retried."""
+
+    def on_failure(
+        self, exc: BaseException, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], einfo: Any
+    ) -> None:
+        """Run by the worker after a failure."""
+
+    def after_return(
+        self,
+        status: str,
+        retval: Any,
+        task_id: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        einfo: Any,
+    ) -> None:
+        """Run by the worker after a success or failure."""
+
+    def shadow_name(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> str | None:
+        """Return the name to show in logs and events, or None for its own."""
+        return None
+
+    # --- as a signature -------------------------------------------------------------------------------
+
+    def signature(
+        self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Signature:
+        """Return a call of it as a value, with options of `apply_async`."""
+        options.setdefault("app", self.app)
+        immutable = options.pop("immutable", False)
+        app = options.pop("app")
+        return Signature(self, args, kwargs, options=options, immutable=immutable, app=app)
+
+    subtask = signature
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature:
+        """Return a call of it as a value; arguments can be added when it is applied."""
+        return self.signature(args, kwargs)
+
+    def si(self, *args: Any, **kwargs: Any) -> Signature:
+        """Return a call of it as a value that takes no more arguments."""
+        return self.signature(args, kwargs, immutable=True)
+
+    def map(self, it: Iterable[Any]) -> Signature:
+        """Return one call that runs it with each item as its argument, one after the other."""
+        return xmap(self, it, app=self.app)
+
+    def starmap(self, it: Iterable[Any]) -> Signature:
+        """Return one call that runs it with the elements of each item as its arguments."""
+        return xstarmap(self, it, app=self.app)
+
+    def chunks(self, it: Iterable[Any], n: int) -> Signature:
+        """Return calls with the lists of arguments in ``it``, ``n`` of them in one message."""
+        return chunks(self, it, n, app=self.app)
+
+    # --- its place in an app --------------------------------------------------------------------------
+
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> results.AsyncResult[R]:  # noqa: N802
+        """Return the result of one of its calls."""
+        app = self._get_app()
+        if self._backend is not None:
+            kwargs.setdefault("backend", self._backend)
+        return cast("results.AsyncResult[R]", app.AsyncResult(task_id, task_name=self.name, **kwargs))
+
+    @property
+    def backend(self) -> ResultBackend | None:
+        """Where its results are kept: the app's backend, unless another one was set."""
+        return self._backend if self._backend is not None else self._get_app().backend
+
+    @backend.setter
+    def backend(self, backend: ResultBackend | None) -> None:
+        self._backend = backend
+
+    @property
+    def __name__(self) -> str:
+        """The name of its class, which is that of the function."""
+        return str(type(self).__name__)
+
+    def bind(self, app: Any) -> Any:
+        """Make it a task of an app: take from the settings what it leaves open, and apply annotations."""
+        self._app = app
+        conf = app.conf
+        for attribute, setting in self.from_config:
+            if getattr(self, attribute, None) is None:
+                setattr(self, attribute, conf[setting])
+        if self.typing is None:
+            self.typing = app.strict_typing
+        self._exec_options = None
+        self.__bound__ = True
+        self.annotate()
+        type(self).on_bound(app)
+        return app
+
+    @classmethod
+    def on_bound(cls, app: Any) -> None:
+        """Run when a task of this class was bound to an app."""
+
+    def annotate(self) -> None:
+        """Set the attributes that the setting ``task_annotations`` has for it."""
+        for source in self._get_app().annotations:
+            for found in (source.annotate_any(), source.annotate(self)):
+                for key, value in (found or {}).items():
+                    if key.startswith("@"):
+                        self.add_around(key[1:], value)
+                    else:
+                        setattr(self, key, value)
+
+    def add_around(self, attr: str, around: Callable[[Any], Any]) -> None:
+        """Wrap one of its methods."""
+        original = getattr(self, attr)
+        wrapped = around(original)
+        wrapped.__wrapped__ = original
+        # On the class, not the task: Python looks up `__call__` there.
+        setattr(type(self) if attr.startswith("__") else self, attr, wrapped)
+
+    def _get_app(self) -> Any:
+        app = self.app
+        if app is None:
+            raise ConfigError(
+                f"Task {self.name or type(self).__name__} belongs to no app: declare it with @app.task, or "
+                "hand it to app.register_task()."
+            )
+        if not self.__bound__ and not app.finalized:
+            app.finalize(auto=True)
+        return app
+
+    def _get_request(self) -> Context:
+        return self.request
+
+    def _get_exec_options(self) -> dict[str, Any]:
+        options = self._exec_options
+        if options is None:
+            options = {
+                name: value for name in EXEC_OPTIONS if (value := getattr(self, name, None)) is not None
+            }
+            self._exec_options = options
+        return options
+
+    def _callable_with(self) -> Parameters:
+        parameters = self._parameters
+        if parameters is None:
+            parameters = self._parameters = Parameters(self.run)
+        return parameters
+
+    def _is_bound_function(self) -> bool:
+        return not isinstance(inspect.getattr_static(type(self), "run"), staticmethod)
+
+    def _prepare(
+        self,
+        app: Any,
+        args: Iterable[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        shadow: str | None,
+        options: dict[str, Any],
+    ) -> tuple[Sequence[Any], Mapping[str, Any], dict[str, Any]]:
+        args = () if args is None else args if isinstance(args, (tuple, list)) else tuple(args)
+        kwargs = {} if kwargs is None else kwargs
+        if self.typing:
+            (self._parameters or self._callable_with()).check(args, kwargs)
+        own = self._exec_options
+        if own is None:
+            own = self._get_exec_options()
+        options = {"ignore_result": self.ignore_result, **own, **options}
+        hard = options.get("time_limit")
+        if hard is not None and (options.get("soft_time_limit") or 0) > hard:
+            raise ValueError("soft_time_limit must be less than or equal to time_limit")
+        options["shadow"] = shadow or self.shadow_name(args, kwargs, options)
+        return args, kwargs, options
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the name and where it is declared."""
+        return _unpickle, (self.name, type(self).__module__)
+
+    def __repr__(self) -> str:
+        """Name the task and its app."""
+        app = self.app
+        return (
+            f"<@task: {self.name} of {app.main or '__main__'}>" if app is not None else f"<@task {self.name}>"
+        )
+
+
+def raise_in_context(exc: BaseException) -> NoReturn:
+    """Raise an exception, or the one that is being handled when that is the same; chained to the latter."""
+    current = sys.exc_info()[1]
+    if current is None or current is exc:
+        raise exc
+    raise exc from current
+
+
+def _unpickle(name: str, module: str) -> Any:
+    found = importlib.import_module(module)
+    if Task.default_app is not None:
+        return Task.default_app().tasks[name]
+    for value in vars(found).values():
+        if isinstance(value, Task) and value.name == name:
+            return value
+    raise NotRegistered(name)

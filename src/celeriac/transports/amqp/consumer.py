@@ -1,0 +1,390 @@
+"""Consuming: RabbitMQ pushes, the node takes in batches, acknowledgements go out one write per batch."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from celeriac.errors import BrokerUnreachable, DecodeError, TransportError
+from celeriac.message import (
+    Ack,
+    DeadLetter,
+    Delivery,
+    Envelope,
+    Outgoing,
+    Props,
+    Reject,
+    Requeue,
+    Start,
+    Verdict,
+)
+from celeriac.ports import ConsumeSpec
+from celeriac.queues import Queue
+from celeriac.transports.amqp import frames, topology
+from celeriac.transports.amqp.address import Address
+from celeriac.transports.amqp.connection import Cancelled, ChannelClosed, Event, Lost, Message, Refused
+from celeriac.transports.amqp.producer import AmqpProducer
+from celeriac.transports.amqp.stream import Stream
+from celeriac.transports.amqp.tables import decode_properties
+
+_CHANNEL: Final = 1
+_PUBLISH_SECONDS: Final = 5.0  # for dead letters
+_MOST_PREFETCH: Final = 65_535  # the protocol's field ends here; more means no limit
+_NOT_IMPLEMENTED: Final = 540
+
+_Token = tuple[int, int]  # the connection it came through (counted), and its delivery tag there
+
+
+class AmqpConsumer:
+    """Leases messages to one node over a connection of its own.
+
+    1. Connects, declares the queues and consumes; does so again by itself when the connection is lost.
+    2. Keeps what RabbitMQ pushed until the node takes it, the queues in turn.
+    3. Acknowledges: one frame for a run of deliveries from the oldest on, one write for everything.
+    4. Publishes dead letters through the transport's producer, and only then lets go of the originals.
+
+    RabbitMQ's lease is the connection: it takes everything back when that ends or misses two heartbeats.
+
+    Args:
+        addresses: One broker, or several of which the first that answers is used.
+        spec: What to consume.
+        producer: For dead letters.
+    """
+
+    def __init__(self, addresses: Sequence[Address], spec: ConsumeSpec, producer: AmqpProducer) -> None:
+        self._addresses = deque(addresses)
+        self._producer = producer
+        self._prefetch = spec.prefetch
+        self._queues = {queue.name: queue for queue in spec.queues}
+        self._shared_limit = not any(map(_is_quorum, spec.queues))
+        self._stream: Stream | None = None
+        self._error: TransportError | None = None  # why the last connection ended; told once
+        self._closed = False
+        self._news = asyncio.Event()
+        self._epoch = 0
+        self._numbers = itertools.count(1)
+        self._started: set[_Token] = set()  # acknowledged at their start, their end still to come
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin with a new connection: what came through the old one is RabbitMQ's again."""
+        self._epoch += 1
+        self._outstanding: dict[int, None] = {}  # delivery tags, oldest first, not yet taken ones included
+        self._buffers: dict[str, deque[Message]] = {}  # by consumer tag
+        self._names: dict[str, str] = {}  # consumer tag -> queue
+        self._turns: deque[deque[Message]] = deque()  # the buffers that are not empty
+        self._gone: list[str] = []  # queues that somebody deleted under us
+        self._unacknowledged: set[str] = set()  # consumer tags of queues with `no_ack`
+
+    # --- receive ---
+
+    async def receive(self, limit: int) -> Sequence[Delivery]:
+        """Wait for at least one message and return at most ``limit``. See `celeriac.ports.Consumer`."""
+        while not self._turns:
+            if self._error is not None:
+                error, self._error = self._error, None
+                raise error
+            if self._closed:
+                raise TransportError("The consumer is closed.", retryable=False)
+            if self._stream is None:
+                await self.connect()
+            elif self._gone:
+                gone = self._gone
+                await self._consume([self._queues[name] for name in gone if name in self._queues])
+                gone.clear()
+            else:
+                self._news.clear()
+                await self._news.wait()
+        taken: list[Delivery] = []
+        turns = self._turns
+        while turns and len(taken) < limit:
+            buffer = turns[0]
+            taken.append(self._delivery(buffer.popleft()))
+            if buffer:
+                turns.rotate(-1)
+            else:
+                turns.popleft()
+        return taken
+
+    def _delivery(self, message: Message) -> Delivery:
+        defect = None
+        try:
+            envelope = decode_properties(message.properties, message.body)
+        except DecodeError as exc:
+            defect = str(exc)
+            envelope = Envelope(headers={}, body=message.body, properties=Props())
+        headers = envelope.headers
+        attempt = 2 if message.redelivered else 1
+        before = headers.pop("x-delivery-count", None)  # quorum queues count
+        if before is None:
+            before = headers.pop(topology.HEADER_ATTEMPT, None)  # put there by `_copy`
+        if isinstance(before, int):
+            attempt = max(attempt, before + 1)
+        return Delivery(
+            envelope=envelope,
+            queue=self._names[message.consumer],
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            redelivered=attempt > 1,
+            attempt=attempt,
+            token=(self._epoch, message.tag),
+            defect=defect,
+        )
+
+    # --- settle ---
+
+    async def settle(self, verdicts: Sequence[tuple[Delivery, Verdict]]) -> None:
+        """Carry out the verdicts in one write. See `celeriac.ports.Consumer`."""
+        acks: set[int] = set()
+        back: list[bytes] = []
+        copies: list[tuple[Delivery, Outgoing]] = []
+        for delivery, verdict in verdicts:
+            token: _Token = delivery.token
+            kind = type(verdict)
+            if self._holds(token):
+                if kind is Start:
+                    self._started.add(token)
+                else:
+                    self._started.discard(token)
+                if kind is Ack or kind is Start:
+                    acks.add(token[1])
+                elif kind is DeadLetter:
+                    copies.append((delivery, _copy(delivery, verdict)))
+                else:
+                    back.append(frames.nack(_CHANNEL, token[1], requeue=_goes_back(verdict)))
+                    acks.discard(token[1])
+                    del self._outstanding[token[1]]
+            elif token in self._started and kind is not Start:
+                if kind is DeadLetter or kind is Requeue:
+                    copies.append((delivery, _copy(delivery, verdict)))
+                else:
+                    self._started.discard(token)
+            # Otherwise the connection that it came through is lost: it is RabbitMQ's again.
+        if self._stream is not None and (acks or back):
+            self._stream.write(self._acknowledge(acks) + b"".join(back))
+        if copies:
+            await self._producer.asend([copy for _, copy in copies], deadline=_PUBLISH_SECONDS)
+            # Only now are the originals acknowledged: worse to lose than to repeat.
+            self._started.difference_update(delivery.token for delivery, _ in copies)
+            tags = {delivery.token[1] for delivery, _ in copies if self._holds(delivery.token)}
+            if self._stream is not None and tags:
+                self._stream.write(self._acknowledge(tags))
+
+    def _holds(self, token: _Token) -> bool:
+        return token[0] == self._epoch and token[1] in self._outstanding
+
+    def _acknowledge(self, tags: set[int]) -> bytes:
+        """Return the fewest frames that acknowledge these tags, and forget them."""
+        run = last = 0
+        for tag in self._outstanding:
+            if tag not in tags:
+                break
+            run, last = run + 1, tag
+        parts = []
+        if run:
+            parts.append(frames.ack(_CHANNEL, last, multiple=run > 1))
+        for tag in tags:
+            del self._outstanding[tag]
+            if tag > last:
+                parts.append(frames.ack(_CHANNEL, tag))
+        return b"".join(parts)
+
+    async def renew(self) -> None:
+        """Do nothing: heartbeats keep RabbitMQ's lease, and it takes back by itself what dead nodes left."""
+
+    # --- what is consumed ---
+
+    async def set_prefetch(self, limit: int) -> None:
+        """Change how many deliveries may be outstanding; 0 = no limit."""
+        self._prefetch = limit
+        if self._stream is None:
+            return
+        if self._shared_limit:
+            await self._call(self._limit())
+        else:  # RabbitMQ minds a limit of this kind when a consumer begins, so all begin anew
+            await self._call(*(("basic.cancel", tag, False) for tag in self._names))
+            await self._consume(list(self._queues.values()))
+
+    async def add_queue(self, queue: Queue) -> None:
+        """Consume from one more queue, declared first."""
+        known = queue.name in self._queues
+        self._queues[queue.name] = queue
+        if self._stream is not None and not known:
+            await self._consume([queue])
+
+    async def cancel_queue(self, name: str) -> None:
+        """Stop consuming from a queue; what the node has taken stays ours, the rest goes back."""
+        if self._queues.pop(name, None) is None or self._stream is None:
+            return
+        tags = [tag for tag, queue in self._names.items() if queue == name]
+        await self._call(*(("basic.cancel", tag, False) for tag in tags))
+        for tag in tags:
+            self._names.pop(tag, None)
+            self._hand_back(self._buffers.pop(tag, deque()))
+
+    def _hand_back(self, buffer: deque[Message]) -> None:
+        """Give messages that nobody has taken yet back to RabbitMQ."""
+        if buffer in self._turns:
+            self._turns.remove(buffer)
+        stream = self._stream
+        for message in buffer:
+            if stream is not None and message.tag in self._outstanding:
+                del self._outstanding[message.tag]
+                stream.write(frames.nack(_CHANNEL, message.tag, requeue=True))
+
+    async def close(self) -> None:
+        """Stop consuming, hand back whatever is outstanding, and close the connection."""
+        self._closed = True
+        stream = self._stream
+        if stream is not None:
+            try:
+                await self._call(*(("basic.cancel", tag, False) for tag in self._names))
+            except TransportError:
+                pass  # it is lost: RabbitMQ has everything back
+            else:
+                stream.write(frames.nack(_CHANNEL, 0, requeue=True, multiple=True))
+            await stream.close()
+        self._stream = None
+        self._forget()
+        self._error = None
+        self._news.set()
+
+    # --- the connection ---
+
+    async def connect(self) -> None:
+        """Connect to the first broker that answers and begin to consume.
+
+        Raises:
+            BrokerUnreachable: Nobody answers, or RabbitMQ refuses us or one of the queues.
+        """
+        for left in reversed(range(len(self._addresses))):
+            try:
+                return await self._connect_to(self._addresses[0])
+            except BrokerUnreachable:
+                self._addresses.rotate(-1)
+                if not left:
+                    raise
+        return None
+
+    async def _connect_to(self, address: Address) -> None:
+        stream = Stream(address, self._on_events, self._on_end)
+        await stream.connect()
+        self._forget()
+        self._error = None
+        self._stream = stream
+        try:
+            await self._consume(list(self._queues.values()))
+        except BaseException as exc:
+            self._stream = None
+            await stream.close()
+            cause = exc.__cause__
+            if isinstance(cause, Refused):
+                if cause.code == _NOT_IMPLEMENTED and self._shared_limit:
+                    self._shared_limit = False  # a queue is of a kind that knows only limits of its own
+                    return await self._connect_to(address)
+                raise address.unreachable(cause) from cause
+            if isinstance(exc, TransportError):
+                raise BrokerUnreachable(str(exc)) from exc
+            raise
+        return None
+
+    async def _consume(self, queues: Sequence[Queue]) -> None:
+        """Declare queues, set the limit and consume, all in one round trip."""
+        methods = [method for queue in queues for method in topology.declarations(queue)]
+        methods.append(self._limit())
+        for queue in queues:
+            tag = f"{next(self._numbers)}"
+            self._names[tag] = queue.name
+            self._buffers[tag] = deque()
+            if queue.no_ack:
+                self._unacknowledged.add(tag)
+            methods.append(
+                (
+                    "basic.consume",
+                    0,
+                    queue.name,
+                    tag,
+                    False,
+                    queue.no_ack,
+                    False,
+                    False,
+                    queue.consumer_arguments,
+                )
+            )
+        await self._call(*methods)
+
+    def _limit(self) -> topology.Method:
+        most = self._prefetch
+        if not self._shared_limit and most:  # each consumer has a limit of its own: share it out
+            most = -(-most // max(1, len(self._queues)))
+        return ("basic.qos", 0, most if most <= _MOST_PREFETCH else 0, self._shared_limit)
+
+    async def _call(self, *methods: topology.Method) -> list[Any]:
+        stream = self._stream
+        if stream is None:
+            raise TransportError("The connection to RabbitMQ is lost.")
+        try:
+            return await stream.call(*methods, channel=_CHANNEL)
+        except (Refused, Lost, TimeoutError) as exc:
+            if isinstance(exc, TimeoutError):
+                stream.abort(exc)
+            raise stream.address.failure(exc) from exc
+
+    def _on_events(self, events: list[Event]) -> None:
+        outstanding, buffers = self._outstanding, self._buffers
+        for event in events:
+            if type(event) is Message:
+                if event.consumer not in self._unacknowledged:
+                    outstanding[event.tag] = None
+                buffer = buffers[event.consumer]
+                if not buffer:
+                    self._turns.append(buffer)
+                buffer.append(event)
+            elif type(event) is Cancelled:
+                self._gone.append(self._names[event.consumer])
+            elif type(event) is ChannelClosed and self._stream is not None:
+                self._stream.abort(event.error)
+        self._news.set()
+
+    def _on_end(self, error: Exception) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None and not self._closed:
+            self._error = stream.address.failure(error)
+            self._forget()
+        self._news.set()
+
+
+def _is_quorum(queue: Queue) -> bool:
+    return queue.arguments.get("x-queue-type") in ("quorum", "stream")
+
+
+def _goes_back(verdict: Verdict) -> bool:
+    """Return whether RabbitMQ shall put the message back, or drop it (to its dead-letter exchange)."""
+    match verdict:
+        case Requeue():
+            return True
+        case Reject():
+            return False
+        case _:
+            raise TransportError(f"RabbitMQ cannot do {verdict!r}.", retryable=False)
+
+
+def _copy(delivery: Delivery, verdict: Verdict) -> Outgoing:
+    """Return what is published in a delivery's place: its dead letter, or itself once more.
+
+    The latter only happens to what was acknowledged when it started; it goes to its queue's end.
+    """
+    if isinstance(verdict, DeadLetter):
+        return topology.dead_letter(
+            delivery.envelope, delivery.queue, delivery.exchange, delivery.routing_key, verdict.reason
+        )
+    envelope = msgspec.structs.replace(
+        delivery.envelope,
+        headers={**delivery.envelope.headers, topology.HEADER_ATTEMPT: delivery.attempt},
+    )
+    return Outgoing(envelope=envelope, routing_key=delivery.queue)

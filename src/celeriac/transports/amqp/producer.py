@@ -1,0 +1,210 @@
+"""Publishing: threads share one connection, a batch costs one write and one wait for RabbitMQ's confirms."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from celeriac.errors import BrokerUnreachable, CodecError, PublishTimeout, TransportError
+from celeriac.message import Outgoing
+from celeriac.net.lane import Lane
+from celeriac.transports.amqp.address import Address
+from celeriac.transports.amqp.connection import Lost, Refused
+from celeriac.transports.amqp.session import DECLARE, Session, Ticket
+
+
+class AmqpProducer:
+    """Sends messages to RabbitMQ.
+
+    1. Connects at the first send, again when the connection was lost, and anew in a forked child.
+    2. Declares queues before the first message to them.
+    3. Waits for RabbitMQ's confirms (unless told not to): then the messages are on its disk.
+    4. Declares a queue again that was deleted meanwhile, and sends once more what came back.
+
+    Args:
+        addresses: One broker, or several of which the first that answers is used.
+        confirm: Whether to wait for confirms.
+    """
+
+    def __init__(self, addresses: Sequence[Address], *, confirm: bool = True) -> None:
+        self._addresses = deque(addresses)
+        self._confirm = confirm
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._turn = threading.Condition(threading.Lock())
+        self._session: Session | None = None
+        self._lane = Lane("celeriac-amqp-producer")
+        self._outbox: deque[Ticket] = deque()
+
+    def send(self, batch: Sequence[Outgoing], *, deadline: float) -> None:
+        """Return when RabbitMQ has confirmed the whole batch. See `celeriac.ports.Producer`."""
+        if batch:
+            ticket = Ticket(batch, time.monotonic() + deadline)
+            self._see_through(ticket, [ticket])
+
+    async def asend(self, batch: Sequence[Outgoing], *, deadline: float) -> None:
+        """Do the same without blocking the caller's loop; what is sent at once travels together."""
+        if not batch:
+            return
+        self._mind_forks()
+        ticket = Ticket(batch, time.monotonic() + deadline)
+        self._outbox.append(ticket)
+        try:
+            await self._lane.run(self._run_outbox, ticket)
+        except asyncio.CancelledError:
+            ticket.error = Lost("the sender was cancelled")
+            raise
+
+    def ask(self, name: str, *arguments: Any, deadline: float = 10.0) -> Any:
+        """Ask the broker something and return its answer, such as the size of a queue.
+
+        Raises:
+            Refused: The broker says no; 404 when there is no such thing.
+            TransportError: There is no connection.
+        """
+        self._mind_forks()
+        until = time.monotonic() + deadline
+        with self._turn:
+            link = self._prepared((), until).link
+            try:
+                return link.call(until, DECLARE, name, *arguments)
+            except (Lost, TimeoutError) as exc:
+                raise link.address.failure(exc) from exc
+
+    def close(self) -> None:
+        """Close the connection of this process; sending afterwards opens a new one."""
+        self._mind_forks()
+        self._lane.close()
+        with self._turn:
+            session, self._session = self._session, None
+            if session is not None:
+                session.link.close()
+                session.fail(Lost("closed"))
+
+    def _mind_forks(self) -> None:
+        """In a forked child: leave the parent's connection alone and begin anew."""
+        if self._pid != os.getpid():
+            if self._session is not None:
+                self._session.link.abandon()
+            self._begin()
+
+    def _run_outbox(self, ticket: Ticket) -> None:
+        """See a ticket through on the lane, and send whatever has gathered since together with it."""
+        together: list[Ticket] = []
+        while self._outbox:
+            together.append(self._outbox.popleft())
+        self._see_through(ticket, together)
+
+    def _see_through(self, ticket: Ticket, unsent: Sequence[Ticket]) -> None:
+        """Send what is unsent and return when RabbitMQ has the ticket's batch."""
+        self._mind_forks()
+        if not self._turn.acquire(timeout=max(0.0, ticket.until - time.monotonic())):
+            raise PublishTimeout(f"RabbitMQ at {self._shown} did not answer another thread in time.")
+        try:
+            for one in unsent:
+                self._transmit(one)
+            self._await(ticket)
+        finally:
+            self._turn.release()
+        if ticket.error is not None:
+            raise self._told(ticket) from ticket.error
+
+    def _transmit(self, ticket: Ticket) -> None:
+        """Write a ticket's batch; what goes wrong is noted on the ticket."""
+        if ticket.done():
+            return
+        try:
+            if ticket.expired():
+                raise TimeoutError
+            self._prepared(ticket.batch, ticket.until).publish(ticket)
+        except (OSError, TransportError, CodecError, Refused, Lost) as exc:
+            ticket.error = exc
+
+    def _prepared(self, batch: Sequence[Outgoing], until: float) -> Session:
+        """Return a session that can take the batch now.
+
+        Every step that has to wait lets other threads in, so after each of them everything is looked at anew.
+        """
+        while True:
+            session = self._session
+            if session is None or not session.link.glance():
+                self._connect(until)
+                continue
+            link = session.link
+            if not link.core.ready.done:
+                link.wait_until_ready(until)
+            elif session.doubtful and not link.core.blocked:
+                session.probe(until)
+            elif methods := session.missing(batch):
+                session.declare(batch, methods, until)
+            elif link.core.blocked and batch:
+                link.wait_until_unblocked(until)
+            else:
+                return session
+
+    def _connect(self, until: float) -> None:
+        """Connect to the first broker that answers; one that does not goes to the end of the line."""
+        if self._session is not None:
+            self._session.fail(self._session.link.core.error or Lost("closed"))
+        for left in reversed(range(len(self._addresses))):
+            self._session = Session(self._addresses[0], self._turn, confirm=self._confirm)
+            try:
+                self._session.link.connect(until)
+            except BrokerUnreachable:
+                self._addresses.rotate(-1)
+                if not left:
+                    raise
+            else:
+                return
+
+    def _await(self, ticket: Ticket) -> None:
+        """Wait for the confirms of a ticket; what goes wrong is noted on it."""
+        while True:
+            session = self._session
+            if session is None or (ticket.done() and not session.returned):
+                return
+            try:
+                if session.returned:
+                    session.publish_again(ticket)
+                session.wait(ticket)
+            except TimeoutError as exc:
+                session.doubtful = True
+                ticket.error = ticket.error or exc
+            except (Lost, Refused) as exc:
+                session.fail(exc)
+                ticket.error = ticket.error or exc
+
+    @property
+    def _shown(self) -> str:
+        return self._addresses[0].shown
+
+    def _told(self, ticket: Ticket) -> Exception:
+        """Return a ticket's error in the words of `celeriac.ports.Producer.send`."""
+        error = ticket.error
+        fate = "they may or may not have arrived" if ticket.sent else "nothing was sent"
+        what = f"{len(ticket.batch)} message{'s' * (len(ticket.batch) > 1)}"
+        if isinstance(error, TimeoutError):
+            session = self._session
+            blocked = session.link.core.blocked if session is not None else None
+            why = f" It takes no messages at the moment: {blocked}." if blocked else ""
+            return PublishTimeout(
+                f"RabbitMQ at {self._shown} did not confirm {what} within the publish budget; {fate}.{why}"
+            )
+        assert error is not None
+        if isinstance(error, TransportError | CodecError):
+            return error
+        if isinstance(error, Refused):
+            return self._addresses[0].failure(error)
+        if not ticket.sent:
+            return self._addresses[0].unreachable(error)
+        return TransportError(
+            f"The connection to RabbitMQ at {self._shown} was lost before it had confirmed {what} ({error}); "
+            f"{fate}."
+        )

@@ -1,0 +1,368 @@
+"""The queues, exchanges and leases of the memory transport."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from celeriac.errors import TransportError
+from celeriac.message import (
+    Ack,
+    DeadLetter,
+    Delivery,
+    Envelope,
+    Outgoing,
+    Park,
+    Reject,
+    Requeue,
+    Start,
+    Verdict,
+)
+from celeriac.net.url import parse
+from celeriac.ports import ConsumeSpec
+from celeriac.queues import Queue
+from celeriac.transports.blob import pack, unpack_or_defect
+from celeriac.transports.exchanges import Bound, bindings_of, route
+from celeriac.transports.terms import Terms, dead_letter_address, terms_of, unroutable
+
+
+class Holder(Protocol):
+    """A consumer as the broker sees it: what it reads, what it holds and until when."""
+
+    spec: ConsumeSpec
+    queues: deque[str]
+    leases: dict[Lease, None]
+    expires: float  # on the monotonic clock
+
+    def ring(self) -> None:
+        """Wake it; called from any thread."""
+        ...
+
+
+class _Message:
+    """One message in one queue, whatever state it is in."""
+
+    __slots__ = (
+        "blob",
+        "exchange",
+        "handed",
+        "lost",
+        "order",
+        "queue",
+        "redelivered",
+        "routing_key",
+        "terms",
+    )
+
+    def __init__(self, order: int, queue: str, blob: bytes, exchange: str, key: str, terms: Terms) -> None:
+        self.order = order
+        self.queue = queue
+        self.blob = blob
+        self.exchange = exchange
+        self.routing_key = key
+        self.terms = terms
+        self.handed = 0
+        self.redelivered = False
+        self.lost = False
+
+
+class Lease:
+    """A message in the hands of a consumer; its identity is the fencing token."""
+
+    __slots__ = ("message", "started")
+
+    def __init__(self, message: _Message) -> None:
+        self.message = message
+        self.started = False
+
+
+class _Shelf:
+    """What one queue holds: ready messages by priority and age, parked ones by the moment they are due."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self.ready: list[tuple[int, int, _Message]] = []
+        self.parked: list[tuple[float, int, _Message]] = []
+        self.dead: deque[tuple[str, bytes]] = deque(maxlen=10_000)
+        self.consumers: set[Holder] = set()
+
+    def put(self, message: _Message, not_before: float | None = None) -> None:
+        if not_before is not None and not_before > time.time():
+            heapq.heappush(self.parked, (not_before, message.order, message))
+        else:
+            heapq.heappush(self.ready, (-message.terms.priority, message.order, message))
+
+    def take(self, now: float) -> _Message | None:
+        """Return the next message that is due and has not expired."""
+        while self.parked and self.parked[0][0] <= now:
+            self.put(heapq.heappop(self.parked)[2])
+        while self.ready:
+            message = heapq.heappop(self.ready)[2]
+            if not message.terms.expired(now):
+                return message
+        return None
+
+
+class Broker:
+    """The queues, exchanges and leases of one memory URL. Every method is safe for threads."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self._lock = threading.RLock()
+        self._order = itertools.count(1)
+        self._shelves: dict[str, _Shelf] = {}
+        self._kinds: dict[str, str] = {}
+        self._bound: dict[str, list[Bound]] = {}
+        self._owners: set[Holder] = set()
+
+    def declare(self, queue: Queue) -> None:
+        """Make the queue and its bindings, unless they are there."""
+        with self._lock:
+            shelf = self._shelves.get(queue.name)
+            if shelf is None:
+                self._shelves[queue.name] = _Shelf(queue)
+            elif shelf.queue == queue:
+                return
+            else:
+                shelf.queue = queue
+            for kind, bound in bindings_of(queue):
+                self._kinds[bound.exchange] = kind
+                known = self._bound.setdefault(bound.exchange, [])
+                if bound not in known:
+                    known.append(bound)
+
+    def publish(self, batch: Sequence[Outgoing]) -> None:
+        """Put the whole batch into its queues, or nothing of it."""
+        blobs = [pack(outgoing.envelope) for outgoing in batch]
+        with self._lock:
+            now = time.time()
+            routed: list[tuple[list[str], Outgoing, bytes]] = []
+            for outgoing, blob in zip(batch, blobs, strict=True):
+                if outgoing.queue is not None:
+                    self.declare(outgoing.queue)
+                names = self._route(outgoing.exchange, outgoing.routing_key, outgoing.envelope.headers)
+                routed.append((names, outgoing, blob))
+            touched: dict[str, _Shelf] = {}
+            for names, outgoing, blob in routed:
+                for name in names:
+                    shelf = touched[name] = self._shelf(name)
+                    terms = terms_of(outgoing.envelope, shelf.queue.arguments, now)
+                    message = _Message(
+                        next(self._order), name, blob, outgoing.exchange, outgoing.routing_key, terms
+                    )
+                    shelf.put(message, outgoing.not_before)
+            self._ring(touched.values())
+
+    def lease(self, consumer: Holder, limit: int) -> list[Delivery]:
+        """Hand out up to ``limit`` messages, one from each queue in turn."""
+        with self._lock:
+            self._reap()
+            if consumer not in self._owners:  # new, or thought dead and back again
+                self._owners.add(consumer)
+                consumer.expires = time.monotonic() + consumer.spec.lease_seconds
+            now = time.time()
+            turns = deque(consumer.queues)
+            found: list[Delivery] = []
+            while turns and len(found) < limit:
+                message = self._shelf(turns[0]).take(now)
+                if message is None:
+                    turns.popleft()
+                else:
+                    found.append(self._hand_out(consumer, message))
+                    turns.rotate(-1)
+            consumer.queues.rotate(-1)
+            return found
+
+    def settle(self, consumer: Holder, verdicts: Sequence[tuple[Delivery, Verdict]]) -> None:
+        """Carry out the verdicts of deliveries that the consumer still holds."""
+        with self._lock:
+            for delivery, verdict in verdicts:
+                lease: Lease = delivery.token
+                if lease in consumer.leases:
+                    self._settle_one(consumer, lease, verdict)
+
+    def renew(self, consumer: Holder) -> None:
+        """Extend the consumer's leases and take back what the dead left."""
+        with self._lock:
+            consumer.expires = time.monotonic() + consumer.spec.lease_seconds
+            self._reap()
+
+    def attach(self, consumer: Holder, name: str) -> None:
+        """Note that a consumer reads a queue."""
+        with self._lock:
+            self._shelf(name).consumers.add(consumer)
+
+    def detach(self, consumer: Holder, name: str) -> None:
+        """Note that it does so no more; an auto-delete queue goes with its last consumer."""
+        with self._lock:
+            shelf = self._shelves.get(name)
+            if shelf is None:
+                return
+            shelf.consumers.discard(consumer)
+            if shelf.queue.auto_delete and not shelf.consumers:
+                del self._shelves[name]
+                for exchange, bound in self._bound.items():
+                    self._bound[exchange] = [b for b in bound if b.queue != name]
+
+    def leave(self, consumer: Holder) -> None:
+        """Take back everything that a consumer holds: unstarted as if untouched, started as lost."""
+        with self._lock:
+            self._owners.discard(consumer)
+            touched = []
+            for lease in consumer.leases:
+                if not lease.started:
+                    lease.message.handed -= 1
+                touched.append(self._give_back(lease, died=lease.started))
+            consumer.leases.clear()
+            self._ring(touched)
+
+    def next_due(self, names: Sequence[str]) -> float | None:
+        """Return the moment (epoch seconds) when the first parked message of these queues is due."""
+        with self._lock:
+            heads = [s.parked[0][0] for name in names if (s := self._shelves.get(name)) and s.parked]
+            return min(heads, default=None)
+
+    def purge(self, name: str) -> int:
+        """Throw away what waits, parked messages included."""
+        with self._lock:
+            shelf = self._shelf(name)
+            count = len(shelf.ready) + len(shelf.parked)
+            shelf.ready.clear()
+            shelf.parked.clear()
+            return count
+
+    def size(self, name: str) -> int:
+        """Return how many messages wait, parked ones included."""
+        with self._lock:
+            shelf = self._shelves.get(name)
+            return len(shelf.ready) + len(shelf.parked) if shelf else 0
+
+    def dead_letters(self, name: str, limit: int) -> list[tuple[str, Envelope]]:
+        """Return the newest dead letters of a queue."""
+        with self._lock:
+            shelf = self._shelves.get(name)
+            newest = list(itertools.islice(reversed(shelf.dead), limit)) if shelf else []
+        return [(reason, unpack_or_defect(blob)[0]) for reason, blob in newest]
+
+    def put_raw(self, name: str, blob: bytes) -> None:
+        """Put bytes into a queue as they are, to see what a worker does with a broken message."""
+        with self._lock:
+            shelf = self._shelf(name)
+            shelf.put(_Message(next(self._order), name, blob, "", name, Terms()))
+            self._ring([shelf])
+
+    def _shelf(self, name: str) -> _Shelf:
+        shelf = self._shelves.get(name)
+        if shelf is None:
+            shelf = self._shelves[name] = _Shelf(Queue(name=name))
+        return shelf
+
+    # Any: header values are whatever the sender put there
+    def _route(self, exchange: str, routing_key: str, headers: Mapping[str, Any]) -> list[str]:
+        if not exchange:
+            return [routing_key]
+        kind = self._kinds.get(exchange)
+        names = route(kind or "direct", self._bound.get(exchange, ()), routing_key, headers)
+        if not names and kind != "fanout":
+            raise unroutable(exchange, routing_key, known=kind is not None)
+        return names
+
+    def _hand_out(self, consumer: Holder, message: _Message) -> Delivery:
+        message.handed += 1
+        lease = Lease(message)
+        consumer.leases[lease] = None
+        envelope, defect = unpack_or_defect(message.blob)
+        return Delivery(
+            envelope=envelope,
+            queue=message.queue,
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            redelivered=message.redelivered,
+            attempt=message.handed,
+            token=lease,
+            defect=defect,
+            lost=message.lost,
+        )
+
+    def _settle_one(self, consumer: Holder, lease: Lease, verdict: Verdict) -> None:
+        message = lease.message
+        shelf = self._shelf(message.queue)
+        if isinstance(verdict, Start):
+            lease.started = True
+            return
+        del consumer.leases[lease]
+        match verdict:
+            case Ack():
+                pass
+            case Reject():
+                self._reject(message, shelf)
+            case Requeue(untouched=True):
+                message.handed -= 1
+                shelf.put(message)
+            case Requeue():
+                message.redelivered = True
+                message.order = next(self._order)  # behind its equals, or a refusing task would starve them
+                shelf.put(message)
+            case Park(until=until):
+                message.handed -= 1
+                shelf.put(message, until)
+            case DeadLetter(reason=reason):
+                shelf.dead.append((reason, message.blob))
+        self._ring([shelf])
+
+    def _reject(self, message: _Message, shelf: _Shelf) -> None:
+        address = dead_letter_address(shelf.queue.arguments, message.routing_key)
+        if address is None:
+            return
+        exchange, routing_key = address
+        headers = unpack_or_defect(message.blob)[0].headers
+        try:
+            names = self._route(exchange, routing_key, headers)
+        except TransportError:  # nobody is bound there: RabbitMQ drops it as well
+            return
+        for name in names:
+            target = self._shelf(name)
+            terms = Terms(priority=message.terms.priority)
+            target.put(_Message(next(self._order), name, message.blob, exchange, routing_key, terms))
+            self._ring([target])
+
+    def _give_back(self, lease: Lease, *, died: bool) -> _Shelf:
+        message = lease.message
+        message.redelivered = message.redelivered or died
+        message.lost = message.lost or lease.started
+        shelf = self._shelf(message.queue)
+        shelf.put(message)
+        return shelf
+
+    def _reap(self) -> None:
+        now = time.monotonic()
+        for owner in [o for o in self._owners if o.expires < now]:
+            self._owners.discard(owner)
+            self._ring([self._give_back(lease, died=True) for lease in owner.leases])
+            owner.leases.clear()
+
+    def _ring(self, shelves: Iterable[_Shelf]) -> None:
+        for shelf in shelves:
+            for consumer in shelf.consumers:
+                consumer.ring()
+
+
+_brokers: dict[str, Broker] = {}
+_brokers_lock = threading.Lock()
+
+
+def broker_at(url: str) -> Broker:
+    """Return the broker of a URL, the same one for the same URL."""
+    parts = parse(url)
+    name = "/".join(part for part in (parts.host, parts.path) if part)
+    with _brokers_lock:
+        broker = _brokers.get(name)
+        if broker is None or broker.pid != os.getpid():
+            broker = _brokers[name] = Broker()
+        return broker

@@ -1,0 +1,427 @@
+"""The consumer: wait, pop and lease, settle, renew."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from celeriac.errors import TransportError
+from celeriac.message import DeadLetter, Delivery, Park, Verdict
+from celeriac.net.redis_link import RedisFailure, Refused, ReplyError, checked, pack
+from celeriac.net.redis_stream import Answers, Stream
+from celeriac.net.redis_url import RedisAddress
+from celeriac.ports import ConsumeSpec
+from celeriac.queues import Queue
+from celeriac.transports.redis import postmarks
+from celeriac.transports.redis.bindings import declaration
+from celeriac.transports.redis.broadcasts import Broadcasts, Heard
+from celeriac.transports.redis.errors import translated
+from celeriac.transports.redis.holding import Holding, Token, list_of, number_of
+from celeriac.transports.redis.membership import Commands, Membership
+from celeriac.transports.redis.names import Names
+from celeriac.transports.redis.reaper import Reaper
+from celeriac.transports.redis.scripts import FETCH, LEAVE, RENEW
+from celeriac.transports.redis.settlement import DeadLetterNote, bury, settlement
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS: Final = 1.0  # an idle consumer looks this often although nothing rang: for due messages, the
+# dead, and to notice a connection that is dead but not closed
+_POLL_SECONDS: Final = 0.05  # the same where the server cannot ring
+_MOST_AT_ONCE: Final = 1000  # messages of one fetch: it must not hold up the server for long
+_HEAD_OF_A_FETCH: Final = 4  # items before the messages in the answer
+
+
+class _Fetch(msgspec.Struct, eq=False):
+    """A fetch under way: what its answer has to be read with."""
+
+    holding: Holding
+    first_number: int
+    keys: list[bytes]
+    queues: list[str]
+
+
+class RedisConsumer:
+    """Leases messages from Redis lists to one node.
+
+    Duties: 1. know when there is something to fetch: after a fetch that emptied the lists the server is asked
+    to ring when one of them changes; 2. pop and lease in one script, hand out, count what is outstanding;
+    3. settle: one HDEL for what is done, one script for the rest, one round trip for all; 4. renew, and take
+    over from the dead; 5. hand back at the end.
+
+    Answers are taken in by callbacks of the connection, never behind an ``await``: cancelling a call drops
+    nothing that the server has leased to us.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[RedisAddress],
+        shown: str,
+        names: Names,
+        spec: ConsumeSpec,
+        *,
+        dead_letter_limit: int,
+    ) -> None:
+        self._shown = shown
+        self._names = names
+        self._prefix_length = len(names.prefix.encode())
+        self._prefetch = spec.prefetch
+        self._node = spec.node
+        self._dead_letter_limit = dead_letter_limit
+        self._queues: dict[str, Queue] = {}
+        self._ready: deque[Delivery] = deque()
+        self._broadcasts = Broadcasts(names, self._deliver)
+        self._member = Membership(
+            addresses,
+            names,
+            node=spec.node,
+            lease_seconds=spec.lease_seconds,
+            greeting=self._greeting,
+            on_push=self._pushed,
+            on_lost=self._lost,
+            on_begun=self._take_lost,
+        )
+        self._reaper = Reaper(names, self._member, self._queues.__contains__, self._take_lost)
+        self._wake = asyncio.Event()
+        self._hungry = True  # there may be something to fetch
+        self._fetching: _Fetch | None = None
+        self._turn = 0  # the queue that comes first in the next fetch
+        self._due: float | None = None  # when the next parked message is; the loop's time
+        self._dead = 0  # nodes whose lease has ended, as of the last fetch
+        self._next_funeral = 0.0  # not before that do we care for them again; the loop's time
+        self._failure: RedisFailure | None = None
+        self._closed = False
+        for queue in spec.queues:
+            self._queues[queue.name] = queue
+            self._broadcasts.add(queue)
+
+    # --- the port ---
+
+    async def open(self) -> None:
+        """Connect and declare; `RedisTransport.consumer` calls it before anybody else has the consumer."""
+        await self._stream("connecting")
+
+    async def receive(self, limit: int) -> Sequence[Delivery]:
+        """See `celeriac.ports.Consumer`."""
+        while True:
+            if ready := self._take(limit):
+                return ready
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise translated(failure, self._shown, "waiting for messages")
+            self._wake.clear()
+            stream = self._member.current() or await self._stream("connecting")
+            if self._look_after_the_dead():
+                await self.renew()
+                continue
+            timer = None
+            room = self._room(limit)
+            if self._fetching is None and room > 0 and self._queues:
+                if self._hungry:
+                    self._fetch(stream, room)
+                else:
+                    timer = asyncio.get_running_loop().call_later(self._pause(), self._look)
+            try:
+                await self._wake.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()
+
+    async def settle(self, verdicts: Sequence[tuple[Delivery, Verdict]]) -> None:
+        """See `celeriac.ports.Consumer`."""
+        if not verdicts:
+            return
+        stream = self._member.current() or await self._stream("settling")
+        holding = self._member.holding
+        note = DeadLetterNote(self._node, self._dead_letter_limit, time.time())
+        ours = [
+            (d.token, d.attempt, v) for d, v in verdicts if type(d.token) is Token and holding.holds(d.token)
+        ]
+        todo = settlement(ours, self._member.lease, self._names, note)
+        heard = [(d, v) for d, v in verdicts if type(d.token) is Heard and self._broadcasts.outstanding(d)]
+        for delivery, verdict in heard:
+            if isinstance(verdict, DeadLetter):
+                todo.data += bury(
+                    self._names.dead(delivery.queue), note, verdict.reason, delivery.token.message
+                )
+                todo.count += 2
+        if todo.count:
+            try:
+                checked(await stream.call(todo.data, todo.count))
+            except RedisFailure as exc:
+                raise self._failed(exc, "settling") from exc
+        for delivery, verdict in heard:
+            self._broadcasts.settle(delivery, verdict)
+        for token in todo.started:
+            token.begun = True
+        for token in todo.ended:
+            holding.tokens.pop(token.field, None)
+        self._hungry = self._hungry or todo.refills
+        self._wake.set()
+
+    async def renew(self) -> None:
+        """See `celeriac.ports.Consumer`."""
+        stream = self._member.current() or await self._stream("renewing leases")
+        try:
+            command = RENEW.call(
+                [self._names.nodes, self._names.outage], [self._member.holding.id, self._member.lease_seconds]
+            )
+            [dead] = checked(await stream.call(command, 1))
+            if dead is None:
+                await self._member.start_over()
+            elif dead:
+                await self._reaper.reap(dead)
+        except RedisFailure as exc:
+            raise self._failed(exc, "renewing leases") from exc
+        if dead is None or dead:
+            self._look()
+
+    async def set_prefetch(self, limit: int) -> None:
+        """See `celeriac.ports.Consumer`."""
+        self._prefetch = limit
+        self._wake.set()
+
+    async def add_queue(self, queue: Queue) -> None:
+        """See `celeriac.ports.Consumer`."""
+        stream = await self._stream("adding a queue")
+        self._queues[queue.name] = queue
+        patterns = self._broadcasts.add(queue)
+        data, count = declaration(queue, self._names)
+        if patterns:
+            data += pack(("PSUBSCRIBE", *patterns))
+        try:
+            checked(await stream.call(data + pack(("PING",)), count + 1))
+        except RedisFailure as exc:
+            raise self._failed(exc, f"adding queue {queue.name!r}") from exc
+        self._hungry = True
+        self._wake.set()
+
+    async def cancel_queue(self, name: str) -> None:
+        """See `celeriac.ports.Consumer`."""
+        if self._queues.pop(name, None) is None:
+            return
+        patterns = self._broadcasts.cancel(name)
+        stream = self._member.current()
+        if patterns and stream is not None:
+            stream.tell(pack(("PUNSUBSCRIBE", *patterns)))
+
+    async def close(self) -> None:
+        """See `celeriac.ports.Consumer`."""
+        if self._closed:
+            return
+        self._closed = True
+        self._broadcasts.close()
+        try:
+            await self._leave(await self._member.stream())
+        except RedisFailure as exc:
+            logger.warning(
+                "Node %s could not hand back its messages (%s); others get them when its lease ends",
+                self._node,
+                exc,
+            )
+        finally:
+            await self._member.close()
+            self._wake.set()
+
+    # --- connection ---
+
+    async def _stream(self, doing: str) -> Stream:
+        if self._closed:
+            raise TransportError(f"The consumer of {self._shown} was closed.", retryable=False)
+        try:
+            stream = await self._member.stream()
+        except RedisFailure as exc:
+            raise self._failed(exc, doing) from exc
+        self._failure = None
+        self._hungry = True
+        return stream
+
+    def _greeting(self) -> Commands:
+        """Return what every new connection has to say: what we listen to, and what our queues are."""
+        data, count = self._broadcasts.greeting(), 0
+        for queue in self._queues.values():
+            more, answers = declaration(queue, self._names)
+            data += more
+            count += answers
+        return data, count
+
+    def _pushed(self, push: list[Any]) -> None:  # Any: whatever Redis sends
+        if push[0] == b"invalidate":
+            self._look()
+        else:
+            self._broadcasts.heard(push)
+
+    def _lost(self, failure: RedisFailure) -> None:
+        self._failure = failure
+        self._look()
+
+    def _failed(self, failure: RedisFailure, doing: str) -> TransportError:
+        if isinstance(failure, Refused) and str(failure).startswith("NOSCRIPT"):
+            self._member.drop()  # somebody flushed the scripts; a new connection brings them along
+        return translated(failure, self._shown, doing)
+
+    # --- fetching ---
+
+    def _look(self) -> None:
+        """Let `receive` fetch: something rang, a moment has come, or it was long enough ago."""
+        self._hungry = True
+        self._wake.set()
+
+    def _pause(self) -> float:
+        """Return how long to wait for the bell before looking all the same; seconds."""
+        pause = _LOOK_SECONDS if self._member.rings else _POLL_SECONDS
+        if self._due is not None:
+            pause = min(pause, max(self._due - asyncio.get_running_loop().time(), 0.0))
+        return pause
+
+    def _look_after_the_dead(self) -> bool:
+        """Whether to renew now because some node's lease has ended; not more often than every second."""
+        now = asyncio.get_running_loop().time()
+        if not self._dead or now < self._next_funeral:
+            return False
+        self._next_funeral = now + _LOOK_SECONDS
+        return True
+
+    def _room(self, limit: int) -> int:
+        if self._prefetch:
+            limit = min(limit, self._prefetch - len(self._member.holding.tokens) - len(self._broadcasts))
+        return min(limit, _MOST_AT_ONCE)
+
+    def _take(self, limit: int) -> list[Delivery]:
+        """Return what was fetched and not handed out yet, without what others have by now."""
+        taken: list[Delivery] = []
+        holds = self._member.holding.holds
+        while self._ready and len(taken) < limit:
+            delivery = self._ready.popleft()
+            if type(delivery.token) is Heard or holds(delivery.token):
+                taken.append(delivery)
+        return taken
+
+    def _deliver(self, delivery: Delivery) -> None:
+        self._ready.append(delivery)
+        self._wake.set()
+
+    def _fetch(self, stream: Stream, room: int) -> None:
+        names, holding = self._names, self._member.holding
+        lists = [names.lists(name) for name in self._queues]
+        parked = [names.parked(name) for name in self._queues]
+        keys = [names.nodes, self._member.lease]
+        for key, several in zip(parked, lists, strict=True):
+            keys += (key, *several)
+        self._turn = (self._turn + 1) % len(lists)
+        fetch = _Fetch(holding, holding.reserve(room), keys, [*self._queues])
+        command = FETCH.call(
+            keys, [holding.id, fetch.first_number, room, len(names.steps), self._turn, self._prefix_length]
+        )
+        # To read a key is to be rung when it changes. After the fetch, for what we take would unarm it.
+        arm = pack(("EXISTS", *(key for several in lists for key in several))) + pack(("EXISTS", *parked))
+        self._fetching = fetch
+        self._hungry = False
+        stream.call(command + arm, 3).add_done_callback(functools.partial(self._fetched, fetch))
+
+    def _fetched(self, fetch: _Fetch, answer: asyncio.Future[Answers]) -> None:
+        self._fetching = None
+        self._wake.set()
+        if answer.cancelled() or answer.exception() is not None:
+            return  # the connection was lost, which `_lost` was told
+        try:
+            got, filled, _ = checked(answer.result())
+        except Refused as exc:
+            self._failed(exc, "fetching")
+            self._lost(exc)
+            return
+        if fetch.holding is not self._member.holding or not got:
+            self._dead = 1  # our lease was taken: renewing finds that out and starts over
+            self._next_funeral = 0.0
+            return
+        loop_now = asyncio.get_running_loop().time()
+        now = float(got[0])
+        self._due = loop_now + float(got[1]) - now if got[1] else None
+        self._dead = got[2]
+        self._hungry = self._hungry or bool(got[3]) or filled > 0
+        self._unpack(fetch, got, now)
+
+    def _unpack(self, fetch: _Fetch, got: list[Any], now: float) -> None:  # Any: as FETCH's table says
+        per = len(self._names.steps) + 1
+        number = fetch.first_number
+        early: list[tuple[Token, int, Verdict]] = []
+        at = _HEAD_OF_A_FETCH
+        while at < len(got):
+            key = fetch.keys[got[at] - 1]
+            queue = fetch.queues[(got[at] - 3) // per]
+            label = b":" + self._names.bare(key)
+            for message in got[at + 2 : at + 2 + got[at + 1]]:
+                found = postmarks.opened(message)
+                token = Token(fetch.holding, number, b"%d%s" % (number, label), message)
+                number += 1
+                if found.not_before is not None and found.not_before > now:
+                    early.append((token, 1, Park(found.not_before)))
+                    continue
+                fetch.holding.tokens[token.field] = token
+                self._ready.append(_delivery(found, queue, token))
+            at += 2 + got[at + 1]
+        if early:
+            self._park(early, now)
+
+    def _park(self, early: list[tuple[Token, int, Verdict]], now: float) -> None:
+        """Put away what was sent to come later. It never counted as held: a new connection puts it back."""
+        todo = settlement(early, self._member.lease, self._names, DeadLetterNote(self._node, 0))
+        stream = self._member.current()
+        if stream is not None:
+            stream.call(todo.data, todo.count).add_done_callback(self._parked)
+        first = min(verdict.until for _, _, verdict in early if isinstance(verdict, Park))
+        due = asyncio.get_running_loop().time() + first - now
+        self._due = due if self._due is None else min(self._due, due)
+
+    def _parked(self, answer: asyncio.Future[Answers]) -> None:
+        if answer.cancelled() or answer.exception() is not None:
+            return
+        [refusal] = answer.result()
+        if isinstance(refusal, ReplyError):
+            self._lost(Refused(str(refusal)))
+            self._member.drop()
+
+    def _take_lost(self, field: bytes, message: bytes) -> None:
+        """Hand out a delivery that a dead node had begun."""
+        holding = self._member.holding
+        token = Token(holding, number_of(field), field, message, begun=True)
+        holding.tokens[field] = token
+        found = postmarks.opened(message)
+        found.redelivered = True
+        found.attempt += 1
+        delivery = _delivery(found, self._names.queue_of(list_of(field)), token)
+        delivery.lost = True
+        self._deliver(delivery)
+
+    # --- the end ---
+
+    async def _leave(self, stream: Stream) -> None:
+        while self._fetching is not None:
+            self._wake.clear()
+            await self._wake.wait()
+        holding = self._member.holding
+        unbegun = sorted((t for t in holding.tokens.values() if not t.begun), key=lambda t: -t.number)
+        keys = [self._names.nodes, self._member.lease]
+        fields = [token.field for token in unbegun]
+        checked(await stream.call(LEAVE.call(keys, [holding.id, self._names.prefix, *fields]), 1))
+        holding.tokens.clear()
+
+
+def _delivery(found: postmarks.Opened, queue: str, token: Token) -> Delivery:
+    return Delivery(
+        envelope=found.envelope,
+        queue=queue,
+        exchange=found.exchange,
+        routing_key=found.routing_key,
+        redelivered=found.redelivered,
+        attempt=found.attempt,
+        token=token,
+        defect=found.defect,
+    )

@@ -1,0 +1,101 @@
+"""The Redis broker at one address."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from celeriac.message import Envelope
+from celeriac.net.redis_link import Links, RedisFailure, checked, pack
+from celeriac.net.redis_url import addresses
+from celeriac.net.url import mask
+from celeriac.ports import Caps, Consumer, ConsumeSpec, Fanout, Producer
+from celeriac.transports.redis import postmarks
+from celeriac.transports.redis.errors import translated
+from celeriac.transports.redis.names import Names
+from celeriac.transports.redis.producer import RedisProducer
+from celeriac.transports.redis.scripts import PURGE
+from celeriac.transports.redis.settlement import exhumed
+
+DEAD_LETTERS_KEPT: Final = 10_000  # per queue
+_PATIENCE_SECONDS: Final = 5.0  # for administration
+
+
+class RedisTransport:
+    """Queues on Redis: the lists, messages, bindings and channels are Celery's, the leases our own.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``redis+socket://`` or ``unix://``; several servers to try one
+            after the other are separated by ``;``.
+        options: ``broker_transport_options``: ``global_keyprefix``, ``sep``, ``priority_steps``,
+            ``fanout_prefix``, ``fanout_patterns``, the connection's (see `celeriac.net.redis_url.addresses`)
+            and ``dead_letter_limit``. ``visibility_timeout`` is accepted and not needed: leases belong to the
+            node, which renews them.
+    """
+
+    caps = Caps(native_delay=True, leases=True, fanout=True, high_priority_first=False)
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        self.address = mask(url)
+        self._options = options
+        self._addresses = addresses(url, options)
+        self._names = Names(self._addresses[0].database, options)
+        self._links = Links(self._addresses)
+
+    def producer(self) -> Producer:
+        """See `celeriac.ports.Transport`."""
+        return RedisProducer(Links(self._addresses), self.address, self._names)
+
+    async def consumer(self, spec: ConsumeSpec) -> Consumer:
+        """See `celeriac.ports.Transport`."""
+        # By name and not above: a client, who only sends, does without asyncio and everything of a consumer.
+        module = importlib.import_module("celeriac.transports.redis.consumer")
+        consumer: Consumer = module.RedisConsumer(
+            self._addresses,
+            self.address,
+            self._names,
+            spec,
+            dead_letter_limit=int(self._options.get("dead_letter_limit") or DEAD_LETTERS_KEPT),
+        )
+        await consumer.open()  # type: ignore[attr-defined]  # of RedisConsumer
+        return consumer
+
+    async def fanout(self) -> Fanout:
+        """Return broadcasts on this server's channels; connects at first use."""
+        module = importlib.import_module("celeriac.transports.redis.fanout")
+        fanout: Fanout = module.RedisFanout(self._addresses, self.address, self._names)
+        return fanout
+
+    def purge(self, queue: str) -> int:
+        """See `celeriac.ports.Transport`."""
+        keys = [self._names.parked(queue), *self._names.lists(queue)]
+        answers = self._call(PURGE.load() + PURGE.call(keys, []), 2, f"purging {queue!r}")
+        return int(answers[1])
+
+    def size(self, queue: str) -> int:
+        """See `celeriac.ports.Transport`; messages that wait for their time count."""
+        lists = self._names.lists(queue)
+        data = pack(("ZCARD", self._names.parked(queue))) + b"".join(pack(("LLEN", key)) for key in lists)
+        return sum(self._call(data, 1 + len(lists), f"counting {queue!r}"))
+
+    def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
+        """See `celeriac.ports.Transport`."""
+        command = pack(("LRANGE", self._names.dead(queue), 0, limit - 1))
+        [entries] = self._call(command, 1, f"reading the dead letters of {queue!r}")
+        found = []
+        for entry in entries:
+            reason, message = exhumed(entry)
+            found.append((reason, postmarks.opened(message).envelope))
+        return found
+
+    def close(self) -> None:
+        """See `celeriac.ports.Transport`."""
+        self._links.close()
+
+    def _call(self, data: bytes, count: int, doing: str) -> list[Any]:  # Any: whatever Redis answers
+        try:
+            return checked(self._links.call(data, count, time.monotonic() + _PATIENCE_SECONDS))
+        except RedisFailure as exc:
+            raise translated(exc, self.address, doing) from exc

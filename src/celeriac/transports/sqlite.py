@@ -1,0 +1,98 @@
+"""The embedded broker: queues in a SQLite file, for as many processes as one machine has.
+
+No server: whoever sends commits to the file, rings the doorbells beside it, and whoever waits claims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from celeriac.errors import BrokerUnreachable, CeleriacError, TransportError
+from celeriac.message import Envelope
+from celeriac.net.url import parse
+from celeriac.ports import Caps, ConsumeSpec
+from celeriac.transports import sqlite_routes as routes
+from celeriac.transports.blob import unpack_or_defect
+from celeriac.transports.sqlite_consumer import SqliteConsumer
+from celeriac.transports.sqlite_file import Handle, Location, file_options, locate
+from celeriac.transports.sqlite_producer import SqliteProducer
+
+CAPS = Caps(native_delay=True, leases=True)
+
+
+def _failed(text: str) -> CeleriacError:
+    return TransportError(text)
+
+
+class SqliteTransport:
+    """The embedded broker at one file.
+
+    Args:
+        url: ``sqlite://``, ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
+        options: ``synchronous`` (full, normal, off: what publishing waits for), ``busy_timeout`` and
+            ``poll_seconds``, here or in the URL's query; ``app_name`` names the default file.
+
+    Raises:
+        ConfigError: The URL or an option is wrong.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:  # Any: transport options
+        parts = parse(url)
+        self.caps = CAPS
+        self.location: Location = locate(parts, options.get("app_name"))
+        self.address = str(self.location.path)
+        self._options = file_options(parts, options)
+        self._admin = self._handle("normal")
+
+    def producer(self) -> SqliteProducer:
+        """Return a producer; it opens the file when it first sends."""
+        return SqliteProducer(self.location, self._handle(self._options.synchronous))
+
+    async def consumer(self, spec: ConsumeSpec) -> SqliteConsumer:
+        """Declare the queues and return their consumer.
+
+        Raises:
+            BrokerUnreachable: The file cannot be opened.
+        """
+        # A consumer that forgets its last moments in a power failure only delivers again.
+        consumer = SqliteConsumer(self.location, self._handle("normal"), self._options, spec)
+        await consumer.open()
+        return consumer
+
+    def purge(self, queue: str) -> int:
+        """Throw away what waits in a queue, parked messages included."""
+        try:
+            return self._admin.write(lambda c: routes.purge(c, queue), self._options.busy_timeout)
+        except TimeoutError as exc:
+            raise TransportError(f"Queue {queue!r} was not purged: {exc}") from exc
+
+    def size(self, queue: str) -> int:
+        """Return how many messages wait in a queue, parked ones included."""
+        row = self._admin.read(
+            lambda c: c.execute(
+                "SELECT (SELECT count(*) FROM ready WHERE queue = ?1) + "
+                "(SELECT count(*) FROM parked WHERE queue = ?1)",
+                (queue,),
+            ).fetchone()
+        )
+        count: int = row[0]
+        return count
+
+    def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
+        """Return the newest dead letters of a queue."""
+        rows = self._admin.read(
+            lambda c: c.execute(
+                "SELECT d.reason, m.blob FROM dead d JOIN messages m ON m.id = d.id WHERE d.queue = ? "
+                "ORDER BY d.at DESC, d.id DESC LIMIT ?",
+                (queue, limit),
+            ).fetchall()
+        )
+        return [(reason, unpack_or_defect(blob)[0]) for reason, blob in rows]
+
+    def close(self) -> None:
+        """Close the connection for `purge`, `size` and `dead_letters`."""
+        self._admin.close()
+
+    def _handle(self, synchronous: str) -> Handle:
+        return Handle(self.location, synchronous=synchronous, unreachable=BrokerUnreachable, failed=_failed)

@@ -1,0 +1,335 @@
+"""The embedded broker's file: where it is, what is in it, and handles on it that are safe to use.
+
+WAL, so that readers never wait; every write is a ``BEGIN IMMEDIATE``, so that it waits at its beginning
+only. Messages are rows that are written once: what changes is which small table names them (ready, parked,
+leases or dead), so that a claim does not write the messages' bodies again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from celeriac.errors import CeleriacError, ConfigError
+from celeriac.net.url import Url
+
+T = TypeVar("T")
+
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE queues (name TEXT PRIMARY KEY, arguments BLOB, auto_delete INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE exchanges (name TEXT PRIMARY KEY, kind TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE bindings (exchange TEXT, queue TEXT, routing_key TEXT, arguments BLOB,
+    PRIMARY KEY (exchange, queue, routing_key, arguments)) WITHOUT ROWID;
+
+-- exchange and routing_key are NULL when the message went straight to its queue; expires: epoch seconds
+CREATE TABLE messages (id INTEGER PRIMARY KEY, exchange TEXT, routing_key TEXT, expires REAL,
+    blob BLOB NOT NULL);
+-- rank: 255 - priority; handed: how many consumers have had it; flags: 1 redelivered, 2 lost
+CREATE TABLE ready (queue TEXT, rank INTEGER, id INTEGER, handed INTEGER NOT NULL, flags INTEGER NOT NULL,
+    PRIMARY KEY (queue, rank, id)) WITHOUT ROWID;
+CREATE TABLE parked (queue TEXT, due REAL, id INTEGER, rank INTEGER NOT NULL, handed INTEGER NOT NULL,
+    flags INTEGER NOT NULL, PRIMARY KEY (queue, due, id)) WITHOUT ROWID;
+CREATE TABLE leases (id INTEGER PRIMARY KEY, owner INTEGER NOT NULL, queue TEXT NOT NULL,
+    rank INTEGER NOT NULL, handed INTEGER NOT NULL, flags INTEGER NOT NULL,
+    started INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE dead (id INTEGER PRIMARY KEY, queue TEXT NOT NULL, rank INTEGER NOT NULL,
+    handed INTEGER NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL);
+CREATE INDEX dead_by_queue ON dead (queue, at);
+-- expires: seconds on the monotonic clock of the boot; AUTOINCREMENT: the id is the fencing token
+CREATE TABLE owners (id INTEGER PRIMARY KEY AUTOINCREMENT, node TEXT NOT NULL, boot TEXT NOT NULL,
+    expires REAL NOT NULL, bell TEXT);
+CREATE TABLE consumed (queue TEXT, owner INTEGER, PRIMARY KEY (queue, owner)) WITHOUT ROWID;
+
+CREATE TABLE results (id TEXT PRIMARY KEY, state TEXT NOT NULL, payload BLOB NOT NULL, expires REAL);
+CREATE INDEX results_by_expiry ON results (expires) WHERE expires IS NOT NULL;
+CREATE TABLE groups (id TEXT PRIMARY KEY, payload BLOB NOT NULL, expires REAL) WITHOUT ROWID;
+CREATE TABLE chords (id TEXT PRIMARY KEY, size INTEGER NOT NULL, finisher TEXT, expires REAL) WITHOUT ROWID;
+CREATE TABLE chord_parts (chord TEXT, task TEXT, position INTEGER, payload BLOB NOT NULL, expires REAL,
+    PRIMARY KEY (chord, task)) WITHOUT ROWID;
+"""
+
+SYNCHRONOUS = ("off", "normal", "full", "extra")
+_UNNAMED = "default"
+
+
+class FileOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``broker_transport_options`` or the URL's query can say."""
+
+    synchronous: str = "full"  # of publishing: full = on the disk when `delay` returns
+    busy_timeout: float = 30.0  # seconds that a worker waits for the file's lock
+    poll_seconds: float = 1.0  # how often those who wait look by themselves, should no bell reach them
+
+
+class Location(msgspec.Struct, frozen=True):
+    """Where the file is."""
+
+    path: Path
+    ours: bool = False  # in the user's state directory, which is made when missing
+
+    @property
+    def bells(self) -> Path:
+        """Return the directory for the doorbells of those who wait for something in the file."""
+        return self.path.with_name(self.path.name + "-bells")
+
+
+def locate(url: Url, app_name: str | None) -> Location:
+    """Return the file that a ``sqlite://`` URL means.
+
+    Args:
+        url: ``sqlite://`` is a file of the app's in the user's state directory, ``sqlite:///x.db`` is
+            relative to the working directory, ``sqlite:////var/x.db`` is absolute.
+        app_name: The app's name.
+
+    Raises:
+        ConfigError: The URL names a host or no file at all.
+    """
+    if url.host:
+        raise ConfigError(
+            f"broker_url 'sqlite://{url.host}…' names a host; a file has three slashes "
+            "(sqlite:///relative.db) or four (sqlite:////absolute.db)."
+        )
+    if url.path:
+        return Location(Path(url.path).absolute())
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    name = re.sub(r"[^\w.+-]", "_", app_name or _UNNAMED).lstrip(".") or _UNNAMED
+    return Location(Path(state).expanduser() / "celeriac" / f"{name}.sqlite3", ours=True)
+
+
+def file_options(url: Url, options: Mapping[str, Any]) -> FileOptions:  # Any: transport options
+    """Return the options of a file: the URL's query first, then the transport options.
+
+    Raises:
+        ConfigError: One has a value that cannot be.
+    """
+    named = {name: options[name] for name in FileOptions.__struct_fields__ if options.get(name) is not None}
+    named.update({name: value for name, value in url.query.items() if name in FileOptions.__struct_fields__})
+    try:
+        found = msgspec.convert(named, FileOptions, strict=False)
+    except msgspec.ValidationError as exc:
+        raise ConfigError(f"broker_transport_options of the SQLite broker: {exc}.") from exc
+    if found.synchronous.lower() not in SYNCHRONOUS:
+        raise ConfigError(
+            f"broker_transport_options: synchronous={found.synchronous!r} is none of "
+            f"{', '.join(SYNCHRONOUS)}."
+        )
+    return found
+
+
+_handles: weakref.WeakSet[Handle] = weakref.WeakSet()
+_held: list[Handle] = []
+
+
+class Handle:
+    """One connection, safe for threads, opened when first used and again when lost.
+
+    SQLite forbids to carry a connection across a fork, even to open another one beside it in the child. So
+    it is closed before a fork, once no call is running, and opened again where it is used next.
+
+    Args:
+        location: The file.
+        synchronous: What a commit waits for: off, normal (the disk may lag), full.
+        unreachable: Makes the error for a file that cannot be opened.
+        failed: Makes the error for everything else.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        *,
+        synchronous: str,
+        unreachable: Callable[[str], CeleriacError],
+        failed: Callable[[str], CeleriacError],
+    ) -> None:
+        self.path = location.path
+        self._ours = location.ours
+        self._synchronous = synchronous
+        self._unreachable = unreachable
+        self._failed = failed
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._inode = 0
+        _handles.add(self)
+
+    def write(self, work: Callable[[sqlite3.Connection], T], seconds: float) -> T:
+        """Run the work in a transaction of its own and commit it.
+
+        Args:
+            work: Called with the connection; when it raises, nothing of what it did is kept.
+            seconds: How long to wait for the file's lock.
+
+        Raises:
+            TimeoutError: (builtin) somebody else had the lock all the time; nothing was written.
+        """
+        give_up_at = time.monotonic() + seconds
+        if not self._lock.acquire(timeout=max(0.0, seconds)):
+            raise TimeoutError(f"{self.path}: another thread was writing for {seconds:g} s.")
+        try:
+            connection = self._open(give_up_at)
+            try:
+                _begin(connection, give_up_at)
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+        except sqlite3.Error as exc:
+            raise self._translated(exc) from exc
+        finally:
+            self._lock.release()
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run the work without waiting for writers; every statement sees the newest commit."""
+        with self._lock:
+            try:
+                return work(self._open(time.monotonic() + 5.0))
+            except sqlite3.Error as exc:
+                raise self._translated(exc) from exc
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another one."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    def reopen_if_replaced(self) -> None:
+        """Open anew when the file was removed or another one put in its place."""
+        with self._lock:
+            try:
+                inode = os.stat(self.path).st_ino
+            except FileNotFoundError:
+                inode = -1
+            if self._connection is not None and inode != self._inode:
+                self.close()
+
+    def exclusively(self, seconds: float) -> bool:
+        """Keep other threads out until `release`; False when they did not make room in time."""
+        return self._lock.acquire(timeout=max(0.0, seconds))
+
+    def release(self) -> None:
+        """Let other threads in again."""
+        self._lock.release()
+
+    def before_fork(self) -> None:
+        """Wait for the running call and close: no connection may cross a fork."""
+        self._lock.acquire()
+        self.close()
+
+    def after_fork(self) -> None:
+        """Let calls run again, in the parent and in the child."""
+        self._lock.release()
+
+    def _open(self, give_up_at: float) -> sqlite3.Connection:
+        if self._connection is not None:
+            return self._connection
+        try:
+            if self._ours:
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            connection = _connect(self.path, self._synchronous, give_up_at)
+            self._inode = os.stat(self.path).st_ino
+        except (sqlite3.Error, OSError) as exc:
+            if isinstance(exc, TimeoutError):
+                raise
+            raise self._unreachable(f"The file {self.path} cannot be opened: {exc}.") from exc
+        self._connection = connection
+        return connection
+
+    def _translated(self, exc: sqlite3.Error) -> CeleriacError:
+        self.close()  # whatever state it is in: the next call starts afresh
+        return self._failed(f"The file {self.path} failed: {exc}.")
+
+
+def _connect(path: Path, synchronous: str, give_up_at: float) -> sqlite3.Connection:
+    while True:
+        connection = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(connection, synchronous, give_up_at)
+            return connection
+        except sqlite3.OperationalError as exc:
+            connection.close()
+            # Several processes that switch a new file to WAL at once refuse each other without waiting.
+            if not _is_busy(exc) or time.monotonic() >= give_up_at:
+                raise
+        except BaseException:
+            connection.close()
+            raise
+        time.sleep(0.005)
+
+
+def _is_busy(exc: sqlite3.OperationalError) -> bool:
+    return exc.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _begin(connection: sqlite3.Connection, give_up_at: float) -> None:
+    """Take the write lock; SQLite's own waiting sleeps up to 100 ms at a time, which is an age here."""
+    pause = 0.000_05
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as exc:
+            if not _is_busy(exc):
+                raise
+            if time.monotonic() >= give_up_at:
+                raise TimeoutError(f"others kept the file locked ({exc})") from exc
+        time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - only spreads the waiters
+        pause = min(pause * 1.5, 0.002)
+
+
+def _prepare(connection: sqlite3.Connection, synchronous: str, give_up_at: float) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    if _version(connection) != SCHEMA_VERSION:
+        _begin(connection, give_up_at)
+        try:
+            _upgrade(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    version = _version(connection)  # once more, now that nobody else can be at it
+    if version > SCHEMA_VERSION:
+        raise ConfigError(
+            f"The embedded broker's file has format {version}; this version of Celeriac knows "
+            f"{SCHEMA_VERSION}. Upgrade this process, or use another file."
+        )
+    if version == 0:
+        for statement in SCHEMA.split(";\n"):
+            if statement.strip():
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _before_fork() -> None:
+    for handle in list(_handles):
+        handle.before_fork()
+        _held.append(handle)
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -1,0 +1,233 @@
+"""Publishing to the embedded broker: one transaction for everything that is waiting to be sent."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from celeriac.errors import PublishTimeout, TransportError
+from celeriac.message import Outgoing
+from celeriac.net.doorbell import Ringer
+from celeriac.net.lane import Lane
+from celeriac.queues import Queue
+from celeriac.transports import sqlite_routes as routes
+from celeriac.transports.blob import pack
+from celeriac.transports.sqlite_file import Handle, Location
+from celeriac.transports.terms import HIGHEST_PRIORITY, terms_of
+
+MESSAGES = "q"  # the kind of bell that consumers hang up
+
+
+class _Ticket:
+    """One call of `send`, waiting for whoever commits next."""
+
+    __slots__ = ("batch", "blobs", "done", "error")
+
+    def __init__(self, batch: Sequence[Outgoing]) -> None:
+        self.batch = batch
+        self.blobs = [pack(outgoing.envelope) for outgoing in batch]
+        self.done = False
+        self.error: Exception | None = None
+
+    def end(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.done = True
+
+
+class SqliteProducer:
+    """Publishes; several threads that send at once share one commit, and so one wait for the disk.
+
+    Args:
+        location: The broker's file.
+        handle: A connection of the producer's own.
+    """
+
+    def __init__(self, location: Location, handle: Handle) -> None:
+        self._location = location
+        self._handle = handle
+        self._declared: dict[str, Queue] = {}
+        self._begin_process()
+
+    def send(self, batch: Sequence[Outgoing], *, deadline: float) -> None:
+        """Return when the batch is committed; see `celeriac.ports.Producer`."""
+        if self._pid != os.getpid():
+            self._begin_process()
+        ticket = _Ticket(batch)
+        self._waiting.append(ticket)
+        self._flush(ticket, time.monotonic() + deadline)
+
+    async def asend(self, batch: Sequence[Outgoing], *, deadline: float) -> None:
+        """Do the same on the producer's own thread."""
+        if self._pid != os.getpid():
+            self._begin_process()
+        ticket = _Ticket(batch)
+        self._waiting.append(ticket)
+        await self._lane.run(self._flush, ticket, time.monotonic() + deadline)
+
+    def close(self) -> None:
+        """Close the connection; sending afterwards opens another one."""
+        if self._pid == os.getpid():
+            self._lane.close()
+        self._handle.close()
+        self._ringer.close()
+
+    def _begin_process(self) -> None:
+        # A forked child has neither the parent's thread nor a business with what the parent was sending.
+        self._pid = os.getpid()
+        self._waiting: deque[_Ticket] = deque()
+        self._lane = Lane("celeriac-sqlite-producer")
+        self._ringer = Ringer(self._location.bells)
+
+    def _flush(self, mine: _Ticket, give_up_at: float) -> None:
+        """Commit everything that waits, unless somebody has committed ours by the time it is our turn."""
+        if not self._handle.exclusively(give_up_at - time.monotonic()):
+            self._withdraw(mine)
+            raise self._timeout()
+        try:
+            tickets = [] if mine.done else self._take(mine)
+            if tickets:
+                self._commit(tickets, mine, give_up_at)
+        finally:
+            self._handle.release()
+        if tickets:
+            self._ringer.ring(MESSAGES)
+        if mine.error is not None:
+            raise mine.error
+
+    def _take(self, mine: _Ticket) -> list[_Ticket]:
+        tickets = []
+        while self._waiting:
+            tickets.append(self._waiting.popleft())
+        if mine not in tickets:
+            tickets.append(mine)
+        return tickets
+
+    def _withdraw(self, ticket: _Ticket) -> None:
+        try:
+            self._waiting.remove(ticket)
+        except ValueError:  # somebody is sending it just now
+            return
+
+    def _commit(self, tickets: list[_Ticket], mine: _Ticket, give_up_at: float) -> None:
+        declared: dict[str, Queue] = {}
+        try:
+            self._handle.write(
+                lambda connection: self._insert(connection, tickets, declared), give_up_at - time.monotonic()
+            )
+        except TimeoutError:
+            self._waiting.extendleft(ticket for ticket in reversed(tickets) if ticket is not mine)
+            raise self._timeout() from None
+        except Exception as exc:
+            self._declared.clear()  # it may be another file that is opened next
+            for ticket in tickets:
+                ticket.end(exc)
+            raise
+        self._declared.update(declared)
+        for ticket in tickets:
+            ticket.end(ticket.error)
+
+    def _insert(
+        self, connection: sqlite3.Connection, tickets: Sequence[_Ticket], declared: dict[str, Queue]
+    ) -> None:
+        """Write the messages of all tickets; one that cannot be routed fails alone."""
+        newest = connection.execute("SELECT max(id) FROM messages").fetchone()[0] or 0
+        rows = _Rows(newest, time.time())
+        for ticket in tickets:
+            mark = rows.mark()
+            try:
+                for outgoing, blob in zip(ticket.batch, ticket.blobs, strict=True):
+                    self._declare(connection, outgoing.queue, declared)
+                    rows.add(connection, outgoing, blob)
+            except TransportError as exc:
+                rows.cut(mark)
+                ticket.error = exc
+        rows.insert(connection)
+
+    def _declare(
+        self, connection: sqlite3.Connection, queue: Queue | None, declared: dict[str, Queue]
+    ) -> None:
+        if queue is None:
+            return
+        known = declared.get(queue.name) or self._declared.get(queue.name)
+        if known is queue or known == queue:
+            return
+        routes.declare(connection, queue, final=False)
+        declared[queue.name] = queue
+
+    def _timeout(self) -> PublishTimeout:
+        return PublishTimeout(
+            f"Nothing was sent: others kept the embedded broker's file {self._location.path} locked for the "
+            "whole publish timeout."
+        )
+
+
+class _Rows:
+    """The rows of one transaction."""
+
+    def __init__(self, newest: int, now: float) -> None:
+        self._next = newest + 1
+        self._now = now
+        self._arguments: dict[str, routes.Arguments] = {}
+        self._messages: list[tuple[int, str | None, str | None, float | None, bytes]] = []
+        self._ready: list[tuple[str, int, int]] = []
+        self._parked: list[tuple[str, float, int, int]] = []
+
+    def mark(self) -> tuple[int, int, int, int]:
+        """Return where the rows end now."""
+        return self._next, len(self._messages), len(self._ready), len(self._parked)
+
+    def cut(self, mark: tuple[int, int, int, int]) -> None:
+        """Drop the rows behind a mark."""
+        self._next = mark[0]
+        del self._messages[mark[1] :]
+        del self._ready[mark[2] :]
+        del self._parked[mark[3] :]
+
+    def add(self, connection: sqlite3.Connection, outgoing: Outgoing, blob: bytes) -> None:
+        """Add one message, once for each queue that it goes to."""
+        exchange = outgoing.exchange
+        if exchange:
+            headers = outgoing.envelope.headers
+            names = routes.targets(connection, exchange, outgoing.routing_key, headers)
+        else:
+            names = [outgoing.routing_key]
+        for name in names:
+            arguments = self._arguments.get(name)
+            if arguments is None:
+                arguments = self._arguments_of(connection, name, outgoing.queue)
+            terms = terms_of(outgoing.envelope, arguments, self._now)
+            rank = HIGHEST_PRIORITY - terms.priority
+            number, self._next = self._next, self._next + 1
+            key = outgoing.routing_key if exchange else None
+            self._messages.append((number, exchange or None, key, terms.expires_at, blob))
+            if outgoing.not_before is not None and outgoing.not_before > self._now:
+                self._parked.append((name, outgoing.not_before, number, rank))
+            else:
+                self._ready.append((name, rank, number))
+
+    def insert(self, connection: sqlite3.Connection) -> None:
+        """Write all rows."""
+        connection.executemany(
+            "INSERT INTO messages (id, exchange, routing_key, expires, blob) VALUES (?, ?, ?, ?, ?)",
+            self._messages,
+        )
+        connection.executemany(
+            "INSERT INTO ready (queue, rank, id, handed, flags) VALUES (?, ?, ?, 0, 0)", self._ready
+        )
+        connection.executemany(
+            "INSERT INTO parked (queue, due, id, rank, handed, flags) VALUES (?, ?, ?, ?, 0, 0)", self._parked
+        )
+
+    def _arguments_of(
+        self, connection: sqlite3.Connection, name: str, queue: Queue | None
+    ) -> routes.Arguments:
+        found = routes.arguments_of(connection, name)
+        if found is None:  # nobody has declared it, or it was deleted since
+            declared = queue if queue is not None and queue.name == name else Queue(name=name)
+            routes.declare(connection, declared, final=False)
+            found = declared.arguments
+        self._arguments[name] = found
+        return found

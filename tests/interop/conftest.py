@@ -1,0 +1,94 @@
+"""Real Celery, in an environment of its own that is made once and then reused."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from servers import required
+
+REQUIREMENTS = (
+    "celery[redis,msgpack,yaml,auth,zstd,brotli]==5.6.3",
+    "kombu==5.6.2",  # the newest would come otherwise, which celery 5.6.3 was not released with
+    "redis==6.4.0",
+    "sqlalchemy>=2",
+)
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+
+
+def _make(folder: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, capture_output=True)
+    subprocess.run(
+        [
+            folder / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            *REQUIREMENTS,
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def celery_python() -> Path:
+    """The interpreter of an environment with real Celery 5.6.3 and without us.
+
+    It is kept in the folder that CELERIAC_VENVS names, or in ``.venvs``; making it takes half a minute.
+    """
+    cache = Path(os.environ.get("CELERIAC_VENVS") or ROOT / ".venvs")
+    cache.mkdir(parents=True, exist_ok=True)
+    folder = cache / "celery-5.6.3"
+    done = folder / ".installed"
+    with (cache / "celery-5.6.3.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists() or done.read_text() != "\n".join(REQUIREMENTS):
+            try:
+                _make(folder)
+            except subprocess.CalledProcessError as exc:
+                reason = f"real Celery cannot be installed: {exc.stderr}"
+                if required():
+                    pytest.fail(reason, pytrace=False)
+                pytest.skip(reason)
+            done.write_text("\n".join(REQUIREMENTS))
+    return folder / "bin" / "python"
+
+
+def _ask(python: Path, questions: tuple[Any, ...], **environment: str) -> list[Any]:
+    run = subprocess.run(
+        [python, "-W", "ignore", str(HERE / "peer.py")],
+        input=json.dumps(questions),
+        capture_output=True,
+        text=True,
+        cwd=HERE,
+        env={"PATH": os.environ["PATH"], **environment},
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    answers: list[Any] = json.loads(run.stdout.splitlines()[-1])
+    return answers
+
+
+@pytest.fixture
+def real(celery_python: Path) -> Callable[..., list[Any]]:
+    """Ask real Celery: ``real(("operation", {arguments}), …)`` returns one answer per question."""
+    return lambda *questions: _ask(celery_python, questions)
+
+
+@pytest.fixture
+def real_on_redis(celery_python: Path, redis_url: str) -> Callable[..., list[Any]]:
+    """Ask real Celery whose broker is the test's Redis database."""
+    return lambda *questions: _ask(celery_python, questions, PEER_REDIS_URL=redis_url)
