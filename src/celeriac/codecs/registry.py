@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
 
-from celeriac.codecs import msgpacked, pickled, yamltext
+from celeriac.codecs import msgpacked, yamltext
 from celeriac.codecs.jsontext import JsonCodec
 from celeriac.errors import CodecError, ConfigError, ContentRefused, DecodeError, EncodeError
 
@@ -23,6 +24,7 @@ TEXT_ALIAS: Final = "application/text"
 TRUSTED: Final = frozenset(
     {RAW, TEXT_ALIAS}
 )  # taken whatever `accept_content` lists: they decode to themselves
+_PICKLED: Final = "celeriac.codecs.pickled"  # loaded when first used: 4 ms that few programs need
 _BINARY: Final = frozenset({"binary", "ascii-8bit"})
 
 
@@ -182,6 +184,15 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
+def _pickle(value: Any) -> bytes:
+    pickled: bytes = importlib.import_module(_PICKLED).encode(value)
+    return pickled
+
+
+def _unpickle(data: bytes) -> Any:
+    return importlib.import_module(_PICKLED).decode(data)
+
+
 def _raw_bytes(value: Any) -> bytes:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
@@ -203,8 +214,8 @@ def _built_in(json: JsonCodec) -> tuple[Codec, ...]:
             name="pickle",
             content_type=PICKLE,
             content_encoding="binary",
-            encode=pickled.encode,
-            decode=pickled.decode,
+            encode=_pickle,
+            decode=_unpickle,
             runs_code=True,
         ),
         Codec(
