@@ -51,8 +51,7 @@ CREATE TABLE owners (id INTEGER PRIMARY KEY AUTOINCREMENT, node TEXT NOT NULL, b
     expires REAL NOT NULL, bell TEXT);
 CREATE TABLE consumed (queue TEXT, owner INTEGER, PRIMARY KEY (queue, owner)) WITHOUT ROWID;
 
-CREATE TABLE results (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL,
-    payload BLOB NOT NULL, expires REAL);
+CREATE TABLE results (id TEXT PRIMARY KEY, state TEXT NOT NULL, payload BLOB NOT NULL, expires REAL);
 CREATE INDEX results_by_expiry ON results (expires) WHERE expires IS NOT NULL;
 CREATE TABLE groups (id TEXT PRIMARY KEY, payload BLOB NOT NULL, expires REAL) WITHOUT ROWID;
 CREATE TABLE chords (id TEXT PRIMARY KEY, size INTEGER NOT NULL, finisher TEXT, expires REAL) WITHOUT ROWID;
@@ -244,13 +243,13 @@ class Handle:
         except (sqlite3.Error, OSError) as exc:
             if isinstance(exc, TimeoutError):
                 raise
-            raise self._unreachable(f"The file {self.path} cannot be opened as a broker: {exc}.") from exc
+            raise self._unreachable(f"The file {self.path} cannot be opened: {exc}.") from exc
         self._connection = connection
         return connection
 
     def _translated(self, exc: sqlite3.Error) -> CeleriacError:
         self.close()  # whatever state it is in: the next call starts afresh
-        return self._failed(f"The embedded broker's file {self.path} failed: {exc}.")
+        return self._failed(f"The file {self.path} failed: {exc}.")
 
 
 def _connect(path: Path, synchronous: str, give_up_at: float) -> sqlite3.Connection:

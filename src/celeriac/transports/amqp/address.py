@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Mapping
@@ -61,7 +62,9 @@ def _reason(exc: BaseException) -> str:
         return f"its host name is not known ({exc.strerror})"
     if isinstance(exc, TimeoutError):
         return str(exc) or "no answer in time"
-    return exc.strerror or str(exc) if isinstance(exc, OSError) else str(exc) or type(exc).__name__
+    if isinstance(exc, OSError) and exc.errno:
+        return os.strerror(exc.errno)  # asyncio puts words of its own into strerror
+    return str(exc) or type(exc).__name__
 
 
 def read(url: str, options: Mapping[str, Any]) -> tuple[Address, ...]:

@@ -37,6 +37,8 @@ METHODS: Final[dict[str, tuple[int, int, str]]] = {
     "channel.close-ok": (20, 41, ""),
     "exchange.declare": (40, 10, "sSSbbbbbF"),
     "exchange.declare-ok": (40, 11, ""),
+    "exchange.delete": (40, 20, "sSbb"),
+    "exchange.delete-ok": (40, 21, ""),
     "queue.declare": (50, 10, "sSbbbbbF"),
     "queue.declare-ok": (50, 11, "Sll"),
     "queue.bind": (50, 20, "sSSSbF"),

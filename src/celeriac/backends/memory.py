@@ -1,0 +1,174 @@
+"""Results inside the process, for tests: ``memory://``; the same URL is the same store."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from celeriac.backends.documents import Documents, latest
+from celeriac.backends.spec import BackendSpec
+from celeriac.errors import TimeoutError as ResultTimeout
+from celeriac.message import Outcome, Record
+from celeriac.states import READY_STATES, SUCCESS
+
+
+class _Chord(msgspec.Struct):
+    """What has been noted of a chord."""
+
+    size: int | None = None
+    finisher: str | None = None  # whose part was the last one
+    parts: dict[str, tuple[int | None, bytes]] = {}
+
+
+class _Store:
+    """The results of one URL; ``changed`` is its lock as well."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.results: dict[str, tuple[Record, float | None]] = {}  # with the moment they expire
+        self.groups: dict[str, bytes] = {}
+        self.chords: dict[str, _Chord] = {}
+
+
+_stores: dict[str, _Store] = {}
+_stores_lock = threading.Lock()
+
+
+def _store_at(url: str) -> _Store:
+    with _stores_lock:
+        return _stores.setdefault(url.partition("://")[2], _Store())
+
+
+class MemoryBackend:
+    """Keeps results in this process.
+
+    Args:
+        spec: Its URL names the store.
+    """
+
+    persistent = True
+
+    def __init__(self, spec: BackendSpec) -> None:
+        self._documents = Documents(spec)
+        self._expires_seconds = spec.expires_seconds
+        self._store = _store_at(spec.url)
+
+    def encode(
+        self, outcome: Outcome, *, reply_to: str | None = None, correlation_id: str | None = None
+    ) -> Record:
+        """Return the record of an outcome."""
+        return self._documents.encode(outcome)
+
+    def reply_address(self) -> str | None:
+        """Return None: results are fetched, not sent."""
+        return None
+
+    def store(self, batch: Sequence[Record]) -> None:
+        """Keep the records and wake whoever waits."""
+        expires_at = time.monotonic() + self._expires_seconds if self._expires_seconds else None
+        with self._store.changed:
+            results = self._store.results
+            for task_id, record in latest(batch).items():
+                if (known := results.get(task_id)) is None or known[0].state != SUCCESS:
+                    results[task_id] = (record, expires_at)
+            self._store.changed.notify_all()
+
+    async def astore(self, batch: Sequence[Record]) -> None:
+        """Do the same; it never blocks for long."""
+        self.store(batch)
+
+    def fetch(self, ids: Sequence[str]) -> dict[str, Outcome]:
+        """Return what is known of the ids now."""
+        with self._store.changed:
+            found = self._known(ids, lambda record: True)
+        return {record.id: self._documents.decode(record.id, record.payload) for record in found}
+
+    def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
+        """Yield each outcome as it becomes ready."""
+        give_up_at = None if timeout is None else time.monotonic() + timeout
+        missing = list(dict.fromkeys(ids))
+        while missing:
+            with self._store.changed:
+                while not (ready := self._known(missing, lambda record: record.state in READY_STATES)):
+                    left = None if give_up_at is None else give_up_at - time.monotonic()
+                    if left is not None and left <= 0:
+                        raise ResultTimeout(
+                            f"The operation timed out: {len(missing)} result(s) not ready in {timeout} s."
+                        )
+                    self._store.changed.wait(left)
+            done = {record.id for record in ready}
+            missing = [task_id for task_id in missing if task_id not in done]
+            for record in ready:
+                yield self._documents.decode(record.id, record.payload)
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Remove what is stored of the ids."""
+        with self._store.changed:
+            for task_id in ids:
+                self._store.results.pop(task_id, None)
+
+    def save_group(self, group_id: str, result: Any) -> None:  # Any: nested result tuples
+        """Keep the shape of a group's results."""
+        self._store.groups[group_id] = self._documents.encode_group(result)
+
+    def restore_group(self, group_id: str) -> Any | None:  # Any: nested result tuples
+        """Return the shape kept by `save_group`, or None."""
+        document = self._store.groups.get(group_id)
+        return None if document is None else self._documents.decode_group(document)
+
+    def delete_group(self, group_id: str) -> None:
+        """Remove it."""
+        self._store.groups.pop(group_id, None)
+
+    def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
+        """Note how many parts a chord has."""
+        with self._store.changed:
+            self._store.chords.setdefault(chord_id, _Chord()).size = size
+
+    def chord_part(self, chord_id: str, index: int | None, outcome: Outcome) -> list[Outcome] | None:
+        """Note one finished part; return all of them to whoever completed the chord.
+
+        The task that completed it gets them again when it is delivered again before `end_chord`: it may
+        have died before it could start the body.
+        """
+        document = self._documents.encode(outcome).payload
+        with self._store.changed:
+            chord = self._store.chords.setdefault(chord_id, _Chord())
+            chord.parts.setdefault(outcome.id, (index, document))
+            if chord.size is None or len(chord.parts) < chord.size:
+                return None
+            if chord.finisher is None:
+                chord.finisher = outcome.id
+            if chord.finisher != outcome.id:
+                return None
+            parts = sorted(chord.parts.items(), key=lambda part: (part[1][0] is None, part[1][0] or 0))
+        return [self._documents.decode(task_id, data) for task_id, (_, data) in parts]
+
+    def end_chord(self, chord_id: str) -> None:
+        """Remove what was kept for a chord."""
+        with self._store.changed:
+            self._store.chords.pop(chord_id, None)
+
+    def cleanup(self) -> None:
+        """Remove expired results."""
+        now = time.monotonic()
+        with self._store.changed:
+            for task_id, (_, expires_at) in list(self._store.results.items()):
+                if expires_at is not None and expires_at <= now:
+                    del self._store.results[task_id]
+
+    def close(self) -> None:
+        """Do nothing: the store lives as long as the process."""
+
+    def _known(self, ids: Sequence[str], wanted: Callable[[Record], bool]) -> list[Record]:
+        now = time.monotonic()
+        found = []
+        for task_id in ids:
+            entry = self._store.results.get(task_id)
+            if entry is not None and (entry[1] is None or entry[1] > now) and wanted(entry[0]):
+                found.append(entry[0])
+        return found

@@ -1,0 +1,316 @@
+"""Results in an SQLite file, by default the one that the embedded broker keeps its queues in."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from celeriac.backends.documents import Documents, latest
+from celeriac.backends.spec import BackendSpec
+from celeriac.errors import BackendError, BackendUnreachable, CeleriacError
+from celeriac.errors import TimeoutError as ResultTimeout
+from celeriac.message import Outcome, Record
+from celeriac.net.doorbell import Bell, Ringer
+from celeriac.net.lane import Lane
+from celeriac.net.url import parse
+from celeriac.states import READY_STATES
+from celeriac.transports.sqlite import SqliteTransport
+from celeriac.transports.sqlite_file import Handle, file_options, locate
+
+T = TypeVar("T")
+
+RESULTS = "r"  # the kind of bell that waiting clients hang up
+CLEANUP_EVERY_SECONDS = 30.0
+CLEANUP_AT_ONCE = 1000  # expired results removed beside a store: a few ms
+_IDS_AT_ONCE = 500  # SQLite's limit of parameters is higher, its statement cache is not
+_NO_BELL_POLL_SECONDS = 0.05
+_EXPIRING = ("results", "groups", "chords", "chord_parts")
+
+
+class SqliteBackend:
+    """Keeps results in the embedded broker's file, and wakes those who wait by their doorbells.
+
+    Commits do not wait for the disk: what a power failure takes back, it takes back together with the
+    acknowledgements that came after it, so that those tasks are delivered again.
+
+    Args:
+        spec: ``sqlite://`` is the file of the broker, if that is embedded, or the app's own; otherwise the
+            URL is one of the broker's kind.
+
+    Raises:
+        ConfigError: The URL or an option is wrong.
+    """
+
+    persistent = True
+
+    def __init__(self, spec: BackendSpec) -> None:
+        url = parse(spec.url)
+        if isinstance(spec.transport, SqliteTransport) and not url.path and not url.host:
+            self._location = spec.transport.location
+        else:
+            self._location = locate(url, spec.app_name)
+        self.address = str(self._location.path)
+        self._options = file_options(url, spec.options)
+        self._expires_seconds = spec.expires_seconds
+        self._documents = Documents(spec)
+        self._handle = Handle(
+            self._location, synchronous="normal", unreachable=BackendUnreachable, failed=_failed
+        )
+        self._next_cleanup = 0.0
+        self._begin_process()
+
+    # --- results ---
+
+    def encode(
+        self, outcome: Outcome, *, reply_to: str | None = None, correlation_id: str | None = None
+    ) -> Record:
+        """Return the record of an outcome."""
+        return self._documents.encode(outcome)
+
+    def reply_address(self) -> str | None:
+        """Return None: results are fetched, not sent."""
+        return None
+
+    def store(self, batch: Sequence[Record]) -> None:
+        """Write the records in one transaction and ring the bells of those who wait."""
+        if not batch:
+            return
+        if self._pid != os.getpid():
+            self._begin_process()
+        now = time.time()
+        records = latest(batch).values()
+        rows = [(r.id, r.state, r.payload, self._expires_at(now), now) for r in records]
+        self._write(lambda connection: self._insert(connection, rows, now))
+        self._ringer.ring(RESULTS, b"\0".join(record.id.encode() for record in records))
+
+    async def astore(self, batch: Sequence[Record]) -> None:
+        """Do the same on the backend's own thread."""
+        if self._pid != os.getpid():
+            self._begin_process()
+        await self._lane.run(self.store, batch)
+
+    def fetch(self, ids: Sequence[str]) -> dict[str, Outcome]:
+        """Return what is known of the ids now."""
+        found = {}
+        for start in range(0, len(ids), _IDS_AT_ONCE):
+            found.update(self._fetch(ids[start : start + _IDS_AT_ONCE]))
+        return found
+
+    def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
+        """Yield each outcome as it becomes ready; hangs up a bell when not all are ready at once."""
+        give_up_at = None if timeout is None else time.monotonic() + timeout
+        missing = dict.fromkeys(ids)
+        yield from self._ready(missing, list(missing))
+        if not missing:
+            return
+        bell = self._hang_up_bell()
+        try:
+            look = list(missing)  # once more: one may have come before the bell hung
+            while True:
+                yield from self._ready(missing, look)
+                if not missing:
+                    return
+                pause = _NO_BELL_POLL_SECONDS if bell is None else self._options.poll_seconds
+                if give_up_at is not None:
+                    left = give_up_at - time.monotonic()
+                    if left <= 0:
+                        raise ResultTimeout(
+                            f"The operation timed out: {len(missing)} result(s) not ready in {timeout} s."
+                        )
+                    pause = min(pause, left)
+                look = _sleep(bell, pause, missing)
+        finally:
+            if bell is not None:
+                bell.close()
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Remove what is stored of the ids."""
+        rows = [(task_id,) for task_id in ids]
+        self._write(lambda connection: connection.executemany("DELETE FROM results WHERE id = ?", rows))
+
+    # --- groups and chords ---
+
+    def save_group(self, group_id: str, result: Any) -> None:  # Any: nested result tuples
+        """Keep the shape of a group's results."""
+        row = (group_id, self._documents.encode_group(result), self._expires_at(time.time()))
+        self._write(
+            lambda connection: connection.execute(
+                "INSERT OR REPLACE INTO groups (id, payload, expires) VALUES (?, ?, ?)", row
+            )
+        )
+
+    def restore_group(self, group_id: str) -> Any | None:  # Any: nested result tuples
+        """Return the shape kept by `save_group`, or None."""
+        row = self._read(
+            lambda connection: connection.execute(
+                "SELECT payload FROM groups WHERE id = ? AND (expires IS NULL OR expires > ?)",
+                (group_id, time.time()),
+            ).fetchone()
+        )
+        return None if row is None else self._documents.decode_group(row[0])
+
+    def delete_group(self, group_id: str) -> None:
+        """Remove it."""
+        self._write(lambda connection: connection.execute("DELETE FROM groups WHERE id = ?", (group_id,)))
+
+    def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
+        """Note how many parts a chord has."""
+        row = (chord_id, size, self._expires_at(time.time()))
+        self._write(
+            lambda connection: connection.execute(
+                "INSERT OR REPLACE INTO chords (id, size, expires) VALUES (?, ?, ?)", row
+            )
+        )
+
+    def chord_part(self, chord_id: str, index: int | None, outcome: Outcome) -> list[Outcome] | None:
+        """Note one finished part; return all of them to whoever completed the chord.
+
+        The task that completed it gets them again when it is delivered again before `end_chord`: it may
+        have died before it could start the body.
+        """
+        payload = self._documents.encode(outcome).payload
+        part = (chord_id, outcome.id, index, payload, self._expires_at(time.time()))
+        parts = self._write(lambda connection: _add_part(connection, part))
+        if parts is None:
+            return None
+        return [self._documents.decode(task_id, data) for task_id, data in parts]
+
+    def end_chord(self, chord_id: str) -> None:
+        """Remove what was kept for a chord."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM chords WHERE id = ?", (chord_id,))
+            connection.execute("DELETE FROM chord_parts WHERE chord = ?", (chord_id,))
+
+        self._write(work)
+
+    # --- the store itself ---
+
+    def cleanup(self) -> None:
+        """Remove everything that has expired."""
+        now = time.time()
+
+        def work(connection: sqlite3.Connection) -> None:
+            for table in _EXPIRING:
+                connection.execute(f"DELETE FROM {table} WHERE expires <= ?", (now,))  # noqa: S608
+
+        self._write(work)
+
+    def close(self) -> None:
+        """Close the connection of this process; the next call opens another one."""
+        if self._pid == os.getpid():
+            self._lane.close()
+        self._handle.close()
+        self._ringer.close()
+
+    # --- inside ---
+
+    def _begin_process(self) -> None:
+        # A forked child has not the parent's thread; the handle looks after itself.
+        self._pid = os.getpid()
+        self._lane = Lane("celeriac-sqlite-results")
+        self._ringer = Ringer(self._location.bells)
+
+    def _expires_at(self, now: float) -> float | None:
+        return now + self._expires_seconds if self._expires_seconds else None
+
+    def _insert(
+        self,
+        connection: sqlite3.Connection,
+        rows: Sequence[tuple[str, str, bytes, float | None, float]],
+        now: float,
+    ) -> None:
+        connection.executemany(
+            "INSERT INTO results (id, state, payload, expires) VALUES (?1, ?2, ?3, ?4) "
+            "ON CONFLICT (id) DO UPDATE SET state = ?2, payload = ?3, expires = ?4 "
+            "WHERE results.state <> 'SUCCESS' OR results.expires <= ?5",
+            rows,
+        )
+        if now >= self._next_cleanup:
+            self._next_cleanup = now + CLEANUP_EVERY_SECONDS
+            connection.execute(
+                "DELETE FROM results WHERE rowid IN (SELECT rowid FROM results WHERE expires <= ? LIMIT ?)",
+                (now, CLEANUP_AT_ONCE),
+            )
+
+    def _fetch(self, ids: Sequence[str]) -> dict[str, Outcome]:
+        marks = ",".join("?" * len(ids))
+        rows = self._read(
+            lambda connection: connection.execute(
+                f"SELECT id, payload FROM results WHERE id IN ({marks}) "  # noqa: S608 - question marks
+                "AND (expires IS NULL OR expires > ?)",
+                (*ids, time.time()),
+            ).fetchall()
+        )
+        return {task_id: self._documents.decode(task_id, payload) for task_id, payload in rows}
+
+    def _ready(self, missing: dict[str, None], look: Sequence[str]) -> Iterator[Outcome]:
+        """Yield those of ``look`` that are ready, and take them from the missing ones."""
+        for task_id, outcome in self.fetch(look).items():
+            if outcome.state in READY_STATES:
+                del missing[task_id]
+                yield outcome
+
+    def _hang_up_bell(self) -> Bell | None:
+        self._read(lambda connection: None)  # makes the folder, when it is ours
+        try:
+            return Bell(self._location.bells, RESULTS)
+        except OSError:  # no such sockets here, or a directory that is not ours: poll
+            return None
+
+    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return self._handle.write(work, self._options.busy_timeout)
+        except TimeoutError as exc:
+            raise BackendUnreachable(
+                f"Others kept the result store's file {self._location.path} locked for "
+                f"{self._options.busy_timeout:g} s."
+            ) from exc
+
+    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return self._handle.read(work)
+        except TimeoutError as exc:
+            raise BackendUnreachable(f"The result store's file {self._location.path} is locked.") from exc
+
+
+def _failed(text: str) -> CeleriacError:
+    return BackendError(text)
+
+
+def _sleep(bell: Bell | None, seconds: float, missing: dict[str, None]) -> list[str]:
+    """Wait for a ring, and return which of the missing results to look for."""
+    if bell is None:
+        time.sleep(seconds)
+        return list(missing)
+    if not bell.wait(seconds):
+        return list(missing)  # the slow look behind the bell
+    news, some_missed = bell.drain()
+    if some_missed or not all(news):
+        return list(missing)
+    rung = {task_id for ids in news for task_id in ids.decode().split("\0")}
+    return [task_id for task_id in rung if task_id in missing]
+
+
+def _add_part(
+    connection: sqlite3.Connection, part: tuple[str, str, int | None, bytes, float | None]
+) -> list[tuple[str, bytes]] | None:
+    chord_id, task_id, *_ = part
+    connection.execute(
+        "INSERT OR IGNORE INTO chord_parts (chord, task, position, payload, expires) VALUES (?, ?, ?, ?, ?)",
+        part,
+    )
+    complete = connection.execute(
+        "UPDATE chords SET finisher = coalesce(finisher, ?2) WHERE id = ?1 AND coalesce(finisher, ?2) = ?2 "
+        "AND size <= (SELECT count(*) FROM chord_parts WHERE chord = ?1)",
+        (chord_id, task_id),
+    )
+    if complete.rowcount == 0:
+        return None
+    return connection.execute(
+        "SELECT task, payload FROM chord_parts WHERE chord = ? ORDER BY position IS NULL, position",
+        (chord_id,),
+    ).fetchall()
