@@ -612,7 +612,7 @@ class Task(Generic[P, R]):
                         setattr(self, key, value)
 
     def add_around(self, attr: str, around: Callable[[Any], Any]) -> None:
-        """Wrap one of its methods; ``around`` is given the plain function, with the task as its first argument.
+        """Wrap one of its methods; ``around`` is given the plain function, whose first argument is the task.
 
         The ``run`` of a task made of a function that is not bound has no such first argument.
         """

@@ -345,7 +345,7 @@ def test_imports_and_include_are_imported_in_order_once(packages: Path) -> None:
 def test_the_time_zone_is_utc_unless_the_settings_say_otherwise() -> None:
     berlin = Celeriac("proj", timezone="Europe/Berlin")
 
-    assert Celeriac("proj").timezone is datetime.timezone.utc
+    assert Celeriac("proj").timezone is datetime.UTC
     assert Celeriac("proj").uses_utc_timezone()
     assert berlin.timezone == zoneinfo.ZoneInfo("Europe/Berlin")
     assert berlin.now().tzinfo == zoneinfo.ZoneInfo("Europe/Berlin")

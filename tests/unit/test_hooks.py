@@ -46,7 +46,7 @@ def test_text_senders_are_compared_by_value_and_objects_by_identity() -> None:
     def receiver(sender: Any = None, **kwargs: Any) -> None:
         seen.append(sender)
 
-    signal.connect(receiver, sender="".join(["pro", "j"]))
+    signal.connect(receiver, sender=str(b"proj", "ascii"))
     signal.connect(receiver, sender=task)
     signal.send("proj")
     signal.send(other)
