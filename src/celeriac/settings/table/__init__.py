@@ -24,6 +24,11 @@ from celeriac.settings.table.worker import WORKER
 CELERY: Final = GENERAL + BROKER + TASK + WORKER + BEAT + RESULT + STORES + SECURITY
 SETTINGS: Final = CELERY + UNDECLARED + OWN
 BY_NAME: Final = MappingProxyType({setting.name: setting for setting in SETTINGS})
-BY_OLD: Final = MappingProxyType({setting.old: setting for setting in SETTINGS})
+BY_OLD: Final = MappingProxyType(
+    {
+        **{setting.old: setting for setting in SETTINGS},
+        "CELERY_ENABLE_UTC": BY_NAME["enable_utc"],  # what Celery 3 called it
+    }
+)
 
 __all__ = ["BY_NAME", "BY_OLD", "CELERY", "OWN", "SETTINGS", "UNDECLARED", "Setting"]
