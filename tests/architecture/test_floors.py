@@ -46,6 +46,8 @@ FLOORS: dict[str, int] = {
             "discovery",
             "followup",
             "standard_tasks",
+            "security",
+            "validation",
         ],
         3,
     ),
