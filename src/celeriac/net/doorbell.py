@@ -103,6 +103,7 @@ class Ringer:
 
     def __init__(self, directory: Path) -> None:
         self._directory = _Directory(directory)
+        self._text = str(directory)
         self._socket: socket.socket | None = None
         self._seen_ns = -1  # the directory's mtime when its names were read
         self._names: list[str] = []
@@ -146,9 +147,9 @@ class Ringer:
     def _listed(self) -> list[str]:
         # A stat costs 1 µs, a listing 10.
         try:
-            changed_ns = os.stat(self._directory.path).st_mtime_ns
+            changed_ns = os.stat(self._text).st_mtime_ns
             if changed_ns != self._seen_ns:
-                self._names = os.listdir(self._directory.path)
+                self._names = os.listdir(self._text)
                 self._seen_ns = changed_ns
         except FileNotFoundError:  # nobody has ever waited
             self._names, self._seen_ns = [], -1
