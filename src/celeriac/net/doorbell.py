@@ -151,7 +151,7 @@ class Ringer:
             if changed_ns != self._seen_ns:
                 self._names = os.listdir(self._text)
                 self._seen_ns = changed_ns
-        except FileNotFoundError:  # nobody has ever waited
+        except OSError:  # mostly: nobody has ever waited
             self._names, self._seen_ns = [], -1
         return self._names
 
@@ -163,7 +163,5 @@ class Ringer:
                 os.unlink(self._directory.address(name))
         except FileNotFoundError:  # taken down since the names were read
             self._seen_ns = -1
-        except BlockingIOError:  # it has unread rings already, so it will look
-            return
-        except PermissionError:  # another user's: its poll finds the news
+        except OSError:  # it has unread rings already, or is another user's: its owner's poll finds the news
             return
