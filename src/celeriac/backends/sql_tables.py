@@ -60,7 +60,7 @@ class Tables:
             self.metadata,
             sa.Column("chord_id", sa.String(ID_LENGTH), primary_key=True),
             sa.Column("size", sa.Integer),  # NULL: parts came before the chord was announced
-            sa.Column("claimed", sa.Integer, nullable=False, default=0),
+            sa.Column("finisher", sa.String(ID_LENGTH)),  # the task that completed it
             sa.Column("created", sa.DateTime, nullable=False, index=True),
             schema=group_schema,
         )
