@@ -11,10 +11,12 @@ import contextlib
 import os
 import select
 import socket
+import time
 from pathlib import Path
 
 _LONGEST_ADDRESS = 100  # sun_path has 108 bytes on Linux, 104 elsewhere
 _LARGEST_NEWS = 32_768  # bytes; a unix datagram may be some 200 kB
+_TICK_NS = 100_000_000  # file systems' clocks tick every 4 ms or so; some only every 10
 _FULL = 8  # datagrams read at once that suggest others did not fit (Linux queues 10 and more)
 
 
@@ -149,8 +151,10 @@ class Ringer:
         try:
             changed_ns = os.stat(self._text).st_mtime_ns
             if changed_ns != self._seen_ns:
+                # A bell hung up in the same tick of the file system's clock would not change the mtime.
+                settled = time.time_ns() - changed_ns > _TICK_NS
                 self._names = os.listdir(self._text)
-                self._seen_ns = changed_ns
+                self._seen_ns = changed_ns if settled else -1
         except OSError:  # mostly: nobody has ever waited
             self._names, self._seen_ns = [], -1
         return self._names
