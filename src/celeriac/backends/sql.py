@@ -27,7 +27,7 @@ from celeriac.wire.result import prepare_value, restore_value
 
 try:
     import sqlalchemy as sa
-except ImportError as exc:
+except ImportError as _missing:
     raise ConfigError(
         "Results in a database need SQLAlchemy: pip install 'celeriac[sqlalchemy]' "
         "(or 'celeriac[postgres]' for PostgreSQL)."
