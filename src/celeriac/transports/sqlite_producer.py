@@ -24,17 +24,13 @@ MESSAGES = "q"  # the kind of bell that consumers hang up
 class _Ticket:
     """One call of `send`, waiting for whoever commits next."""
 
-    __slots__ = ("batch", "blobs", "done", "error")
+    __slots__ = ("batch", "blobs", "commit", "error")
 
     def __init__(self, batch: Sequence[Outgoing]) -> None:
         self.batch = batch
         self.blobs = [pack(outgoing.envelope) for outgoing in batch]
-        self.done = False
+        self.commit: int | None = None  # the number of the commit that has it
         self.error: Exception | None = None
-
-    def end(self, error: Exception | None = None) -> None:
-        self.error = error
-        self.done = True
 
 
 class SqliteProducer:
@@ -87,15 +83,16 @@ class SqliteProducer:
             self._withdraw(mine)
             raise self._timeout()
         try:
-            tickets = [] if mine.done else self._take(mine)
+            tickets = [] if mine.commit or mine.error else self._take(mine)
             if tickets:
                 self._commit(tickets, mine, give_up_at)
         finally:
             self._handle.release()
         if tickets:
-            self._ringer.ring(MESSAGES)
+            self._ringer.ring(MESSAGES)  # they need not wait for the disk as well
         if mine.error is not None:
             raise mine.error
+        self._handle.sync(mine.commit or 0)
 
     def _take(self, mine: _Ticket) -> list[_Ticket]:
         tickets = []
@@ -123,11 +120,11 @@ class SqliteProducer:
         except Exception as exc:
             self._declared.clear()  # it may be another file that is opened next
             for ticket in tickets:
-                ticket.end(exc)
+                ticket.error = exc
             raise
         self._declared.update(declared)
         for ticket in tickets:
-            ticket.end(ticket.error)
+            ticket.commit = self._handle.commits
 
     def _insert(
         self, connection: sqlite3.Connection, tickets: Sequence[_Ticket], declared: dict[str, Queue]
