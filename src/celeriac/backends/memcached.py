@@ -24,8 +24,8 @@ from celeriac.states import SUCCESS
 try:
     from pymemcache.client.base import PooledClient
     from pymemcache.exceptions import MemcacheError, MemcacheUnexpectedCloseError
-except ImportError as exc:
-    raise ConfigError("Results in memcached need pymemcache: pip install 'celeriac[memcache]'.") from exc
+except ImportError as _missing:
+    raise ConfigError("Results in memcached need pymemcache: pip install 'celeriac[memcache]'.") from _missing
 
 P = ParamSpec("P")
 R = TypeVar("R")

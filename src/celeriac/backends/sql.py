@@ -27,11 +27,11 @@ from celeriac.wire.result import prepare_value, restore_value
 
 try:
     import sqlalchemy as sa
-except ImportError as exc:
+except ImportError as _missing:
     raise ConfigError(
         "Results in a database need SQLAlchemy: pip install 'celeriac[sqlalchemy]' "
         "(or 'celeriac[postgres]' for PostgreSQL)."
-    ) from exc
+    ) from _missing
 
 from celeriac.backends.sql_tables import EXTENDED_COLUMNS, Tables, insert_new, upsert
 
