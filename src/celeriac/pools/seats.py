@@ -157,6 +157,7 @@ class SeatPool:
             if not self._flush_due:
                 self._flush_due = True
                 self._call_loop(self._flush)
+        seat.runner.close()
         self._call_loop(lambda: self._on_end(seat))
 
     def _run(self, seat: Seat, job: Job) -> Finished | Lost:
