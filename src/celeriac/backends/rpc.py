@@ -21,7 +21,6 @@ from celeriac.errors import (
     BrokerUnreachable,
     ConfigError,
     DecodeError,
-    PublishTimeout,
     TransportError,
 )
 from celeriac.errors import TimeoutError as ResultTimeout
@@ -291,12 +290,15 @@ class _Inbox:
                     link.wait(lambda seen=seen: self._arrived != seen, until)  # type: ignore[misc]
                     trying_since = 0.0
                 except (Lost, Refused, BrokerUnreachable, OSError) as exc:
+                    error = self._addresses[0].unreachable(exc)
+                    if not error.retryable:
+                        raise error from exc
                     now = time.monotonic()
                     if now >= until:
                         return []
                     trying_since = trying_since or now
                     if now > trying_since + _PATIENCE_SECONDS:
-                        raise self._addresses[0].unreachable(exc) from exc
+                        raise error from exc
                     self._turn.wait(min(_PAUSE_SECONDS, until - now))
 
     def look(self, ids: Sequence[str], *, known_to_exist: bool) -> dict[str, Outcome]:
@@ -432,6 +434,5 @@ def _refuse(what: str) -> NoReturn:
 
 
 def _translated(exc: TransportError) -> BackendError:
-    if isinstance(exc, BrokerUnreachable | PublishTimeout):
-        return BackendUnreachable(str(exc))
-    return BackendError(str(exc))
+    # Sending a result twice does no harm, so one that is in doubt may simply be sent again.
+    return BackendUnreachable(str(exc)) if exc.retryable else BackendError(str(exc))

@@ -144,7 +144,7 @@ class Connection:
 
     def __init__(self, login: Login) -> None:
         self.state: State = "start"
-        self.error: Exception | None = None  # why the connection is over
+        self.error: Lost | Refused | None = None  # why the connection is over
         self.blocked: str | None = None  # the broker's reason for taking no publishes at the moment
         self.frame_max = frames.FRAME_MAX
         self.heartbeat_seconds = login.heartbeat_seconds
@@ -193,7 +193,7 @@ class Connection:
             self.state = "closing"
             self._outgoing.append(frames.method(0, "connection.close", 200, "", 0, 0))
 
-    def lost(self, error: Exception) -> None:
+    def lost(self, error: Lost | Refused) -> None:
         """Note that the socket is gone: everything asked for fails."""
         if self.error is None:
             self.error = error

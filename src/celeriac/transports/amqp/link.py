@@ -104,7 +104,7 @@ class Link:
             raise
         except OSError as exc:
             self.drop(exc)
-            raise Lost(str(exc)) from exc
+            raise self.address.ended(exc) from exc
 
     def wait(self, ready: Callable[[], bool], until: float) -> None:
         """Read until ``ready()``.
@@ -188,7 +188,7 @@ class Link:
 
     def drop(self, error: Exception) -> None:
         """Let go of the socket; whoever waits is told why."""
-        self.core.lost(error)
+        self.core.lost(self.address.ended(error))
         if self.alive and self._socket is not None:
             with contextlib.suppress(OSError):  # it is not connected any more
                 self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that polls it

@@ -108,7 +108,7 @@ class Stream(asyncio.Protocol):
 
     def abort(self, error: Exception) -> None:
         """Hang up; everything asked for fails with the error."""
-        self.core.lost(error)
+        self.core.lost(self.address.ended(error))
         if self._transport is not None:
             self._transport.abort()
 
@@ -138,7 +138,7 @@ class Stream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everybody."""
-        self.core.lost(exc or Lost("RabbitMQ closed the connection"))
+        self.core.lost(self.address.ended(exc or Lost("RabbitMQ closed the connection")))
         if self._pulse is not None:
             self._pulse.cancel()
         if not self._closed.done():
