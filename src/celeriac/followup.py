@@ -64,25 +64,27 @@ def fail(app: Any, task: Any, request: Context, outcome: Outcome) -> Record | No
     Returns:
         The record to store; None when that was done here, before somebody could be told of the failure.
     """
-    record = _record(app, task, request, outcome)
+    return _fail(app, request, outcome, _record(app, task, request, outcome))
+
+
+def _fail(app: Any, request: Context, outcome: Outcome, record: Record | None) -> Record | None:
     failed = outcome.state == states.FAILURE
     tail = _chain_tail(request) if failed else []
     errbacks = request.errbacks if failed else None
     backend: ResultBackend | None = app.backend
     if backend is not None and (tail or errbacks):
         # Whoever is told of the failure may look at once: it has to be there.
-        outcomes = [msgspec.structs.replace(outcome, id=step["options"]["task_id"]) for step in tail]
-        reply_to = request.reply_to
-        records = [backend.encode(o, reply_to=reply_to, correlation_id=o.id) for o in outcomes]
+        outcomes = [msgspec.structs.replace(outcome, id=options["task_id"]) for options in tail]
+        records = [backend.encode(o, reply_to=request.reply_to, correlation_id=o.id) for o in outcomes]
         backend.store([*([record] if record is not None else []), *records])
         record = None
     if request.chord is not None:
         count_chord_part(app, request.chord, request.group, request.group_index, outcome)
-    for step in tail:
-        options = step["options"]
+    for options in tail:
         if options.get("chord"):
             part = msgspec.structs.replace(outcome, id=options["task_id"])
-            count_chord_part(app, options["chord"], options.get("group_id"), options.get("group_index"), part)
+            group_id, index = options.get("group_id"), options.get("group_index")
+            count_chord_part(app, options["chord"], group_id, index, part)
     if errbacks:
         apply_errbacks(app, request, errbacks, outcome)
     return record
@@ -155,24 +157,32 @@ def count_chord_part(
 
 
 def fail_chord(app: Any, body: Any, error: BaseException) -> None:
-    """Record that the body of a chord will never run, and apply its errbacks."""
-    last = body.tasks[-1] if hasattr(body, "tasks") and body.subtask_type == "chain" else body
-    body_id = last.options.get("task_id")
-    outcome = Outcome(
-        id=body_id or "",
-        state=states.FAILURE,
-        result=error,
-        children=[],
-        date_done=app.now().isoformat(),
-        group_id=body.options.get("group_id"),
-    )
-    errbacks = body.options.get("link_error")
-    if errbacks:
-        apply_errbacks(app, Context(id=body_id, errbacks=errbacks, root_id=body_id), errbacks, outcome)
-    backend: ResultBackend | None = app.backend
-    if backend is not None and body_id:
-        reply_to = last.options.get("reply_to")
-        backend.store([backend.encode(outcome, reply_to=reply_to, correlation_id=body_id)])
+    """Record that the body of a chord will never run, with all that would have followed it."""
+    errbacks = _as_list(body.options.get("link_error"))
+    for options in _ends(body):
+        request = Context(
+            id=options.get("task_id"),
+            root_id=options.get("root_id"),
+            errbacks=[*errbacks, *(e for e in _as_list(options.get("link_error")) if e not in errbacks)],
+            chain=options.get("chain") or body.options.get("chain"),
+            chord=options.get("chord"),
+            group=options.get("group_id"),
+            group_index=options.get("group_index"),
+            reply_to=options.get("reply_to"),
+        )
+        outcome = Outcome(
+            id=request.id or "",
+            state=states.FAILURE,
+            result=error,
+            children=[],
+            date_done=app.now().isoformat(),
+            group_id=request.group,
+        )
+        backend: ResultBackend = app.backend
+        record = backend.encode(outcome, reply_to=request.reply_to, correlation_id=request.id)
+        left = _fail(app, request, outcome, record)
+        if left is not None:
+            backend.store([left])
 
 
 def apply_errbacks(app: Any, request: Context, errbacks: Iterable[Any], outcome: Outcome) -> None:
@@ -239,7 +249,27 @@ def _lineage(app: Any, request: Context) -> dict[str, Any]:
 
 
 def _chain_tail(request: Context) -> list[dict[str, Any]]:
-    return [step for step in request.chain or () if (step.get("options") or {}).get("task_id")]
+    """Return the options of the steps that will never run and whose results somebody may wait for."""
+    steps = [maybe_signature(dict(step)) for step in request.chain or ()]
+    return [options for step in steps for options in _ends(step) if options.get("task_id")]
+
+
+def _ends(step: Any) -> list[dict[str, Any]]:
+    """Return the options of the tasks whose results are the result of a signature."""
+    kind = step.subtask_type
+    if kind == "chain":
+        return _ends(step.tasks[-1]) if step.tasks else []
+    if kind == "group":
+        return [options for member in step.tasks for options in _ends(member)]
+    if kind == "chord":
+        return _ends(step.body)
+    return [step.options]
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _record(app: Any, task: Any, request: Context, outcome: Outcome) -> Record | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self, cast
 
 from celeriac.canvas.chord import _chord, root_of
-from celeriac.canvas.group import app_of, group
+from celeriac.canvas.group import adopted, app_of, group
 from celeriac.canvas.signature import Signature, maybe_signature
 
 # Options of a chain that are for its last step alone.
@@ -183,10 +183,11 @@ class _chain(Signature):  # noqa: N801 - Celery's name
         """Return the steps without chains inside; a group with one member is that member."""
         steps: list[Any] = []
         for step in self.tasks:
+            adopted(step, self)
             if isinstance(step, _chain):
-                steps.extend(maybe_signature(s) for s in step._unrolled())
+                steps.extend(step._unrolled())
             elif isinstance(step, group) and len(step.tasks) == 1:
-                member = step.tasks[0]
+                member = adopted(step.tasks[0], self)
                 steps.extend(member._unrolled() if isinstance(member, _chain) else [member])
             else:
                 steps.append(step)

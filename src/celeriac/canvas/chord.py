@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-from celeriac.canvas.group import app_of, group
+from celeriac.canvas.group import adopted, app_of, group
 from celeriac.canvas.signature import Signature, maybe_signature
 
 # Options of a chord that are for its body alone.
@@ -98,9 +98,12 @@ class _chord(Signature):  # noqa: N801 - Celery's name
         Raises:
             NotImplementedError: There is no result backend, or it cannot count the parts.
         """
-        app = self.app
         kwargs = dict(kwargs or {})
-        body = maybe_signature(kwargs.pop("body", None) or self.body, app=app, clone=True)
+        body = maybe_signature(kwargs.pop("body", None) or self.body, clone=True)
+        if self.app is None:
+            self._app = body.app
+        app = self.app
+        adopted(body, self)
         args = tuple(self.args) if self.immutable else (*(args or ()), *self.args)
         if app.conf.task_always_eager:
             with app.allow_join():
@@ -170,6 +173,7 @@ class _chord(Signature):  # noqa: N801 - Celery's name
         header = self.tasks = self._as_group()
         body_result = None
         if self.body is not None:
+            adopted(self.body, self)
             body_result = self.body.freeze(
                 _id, group_id=group_id, chord=chord, root_id=root_id, group_index=group_index
             )
@@ -217,7 +221,7 @@ class _chord(Signature):  # noqa: N801 - Celery's name
 
     def __len__(self) -> int:
         """Return how many parts the header has."""
-        return self._as_group().parts
+        return int(self._as_group().parts)
 
     def __bool__(self) -> bool:
         """Return True: an empty header still has a body."""
@@ -238,8 +242,9 @@ class _chord(Signature):  # noqa: N801 - Celery's name
         made["immutable"] = bool(d.get("immutable"))
         return made
 
-    def _as_group(self) -> group:
-        return self.tasks if isinstance(self.tasks, group) else group(self.tasks, app=self._app)
+    def _as_group(self) -> Any:
+        header = self.tasks
+        return adopted(header if isinstance(header, group) else group(header), self)
 
     def _copy_with(self, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]) -> Self:
         header = kwargs["header"]

@@ -154,6 +154,7 @@ class group(Signature):  # noqa: N801 - Celery's name
     def flat(self) -> Iterator[Any]:
         """Yield the members, with those of groups inside in their place."""
         for member in self.tasks:
+            adopted(member, self)
             if isinstance(member, group):
                 yield from member.flat()
             else:
@@ -220,5 +221,13 @@ def app_of(owner: Signature, members: Iterable[Any]) -> Any:
     for member in members:
         app = member.app
         if app is not None:
+            owner._app = app
             return app
     return Signature.default_sender() if Signature.default_sender is not None else None
+
+
+def adopted(member: Any, owner: Signature) -> Any:
+    """Return a member of a composite, which gets its owner's app when it has none of its own."""
+    if member._app is None and member._type is None:
+        member._app = owner.app
+    return member
