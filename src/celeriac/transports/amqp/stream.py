@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from celeriac.errors import DecodeError
 from celeriac.transports.amqp import frames
@@ -116,10 +116,9 @@ class Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         if self.core.error is not None:  # nobody waits for it any more
-            transport.abort()
+            self._transport.abort()
         self.flush()
 
     def data_received(self, data: bytes) -> None:
