@@ -41,10 +41,6 @@ case $stage in
     dev) extras=dev ;;
     *) echo "usage: scripts/setup.sh demo|dev" >&2; exit 2 ;;
 esac
-echo "installing celeriac[$extras] into $venv ..."
-set -- -e ".[$extras]"
-if [ -e dropin/pyproject.toml ]; then
-    set -- "$@" -e ./dropin
-fi
-"$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input "$@"
+echo "installing celeriac[$extras] and the celery drop-in into $venv ..."
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input -e ".[$extras]" -e ./dropin
 touch "$venv/.$stage-ready"
