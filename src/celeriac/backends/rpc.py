@@ -390,17 +390,15 @@ class _Inbox:
     def _catch_up(self, until: float) -> None:
         """Read everything that is in the queue by now.
 
-        RabbitMQ pushes, so nothing tells that the queue is empty. But to answer the first question it asks
-        the queue, which by then has pushed everything to the channel; and the second is answered behind it.
+        RabbitMQ pushes. Once the queue says that nothing waits in it, everything is on its way through the
+        channel, and what the channel answers after that comes behind it.
         """
         try:
-            while True:
+            waiting = 1
+            while waiting:
                 link = self._connected(until)
-                seen = self._arrived
-                link.call(until, _CHANNEL, *topology.look_at_queue(self._queue.name))
+                _, waiting, _ = link.call(until, _CHANNEL, *topology.look_at_queue(self._queue.name))
                 link.call(until, _CHANNEL, "basic.qos", 0, _PREFETCH, False)
-                if self._arrived == seen:
-                    return
         except (Lost, Refused, OSError) as exc:
             raise self._addresses[0].failure(exc) from exc
 
