@@ -38,7 +38,7 @@ STORE_SECONDS: Final = 10.0  # for a batch of results, connecting included
 _CHANNEL: Final = 1
 _PREFETCH: Final = 250  # results on their way to us while nobody reads
 _READ_KEPT: Final = 1000  # results that were waited for and may be asked for once more
-_PATIENCE_SECONDS: Final = 20.0  # how long a wait outlives its connection
+_PATIENCE_SECONDS: Final = 60.0  # how long a wait outlives its connection
 _PAUSE_SECONDS: Final = 0.3  # between two attempts to connect
 _FOREVER_SECONDS: Final = 1e9
 
