@@ -79,6 +79,19 @@ def test_a_bell_that_is_hung_up_later_is_rung_too(directory: Path, ringer: Ringe
     assert heard
 
 
+def test_bells_hung_up_within_one_tick_of_the_file_systems_clock_are_all_rung(
+    directory: Path, ringer: Ringer
+) -> None:
+    heard = []
+    for _ in range(50):
+        bell = Bell(directory, "q")
+        ringer.ring("q")
+        heard.append(bell.wait(0.0))
+        bell.close()
+
+    assert all(heard)
+
+
 def test_ringing_where_nobody_has_ever_waited_does_nothing(ringer: Ringer) -> None:
     ringer.ring("q")
 
