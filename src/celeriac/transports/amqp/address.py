@@ -12,7 +12,7 @@ import msgspec
 
 from celeriac.errors import BrokerUnreachable, ConfigError, TransportError
 from celeriac.net.url import Url, mask, parse
-from celeriac.transports.amqp.connection import Login, Refused
+from celeriac.transports.amqp.connection import Login, Lost, Refused
 
 CONNECT_SECONDS: Final = 4.0  # Celery's broker_connection_timeout
 _TLS_SCHEMES: Final = frozenset({"amqps", "pyamqps"})
@@ -39,6 +39,11 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
                 f"RabbitMQ at {self.shown} refused: {exc}.", retryable=exc.code not in _FINAL_CODES
             )
         return TransportError(f"The connection to RabbitMQ at {self.shown} was lost: {_reason(exc)}.")
+
+    @staticmethod
+    def ended(exc: Exception) -> Lost | Refused:
+        """Return why a connection is over, as the rest of the transport knows it."""
+        return exc if isinstance(exc, Lost | Refused) else Lost(_reason(exc))
 
     def unreachable(self, exc: BaseException) -> BrokerUnreachable:
         """Return why no connection came about."""

@@ -188,8 +188,9 @@ class AmqpProducer:
     def _told(self, ticket: Ticket) -> Exception:
         """Return a ticket's error in the words of `celeriac.ports.Producer.send`."""
         error = ticket.error
-        fate = "they may or may not have arrived" if ticket.sent else "nothing was sent"
-        what = f"{len(ticket.batch)} message{'s' * (len(ticket.batch) > 1)}"
+        one = len(ticket.batch) == 1
+        what = "a message" if one else f"{len(ticket.batch)} messages"
+        fate = f"{'it' if one else 'they'} may or may not have arrived" if ticket.sent else "nothing was sent"
         if isinstance(error, TimeoutError):
             session = self._session
             blocked = session.link.core.blocked if session is not None else None

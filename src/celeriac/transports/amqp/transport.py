@@ -55,10 +55,10 @@ class AmqpTransport:
     async def consumer(self, spec: ConsumeSpec) -> AmqpConsumer:
         """Connect, declare the queues and return their consumer.
 
-        RabbitMQ takes back what a dead worker held when two heartbeats are missing. Unless the URL or the
-        options set them, they come so often that this takes no longer than the spec's lease.
+        RabbitMQ takes back what a dead worker held when two heartbeats are missing, which it sees within
+        three. Unless the URL or the options set them, they are a third of the spec's lease.
         """
-        beat = max(1, int(spec.lease_seconds / 2))
+        beat = max(1, int(spec.lease_seconds / 3))
         addresses = [
             _replace_login(address, name=spec.node, heartbeat_seconds=address.login.heartbeat_seconds or beat)
             for address in self._addresses
