@@ -19,7 +19,7 @@ from celeriac.message import Finished, Job
 from celeriac.pools.base import Runner, exit_code
 from celeriac.pools.limits import SignalLimit
 from celeriac.pools.prefork.board import OUTBOX_BYTES, Board
-from celeriac.pools.prefork.inbox import STOP, Mail
+from celeriac.pools.prefork.inbox import NO_MORE, STOP, Mail
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,9 @@ class Child:
             if read is STOP:
                 self._ring()
                 return
+            if read is NO_MORE:
+                more = False
+                continue
             job = cast("Job", read)
             more = job.more
             now = clock()

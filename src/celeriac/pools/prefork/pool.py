@@ -295,9 +295,6 @@ class PreforkPool:
             return []  # nothing to find there but the word to stop
         jobs = [job for number in child.inbox.recall() if (job := child.forget(number)) is not None]
         child.taken -= len(jobs)
-        if jobs and child.slot.waiting:
-            # It was told that more would come, and may not ring for what it has done.
-            self._look_soon()
         return jobs
 
     # --- reports -----------------------------------------------------------------------------------
