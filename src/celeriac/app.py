@@ -507,16 +507,16 @@ class Celeriac:
             self.hooks.import_modules.connect(run, sender=self, weak=False)
 
     def import_modules(self) -> list[Any]:
-        """Import the modules of ``imports`` and ``include`` and those to be discovered; return the former.
+        """Import the modules to be discovered and those of ``imports`` and ``include``; return the latter.
 
         Raises:
             ImportError: One of them cannot be imported.
         """
-        modules = [import_by_name(name) for name in _unique(self._conf.imports, self._conf.include)]
+        # The hook comes first: a framework has to be set up before modules with tasks can be imported.
         for _, response in self.hooks.import_modules.send(sender=self):
             if isinstance(response, Exception):
                 raise response
-        return modules
+        return [import_by_name(name) for name in _unique(self._conf.imports, self._conf.include)]
 
     # --- sending --------------------------------------------------------------------------------------
 

@@ -27,11 +27,11 @@ from celeriac.wire.result import prepare_value, restore_value
 
 try:
     import sqlalchemy as sa
-except ImportError as exc:
+except ImportError as _missing:
     raise ConfigError(
         "Results in a database need SQLAlchemy: pip install 'celeriac[sqlalchemy]' "
         "(or 'celeriac[postgres]' for PostgreSQL)."
-    ) from exc
+    ) from _missing
 
 from celeriac.backends.sql_tables import EXTENDED_COLUMNS, Tables, insert_new, upsert
 
@@ -164,7 +164,7 @@ class SqlBackend:
 
     def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
         """Note how many parts a chord has."""
-        row = {"chord_id": chord_id, "size": size, "claimed": 0, "created": _naive_utc(None)}
+        row = {"chord_id": chord_id, "size": size, "created": _naive_utc(None)}
         with self._begin() as connection:
             upsert(connection, self._tables.chords, "chord_id", [row])
 
@@ -172,19 +172,17 @@ class SqlBackend:
         """Note one finished part; return all of them to the one caller that completed the chord.
 
         The chord's row is locked first, so that parts take turns and the last one sees all others, also
-        those that came before `start_chord`.
+        those that came before `start_chord`. The task that completed it gets them again when it is delivered
+        again before `end_chord`: it may have died before it could start the body.
         """
         chords, parts = self._tables.chords, self._tables.parts
         mine = chords.c.chord_id == chord_id
         record = self.encode(outcome)
         with self._begin() as connection:
-            insert_new(
-                connection,
-                chords,
-                {"chord_id": chord_id, "size": None, "claimed": 0, "created": _naive_utc(None)},
-            )
+            row = {"chord_id": chord_id, "size": None, "created": _naive_utc(None)}
+            insert_new(connection, chords, row)
             connection.execute(chords.update().where(mine).values(created=chords.c.created))  # the lock
-            size, claimed = connection.execute(sa.select(chords.c.size, chords.c.claimed).where(mine)).one()
+            size, finisher = connection.execute(sa.select(chords.c.size, chords.c.finisher).where(mine)).one()
             arrived = connection.execute(
                 sa.select(sa.func.count()).select_from(parts).where(parts.c.chord_id == chord_id)
             ).scalar_one()
@@ -197,9 +195,9 @@ class SqlBackend:
                 "payload": record.payload,
             }
             arrived += insert_new(connection, parts, part)
-            if claimed or size is None or arrived < size:
+            if size is None or arrived < size or finisher not in {None, record.id}:
                 return None
-            connection.execute(chords.update().where(mine).values(claimed=1))
+            connection.execute(chords.update().where(mine).values(finisher=record.id))
             ordered = (
                 sa.select(parts)
                 .where(parts.c.chord_id == chord_id)

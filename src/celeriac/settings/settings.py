@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from celeriac.errors import ConfigError
-from celeriac.settings.load import check_style
+from celeriac.settings.load import Attributes, check_style
 from celeriac.settings.model import SECTIONS, Setting
 from celeriac.settings.names import Names, is_value, meant
 from celeriac.settings.secrets import censor
@@ -471,15 +471,19 @@ class Settings(MutableMapping[str, Any]):
     def table(self, with_defaults: bool = False, censored: bool = True) -> dict[str, Any]:  # Any: values
         """Return the settings as a dict that can be shown.
 
+        What else is in a module or object that the settings were read from is left out: in a Django project
+        that is everything.
+
         Args:
             with_defaults: Whether to list those that nobody has set.
             censored: Whether to hide secrets.
         """
         shown = dict(self) if with_defaults else self.without_defaults()
+        deliberate = {key for layer in self.maps if not isinstance(layer, Attributes) for key in layer}
         return {
             key: censor(key, value) if censored else value
             for key, value in shown.items()
-            if not key.startswith("_") and is_value(value)
+            if key in BY_NAME or (key in deliberate and not key.startswith("_") and is_value(value))
         }
 
     def humanize(self, with_defaults: bool = False, censored: bool = True) -> str:

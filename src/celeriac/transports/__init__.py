@@ -40,7 +40,8 @@ def connect(
     """Return the transport for a broker URL; cheap, no I/O.
 
     Args:
-        url: Such as ``redis://localhost/0``, ``sqlite://`` or a bare scheme.
+        url: Such as ``redis://localhost/0``, ``sqlite://`` or a bare scheme; of several, joined by ``;`` for
+            failover, the first one says which transport it is.
         options: ``broker_transport_options``.
         app_name: The app's name, after which the embedded broker names its file. Transports find it in
             their options as ``app_name``.
@@ -48,7 +49,7 @@ def connect(
     Raises:
         ConfigError: No transport has that scheme, or it cannot be loaded.
     """
-    scheme = parse(url).scheme
+    scheme = parse(url.partition(";")[0]).scheme
     found = drivers.find(scheme, BUILT_IN, ENTRY_POINTS)
     if found is None:
         raise ConfigError(
