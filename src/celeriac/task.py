@@ -66,8 +66,8 @@ class _RequestOf:
 class Task(Generic[P, R_co]):
     """A function that can be called elsewhere.
 
-    Made by ``@app.task``, or by subclassing with a ``run`` method and ``app.register_task``. ``P`` and ``R_co``
-    are the parameters and the return type of the function.
+    Made by ``@app.task``, or by subclassing with a ``run`` method and ``app.register_task``. ``P`` are the
+    parameters of the function, ``R_co`` is what it returns.
     """
 
     default_app: ClassVar[Callable[[], Any] | None] = None  # asked when a task has no app
