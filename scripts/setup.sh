@@ -37,14 +37,15 @@ if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
     make_venv
 fi
 case $stage in
-    demo) extras=cli ;;
-    dev) extras=dev ;;
+    demo) set -- -e . ;;
+    dev)
+        set -- -e ".[dev]"
+        if [ -e dropin/pyproject.toml ]; then
+            set -- "$@" -e ./dropin
+        fi
+        ;;
     *) echo "usage: scripts/setup.sh demo|dev" >&2; exit 2 ;;
 esac
-echo "installing celeriac[$extras] into $venv ..."
-set -- -e ".[$extras]"
-if [ -e dropin/pyproject.toml ]; then
-    set -- "$@" -e ./dropin
-fi
+echo "installing into $venv: $* ..."
 "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input "$@"
 touch "$venv/.$stage-ready"
