@@ -200,9 +200,17 @@ class WorkerLostError(TaskError):
 class TimeLimitExceeded(TaskError):
     """Raised for the caller when the hard time limit ended the task."""
 
+    def __str__(self) -> str:
+        """Return Celery's text, which tools look for: ``TimeLimitExceeded(15,)``."""
+        return f"{type(self).__name__}{self.args}"
+
 
 class SoftTimeLimitExceeded(TaskError):
     """Raised inside a task when its soft time limit passes; catch it to clean up."""
+
+    def __str__(self) -> str:
+        """Return Celery's text, which tools look for: ``SoftTimeLimitExceeded()``."""
+        return f"{type(self).__name__}{self.args}"
 
 
 class TaskSignal(CeleriacError):

@@ -13,9 +13,10 @@ import os
 import sys
 import uuid
 
+from kombu import compression, serialization
+
 from celery import Celery, signature
 from celery.result import AsyncResult
-from kombu import compression, serialization
 
 NAMES = {
     "datetime": datetime,

@@ -245,7 +245,14 @@ def test_signatures_in_pickles_are_read_both_ways(real: Real) -> None:
         pass
 
     Signature.__module__ = "celeriac.canvas.signature"
-    fields = {"task": "t", "args": (), "kwargs": {}, "options": {}, "subtask_type": None, "immutable": False}
+    fields: dict[str, Any] = {
+        "task": "t",
+        "args": (),
+        "kwargs": {},
+        "options": {},
+        "subtask_type": None,
+        "immutable": False,
+    }
     ours = CODECS.encode(Signature(fields), "pickle")[2]
 
     pickled, read = real(("pickle_signature", {}), ("unpickle", {"data": b64(ours)}))
@@ -262,7 +269,7 @@ def test_signatures_in_pickles_are_read_both_ways(real: Real) -> None:
 @pytest.mark.parametrize("digest", ["sha256", "sha512"])
 @pytest.mark.parametrize("inner", ["json", "pickle"])
 def test_signed_messages_are_read_both_ways(real: Real, tmp_path: Path, digest: str, inner: str) -> None:
-    pems = {}
+    pems: dict[str, tuple[bytes, bytes]] = {}
     for name in ("ours", "theirs", "stranger"):
         pems[name] = (key_pem(rsa_key(name)), certificate_pem(rsa_key(name), name, serial=len(pems) + 1))
         (tmp_path / f"{name}.key").write_bytes(pems[name][0])

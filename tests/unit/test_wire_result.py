@@ -76,6 +76,25 @@ def test_the_document_has_celerys_fields_in_celerys_order() -> None:
     assert unpack(pack(outcome, CODECS), CODECS) == outcome
 
 
+@pytest.mark.parametrize("result", [None, True, 2**70, "é", "\ud800", 1.5, float("inf"), [1], {"a": (1,)}])
+def test_every_kind_of_value_is_written_as_pythons_json_writes_it(result: Any) -> None:
+    outcome = Outcome(id="1", state="PROGRESS", result=result, group_id="g")
+
+    document = json.loads(pack(outcome, CODECS))
+
+    assert document == json.loads(json.dumps(document | {"result": result}))
+    assert list(document) == [
+        "status", "result", "traceback", "children", "date_done", "group_id", "task_id",
+    ]  # fmt: skip
+
+
+def test_a_json_serializer_of_the_users_own_writes_results_too() -> None:
+    codecs = Codecs()
+    codecs.register("json", lambda value: f"own {value['result']}", str, "application/json")
+
+    assert pack(Outcome(id="1", state="SUCCESS", result=5), codecs) == b"own 5"
+
+
 def test_group_and_parent_are_left_out_when_there_are_none() -> None:
     assert list(json.loads(pack(Outcome(id="1", state="STARTED"), CODECS))) == [
         "status", "result", "traceback", "children", "date_done", "task_id",
@@ -125,7 +144,7 @@ def test_arguments_without_a_form_become_their_repr() -> None:
     assert exception_to_wire(KeyError({1, 2}, 3), CODECS)["exc_message"] == ["{1, 2}", 3]
 
 
-@pytest.mark.parametrize("cls", sorted(NAMES, key=lambda cls: cls.__name__))
+@pytest.mark.parametrize("cls", list(NAMES))
 def test_our_errors_go_under_celerys_names_and_come_back_as_ours(cls: type[BaseException]) -> None:
     wire = exception_to_wire(cls("why"), CODECS)
 

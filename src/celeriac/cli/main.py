@@ -122,15 +122,15 @@ def umbrella(ctx: click.Context, /, show_version: bool, **options: Any) -> None:
 
     Begin with: celeriac -A PROJECT worker
     """
-    meta = ctx.find_root().meta
+    given = ctx.obj
     if show_version:
-        click.echo(meta["celeriac.version"])
+        click.echo(given["version"])
         ctx.exit()
     _export_options(options)
     ctx.obj = CLIContext(
         options["app"],
-        meta["celeriac.default_app"],
-        version=meta["celeriac.version"],
+        given["default_app"],
+        version=given["version"],
         no_color=options["no_color"],
         quiet=options["quiet"],
         workdir=options["workdir"],
@@ -189,13 +189,13 @@ def run(
         shown_version: What ``--version`` prints; the installed distribution's when not given.
         default_app: Makes the app of a command without ``-A`` when no ``app`` is given.
     """
-    meta = {
-        "celeriac.version": shown_version or installed_version(),
-        "celeriac.default_app": (lambda: app) if app is not None else default_app,
+    given = {
+        "version": shown_version or installed_version(),
+        "default_app": (lambda: app) if app is not None else default_app,
     }
     arguments = hoist(sys.argv[1:] if args is None else args)
     try:
-        with umbrella.make_context(program, arguments, meta=meta) as ctx:
+        with umbrella.make_context(program, arguments, obj=given) as ctx:
             umbrella.invoke(ctx)
     except click.exceptions.Exit as exc:
         return exc.exit_code

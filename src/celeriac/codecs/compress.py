@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
-import lzma
+import importlib
 import zlib
 from collections.abc import Callable
 from types import ModuleType
@@ -93,9 +92,9 @@ def _decompress_zlib(data: bytes, max_bytes: int) -> bytes:
 
 
 def _decompress_bz2(data: bytes, max_bytes: int) -> bytes:
-    stream = bz2.BZ2Decompressor()
+    stream = _bz2().BZ2Decompressor()
     try:
-        plain = stream.decompress(data, max_bytes + 1)
+        plain: bytes = stream.decompress(data, max_bytes + 1)
     except (OSError, ValueError) as exc:
         raise DecodeError(f"Compressed body is no bzip2 stream: {exc}") from exc
     if len(plain) > max_bytes:
@@ -106,9 +105,10 @@ def _decompress_bz2(data: bytes, max_bytes: int) -> bytes:
 
 
 def _decompress_lzma(data: bytes, max_bytes: int) -> bytes:
+    lzma = _lzma()
     stream = lzma.LZMADecompressor(memlimit=_LZMA_MEMORY_BYTES)
     try:
-        plain = stream.decompress(data, max_bytes + 1)
+        plain: bytes = stream.decompress(data, max_bytes + 1)
     except lzma.LZMAError as exc:
         raise DecodeError(f"Compressed body is no xz stream: {exc}") from exc
     if len(plain) > max_bytes:
@@ -118,14 +118,37 @@ def _decompress_lzma(data: bytes, max_bytes: int) -> bytes:
     return plain
 
 
-def _brotli() -> ModuleType:
+def _package(module: str, what: str, remedy: str) -> ModuleType:
     try:
-        import brotli
+        return importlib.import_module(module)
     except ImportError as exc:
-        raise ConfigError(
-            "Compression brotli needs the package brotli: pip install celeriac[brotli]"
-        ) from exc
-    return brotli  # type: ignore[no-any-return]
+        raise ConfigError(f"Compression {what} needs the module {module}: {remedy}") from exc
+
+
+def _bz2() -> ModuleType:
+    return _package("bz2", "bzip2", "this Python was built without it")
+
+
+def _lzma() -> ModuleType:
+    return _package("lzma", "lzma", "this Python was built without it")
+
+
+def _brotli() -> ModuleType:
+    return _package("brotli", "brotli", "pip install celeriac[brotli]")
+
+
+def _zstd() -> ModuleType:
+    return _package("zstandard", "zstd", "pip install celeriac[zstd]")
+
+
+def _compress_bz2(data: bytes) -> bytes:
+    compressed: bytes = _bz2().compress(data)
+    return compressed
+
+
+def _compress_lzma(data: bytes) -> bytes:
+    compressed: bytes = _lzma().compress(data)
+    return compressed
 
 
 def _compress_brotli(data: bytes) -> bytes:
@@ -154,14 +177,6 @@ def _decompress_brotli(data: bytes, max_bytes: int) -> bytes:
         raise DecodeError(f"Compressed body is no brotli stream: {exc}") from exc
 
 
-def _zstd() -> ModuleType:
-    try:
-        import zstandard
-    except ImportError as exc:
-        raise ConfigError("Compression zstd needs the package zstandard: pip install celeriac[zstd]") from exc
-    return zstandard
-
-
 def _compress_zstd(data: bytes) -> bytes:
     compressed: bytes = _zstd().ZstdCompressor(write_content_size=True).compress(data)
     return compressed
@@ -182,8 +197,8 @@ def _decompress_zstd(data: bytes, max_bytes: int) -> bytes:
 
 _COMPRESSORS: Final[dict[str, Callable[[bytes], bytes]]] = {
     GZIP: zlib.compress,
-    BZIP2: bz2.compress,
-    LZMA: lzma.compress,
+    BZIP2: _compress_bz2,
+    LZMA: _compress_lzma,
     BROTLI: _compress_brotli,
     ZSTD: _compress_zstd,
 }

@@ -5,9 +5,28 @@ A real client resolves ``celery.exceptions.ChordError`` to its own class and cou
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from celeriac import errors
+
+
+class UnpickleableError(Exception):
+    """Stands in a result for an exception that pickle cannot carry.
+
+    Args:
+        exc_module: Where its class lives.
+        exc_cls_name: Name of its class.
+        exc_args: Its arguments, each by its repr when pickle refuses it.
+        text: Its repr.
+    """
+
+    def __init__(self, exc_module: str, exc_cls_name: str, exc_args: tuple[Any, ...], text: str = "") -> None:
+        super().__init__(exc_module, exc_cls_name, exc_args, text)
+        self.exc_module = exc_module
+        self.exc_cls_name = exc_cls_name
+        self.exc_args = exc_args
+        self.text = text
+
 
 NAMES: Final[dict[type[BaseException], tuple[str, str]]] = {
     errors.CeleriacError: ("celery.exceptions", "CeleryError"),

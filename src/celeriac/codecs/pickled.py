@@ -11,30 +11,12 @@ import pkgutil
 import sys
 from typing import Any, Final
 
-from celeriac.codecs.foreign import CLASSES, NAMES
+from celeriac.codecs.foreign import CLASSES, NAMES, UnpickleableError
 
 _THEIRS: Final = (b"celery", b"billiard", b"kombu")
 _SIGNATURE: Final = ("celery.canvas", "signature")
 _WRAPPER: Final = ("celery.utils.serialization", "UnpickleableExceptionWrapper")
 _CANVAS: Final = "celeriac.canvas"
-
-
-class UnpickleableError(Exception):
-    """Stands in a result for an exception that pickle cannot carry.
-
-    Args:
-        exc_module: Where its class lives.
-        exc_cls_name: Name of its class.
-        exc_args: Its arguments, each by its repr when pickle refuses it.
-        text: Its repr.
-    """
-
-    def __init__(self, exc_module: str, exc_cls_name: str, exc_args: tuple[Any, ...], text: str = "") -> None:
-        super().__init__(exc_module, exc_cls_name, exc_args, text)
-        self.exc_module = exc_module
-        self.exc_cls_name = exc_cls_name
-        self.exc_args = exc_args
-        self.text = text
 
 
 _WRITTEN: Final[dict[type, tuple[str, str]]] = {**NAMES, UnpickleableError: _WRAPPER}

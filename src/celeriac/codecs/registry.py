@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
 
-from celeriac.codecs import msgpacked, pickled, yamltext
+from celeriac.codecs import msgpacked, yamltext
 from celeriac.codecs.jsontext import JsonCodec
 from celeriac.errors import CodecError, ConfigError, ContentRefused, DecodeError, EncodeError
 
@@ -23,6 +24,7 @@ TEXT_ALIAS: Final = "application/text"
 TRUSTED: Final = frozenset(
     {RAW, TEXT_ALIAS}
 )  # taken whatever `accept_content` lists: they decode to themselves
+_PICKLED: Final = "celeriac.codecs.pickled"  # loaded when first used: 4 ms that few programs need
 _BINARY: Final = frozenset({"binary", "ascii-8bit"})
 
 
@@ -47,16 +49,18 @@ class Codecs:
 
     def __init__(self) -> None:
         self.json = JsonCodec()
+        self.json_is_built_in = True  # nobody has registered a serializer of that name in its place
         self._by_name: dict[str, Codec] = {}
         self._by_type: dict[str, Codec] = {}
         for codec in _built_in(self.json):
-            self.add(codec)
+            self._by_name[codec.name] = self._by_type[codec.content_type] = codec
         self._by_type[TEXT_ALIAS] = self._by_type[TEXT]
 
     def add(self, codec: Codec) -> None:
         """Take in a serializer; it replaces another one of its name and of its content type."""
-        self._by_name[codec.name] = codec
-        self._by_type[codec.content_type] = codec
+        self._by_name[codec.name] = self._by_type[codec.content_type] = codec
+        if codec.name == "json":
+            self.json_is_built_in = False
 
     def register(
         self,
@@ -180,6 +184,15 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
+def _pickle(value: Any) -> bytes:
+    pickled: bytes = importlib.import_module(_PICKLED).encode(value)
+    return pickled
+
+
+def _unpickle(data: bytes) -> Any:
+    return importlib.import_module(_PICKLED).decode(data)
+
+
 def _raw_bytes(value: Any) -> bytes:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
@@ -201,8 +214,8 @@ def _built_in(json: JsonCodec) -> tuple[Codec, ...]:
             name="pickle",
             content_type=PICKLE,
             content_encoding="binary",
-            encode=pickled.encode,
-            decode=pickled.decode,
+            encode=_pickle,
+            decode=_unpickle,
             runs_code=True,
         ),
         Codec(

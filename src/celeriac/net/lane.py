@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -11,7 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_Item = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]  # Any: the call's result
+Deliver = Callable[[R | None, BaseException | None], None]  # takes the result or the error
+_Item = tuple[Callable[[], Any], Deliver[Any], asyncio.AbstractEventLoop]  # Any: the call's result
 
 
 class Lane:
@@ -34,13 +36,26 @@ class Lane:
 
         Cancelling the wait does not undo a call that has begun.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[R] = loop.create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()  # Any: the call's result
+
+        def deliver(result: R | None, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self.post(lambda: call(*args, **kwargs), deliver)
+        result: R = await future
+        return result
+
+    def post(self, call: Callable[[], R], deliver: Deliver[R]) -> None:
+        """Have it called on the lane, and afterwards ``deliver(result, error)`` on the running loop."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
-        self._queue.put((lambda: call(*args, **kwargs), future, loop))
-        return await future
+        self._queue.put((call, deliver, asyncio.get_running_loop()))
 
     def close(self, timeout_seconds: float = 5.0) -> None:
         """Let the calls in line finish, then end the thread."""
@@ -51,28 +66,20 @@ class Lane:
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
-            call, future, loop = item
+            call, deliver, loop = item
             try:
                 result = call()
             except BaseException as exc:  # noqa: BLE001 - handed to whoever awaits it
-                _settle(loop, future, None, exc)
+                _answer(loop, deliver, None, exc)
             else:
-                _settle(loop, future, result, None)
+                _answer(loop, deliver, result, None)
 
 
-def _settle(
+def _answer(
     loop: asyncio.AbstractEventLoop,
-    future: asyncio.Future[Any],  # Any: the call's result
+    deliver: Deliver[Any],  # Any: the call's result
     result: Any,  # Any: the call's result
     error: BaseException | None,
 ) -> None:
-    def deliver() -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(deliver)
+    with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+        loop.call_soon_threadsafe(deliver, result, error)

@@ -268,6 +268,7 @@ class Links:
             except IndexError:  # another thread was quicker
                 break
             if not link.stale():
+                link.pushes.clear()  # for somebody who does not wait any more
                 return link
             link.close()
         return open_link(self._addresses, until)

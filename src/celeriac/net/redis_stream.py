@@ -97,6 +97,13 @@ class Stream:
         if self._failure is None:
             self._end(ConnectionLost("closed here"))
 
+    def close_from_anywhere(self) -> None:
+        """Close it from another thread than the loop's, or when the loop is no more."""
+        if self._loop.is_running():
+            self._loop.call_soon_threadsafe(self.close)
+        else:
+            self.close()
+
     def _write(self, data: bytes) -> None:
         if self._unsent:
             self._unsent += data
@@ -218,3 +225,54 @@ async def open_stream(
     finally:
         lane.close(timeout_seconds=0)
     return Stream(link, on_push, on_lost)
+
+
+class Streams:
+    """The one connection of an owner that is used from a loop; opened at first use and after it was lost.
+
+    Args:
+        addresses: The servers to try.
+        on_push: Called with what the server sends unasked.
+        on_lost: Called when the connection fails.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[RedisAddress],
+        on_push: Callable[[Any], None] = lambda push: None,
+        on_lost: Callable[[RedisFailure], None] = lambda failure: None,
+    ) -> None:
+        self._addresses = addresses
+        self._on_push = on_push
+        self._on_lost = on_lost
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stream: Stream | None = None
+        self._opening = asyncio.Lock()
+
+    async def get(self) -> Stream:
+        """Return the connection of the running loop.
+
+        Raises:
+            Unreachable: There is none to be had.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self.close()
+            self._loop, self._opening = loop, asyncio.Lock()
+        stream = self._stream
+        if stream is not None and stream.alive:
+            return stream
+        async with self._opening:
+            if self._stream is None or not self._stream.alive:
+                self._stream = await open_stream(self._addresses, self._on_push, self._on_lost)
+            return self._stream
+
+    def current(self) -> Stream | None:
+        """Return the connection, when there is one."""
+        return self._stream
+
+    def close(self) -> None:
+        """Close the connection; from any thread."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close_from_anywhere()

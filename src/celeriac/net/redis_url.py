@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -39,8 +39,9 @@ def addresses(url: str, options: Mapping[str, Any]) -> tuple[RedisAddress, ...]:
     Args:
         url: ``redis://[user:password@]host[:port]/db``, ``rediss://…?ssl_cert_reqs=…``,
             ``redis+socket:///path?virtual_host=db`` or ``unix:///path?db=0``; several, separated by ``;``.
-        options: Of these count ``username``, ``password``, ``client_name``, ``socket_connect_timeout``,
-            ``socket_timeout`` (seconds), ``socket_keepalive`` and ``ssl`` (True or a mapping of ``ssl_…``).
+        options: Of these count ``username``, ``password``, ``client_name``, ``socket_connect_timeout`` (or
+            ``connect_timeout``) and ``socket_timeout`` in seconds, ``socket_keepalive`` and ``ssl`` (True or
+            a mapping of ``ssl_…``).
 
     Raises:
         ConfigError: A part of the URL cannot be; says which.
@@ -56,33 +57,38 @@ def _address(text: str, options: Mapping[str, Any]) -> RedisAddress:
     return RedisAddress(
         shown=mask(text),
         host=url.host or options.get("host") or "localhost",
-        port=url.port or DEFAULT_PORT,
+        port=url.port or int(options.get("port") or DEFAULT_PORT),
         socket_path=f"/{url.path}" if local else None,
-        database=_database(url, text, local=local),
+        database=_database(url, text, options, local=local),
         user=url.user or url.query.get("username") or options.get("username"),
         password=url.password or url.query.get("password") or options.get("password"),
         client_name=url.query.get("client_name") or options.get("client_name"),
         keepalive=bool(options.get("socket_keepalive")),
-        connect_seconds=_seconds("socket_connect_timeout", url, options, CONNECT_SECONDS),
-        answer_seconds=_seconds("socket_timeout", url, options, ANSWER_SECONDS),
+        connect_seconds=_seconds(
+            ("socket_connect_timeout", "connect_timeout"), url, options, CONNECT_SECONDS
+        ),
+        answer_seconds=_seconds(("socket_timeout",), url, options, ANSWER_SECONDS),
         tls=_tls(url, options),
     )
 
 
-def _database(url: Url, text: str, *, local: bool) -> int:
+def _database(url: Url, text: str, options: Mapping[str, Any], *, local: bool) -> int:
     wanted = (url.query.get("virtual_host") or url.query.get("db") or "0") if local else url.path
-    wanted = (wanted or url.query.get("db") or "0").strip("/")
+    wanted = (wanted or url.query.get("db") or str(options.get("db") or 0)).strip("/")
     if not wanted.isdecimal():
         raise ConfigError(f"The database in {mask(text)!r} is {wanted!r}; it has to be a number, such as 0.")
     return int(wanted)
 
 
-def _seconds(name: str, url: Url, options: Mapping[str, Any], default: float) -> float:
-    value = url.query.get(name) or options.get(name) or default
-    try:
-        return float(value)
-    except (TypeError, ValueError) as exc:
-        raise ConfigError(f"{name} is {value!r}; it has to be a number of seconds.") from exc
+def _seconds(names: Sequence[str], url: Url, options: Mapping[str, Any], default: float) -> float:
+    for name in names:
+        value = url.query.get(name) or options.get(name)
+        if value:
+            try:
+                return float(value)
+            except (TypeError, ValueError) as exc:
+                raise ConfigError(f"{name} is {value!r}; it has to be a number of seconds.") from exc
+    return default
 
 
 def _tls(url: Url, options: Mapping[str, Any]) -> Any:  # Any: as in RedisAddress

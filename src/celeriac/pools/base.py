@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 from typing import Protocol
+
+import msgspec
 
 from celeriac.message import Finished, Job
 from celeriac.pools.limits import SoftLimit
 
 logger = logging.getLogger("celery.worker.request")
+
+
+class PoolOptions(msgspec.Struct, kw_only=True, frozen=True):
+    """How many slots a pool has and how long a child lives (the latter only where there are children)."""
+
+    size: int
+    max_tasks_per_child: int | None = None
+    max_memory_per_child_kib: int | None = None
+    start_timeout_seconds: float = 4.0  # how long `start` waits for the children
+    name: str = "ForkPoolWorker"  # of the children, with a number behind it
 
 
 class Runner(Protocol):
@@ -55,6 +68,16 @@ def exit_name(status: int) -> str:
     except ValueError:
         name = "unknown"
     return f"signal {-status} ({name})"
+
+
+def exit_code(exc: SystemExit) -> int:
+    """Return the exit code that Python would give a process that ends with it."""
+    if exc.code is None:
+        return 0
+    if isinstance(exc.code, int):
+        return exc.code & 0xFF
+    sys.stderr.write(f"{exc.code}\n")
+    return 1
 
 
 def tell_soft_limit(job: Job) -> None:

@@ -1,11 +1,12 @@
-"""Soft time limits: raising `SoftTimeLimitExceeded` inside the user's code, and nowhere else."""
+"""Time limits inside a process: raising an exception in the user's code, and nowhere else."""
 
 from __future__ import annotations
 
 import ctypes
+import signal
 import threading
 import time
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Protocol
 
 from celeriac.errors import SoftTimeLimitExceeded
@@ -15,7 +16,7 @@ _SLACK_SECONDS = 0.05
 
 
 class SoftLimit(Protocol):
-    """Entered around the user's code; while inside, the limit can strike."""
+    """Entered around the user's code; only while inside can a limit strike."""
 
     seconds: float
 
@@ -30,15 +31,24 @@ class SoftLimit(Protocol):
         ...
 
 
-class SignalLimit:
-    """A limit for the main thread: `expire` is called by a signal handler, so between two bytecodes of it.
+class SeatLimit(SoftLimit, Protocol):
+    """A limit that another thread tells to strike."""
 
-    The watcher's signal may come late, when its job has ended and another one runs: then it does nothing.
-    """
+    def expire(self) -> None:
+        """Have `SoftTimeLimitExceeded` raised inside, if it is that late for what runs now."""
+        ...
+
+    def strike(self, kind: type[BaseException]) -> None:
+        """Have an exception raised inside, whatever the time."""
+        ...
+
+
+class _Counting:
+    """Counts from entering to leaving."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._deadline: float | None = None
+        self._deadline: float | None = None  # None outside
 
     def __enter__(self) -> None:
         """Begin to count."""
@@ -50,51 +60,96 @@ class SignalLimit:
         """Stop counting."""
         self._deadline = None
 
-    def expire(self) -> None:
+    def _overdue(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+
+class SignalLimit(_Counting):
+    """A limit for a process whose signal handler calls `raise_if_overdue`: so between two bytecodes.
+
+    The watcher's signal may come late, when its job has ended and another one runs: then it does nothing.
+    """
+
+    def raise_if_overdue(self) -> None:
         """Raise inside the user's code, if it is that late.
 
         Raises:
             SoftTimeLimitExceeded: It is; once for each run.
         """
-        if self._deadline is not None and time.monotonic() >= self._deadline:
+        if self._overdue():
             self._deadline = None
             raise SoftTimeLimitExceeded
 
 
-class ThreadLimit:
-    """A limit for one of several threads: `expire` is called from another one.
+class MainThreadLimit(_Counting):
+    """A limit for the main thread that other threads tell to strike.
 
-    Python raises it at the thread's next bytecode; a call that blocks in C is not interrupted.
+    A signal carries it there. That interrupts a sleep or a read, as `ThreadLimit` cannot. It is a real-time
+    signal, because programs have uses of their own for the others. To be made in the main thread.
+    """
+
+    SIGNAL = signal.SIGRTMIN + 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._main = threading.get_ident()
+        self._ordered: type[BaseException] | None = None
+
+    def expire(self) -> None:
+        """Have the exception raised inside the user's code, if it is that late."""
+        self.strike(SoftTimeLimitExceeded)
+
+    def strike(self, kind: type[BaseException]) -> None:
+        """Have an exception raised inside the user's code."""
+        self._ordered = kind
+        signal.pthread_kill(self._main, self.SIGNAL)
+
+    def on_signal(self, signum: int, frame: FrameType | None) -> None:
+        """Strike; to be installed as the handler of `SIGNAL`."""
+        kind, self._ordered = self._ordered, None
+        if kind is None or self._deadline is None or (kind is SoftTimeLimitExceeded and not self._overdue()):
+            return
+        raise kind
+
+
+class ThreadLimit(_Counting):
+    """A limit for one of several threads.
+
+    Python raises at the thread's next bytecode; a call that blocks in C is not interrupted.
     """
 
     def __init__(self) -> None:
-        self.seconds = 0.0
-        self._deadline: float | None = None
+        super().__init__()
         self._thread = 0
         self._lock = threading.Lock()
 
     def __enter__(self) -> None:
         """Begin to count."""
         self._thread = threading.get_ident()
-        self._deadline = time.monotonic() + self.seconds - _SLACK_SECONDS
+        super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         """Stop counting, and take back what was about to be raised."""
         with self._lock:
-            self._deadline = None
+            super().__exit__(kind, exc, tb)
             _raise_in(self._thread, None)
 
     def expire(self) -> None:
         """Have the exception raised inside the user's code, if it is that late."""
         with self._lock:
-            if self._deadline is not None and time.monotonic() >= self._deadline:
-                self._deadline = None
+            if self._overdue():
                 _raise_in(self._thread, SoftTimeLimitExceeded)
 
+    def strike(self, kind: type[BaseException]) -> None:
+        """Have an exception raised inside the user's code."""
+        with self._lock:
+            if self._deadline is not None:
+                _raise_in(self._thread, kind)
 
-def _raise_in(thread: int, exception: type[BaseException] | None) -> None:
+
+def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread), ctypes.py_object(exception) if exception is not None else None
+        ctypes.c_ulong(thread), None if kind is None else ctypes.py_object(kind)
     )

@@ -16,6 +16,7 @@ from celeriac.settings import Settings
 _ADDRESS: Final = ("queue", "exchange", "routing_key", "exchange_type", "delivery_mode")
 _ADDRESS_SET: Final = frozenset(_ADDRESS)
 _MOST_KNOWN: Final = 10_000  # task names are few; a program that makes them up must not fill the memory
+_PLAIN: Final = frozenset({str, int, type(None)})
 _QUORUM: Final = {"x-queue-type": "quorum"}
 
 
@@ -82,10 +83,7 @@ class Router:
             self._build()
         key: object = name
         if options and not _ADDRESS_SET.isdisjoint(options):
-            address = tuple([options.get(part) for part in _ADDRESS])
-            key = (
-                (name, address) if all(isinstance(part, (str, int, type(None))) for part in address) else None
-            )
+            key = _key(name, options)
         route = self._known.get(key) if self._static else None
         if route is not None:
             return route
@@ -316,6 +314,18 @@ class Router:
             arguments=dict(_QUORUM) if quorum else {},
         )
         return self._completed(queue)
+
+
+def _key(name: str, options: Mapping[str, Any]) -> object:  # Any: option values
+    """Return what a route with an explicit address is known by; None when it holds objects."""
+    get = options.get
+    key = (
+        name, get("queue"), get("exchange"), get("routing_key"), get("exchange_type"), get("delivery_mode"),
+    )  # fmt: skip
+    for part in key:
+        if part.__class__ not in _PLAIN:
+            return None
+    return key
 
 
 def _names(names: str | Iterable[str]) -> list[str]:

@@ -144,12 +144,14 @@ def _claim_from(
     connection: sqlite3.Connection, owner: int, queue: str, limit: int, now: float
 ) -> tuple[list[Claimed], bool]:
     """Lease the head of one queue's line; tell also whether there may be more."""
-    connection.execute(
-        "INSERT INTO ready (queue, rank, id, handed, flags) "
-        "SELECT queue, rank, id, handed, flags FROM parked WHERE queue = ? AND due <= ?",
-        (queue, now),
-    )
-    connection.execute("DELETE FROM parked WHERE queue = ? AND due <= ?", (queue, now))
+    due = (queue, now)
+    if connection.execute("SELECT 1 FROM parked WHERE queue = ? AND due <= ? LIMIT 1", due).fetchone():
+        connection.execute(
+            "INSERT INTO ready (queue, rank, id, handed, flags) "
+            "SELECT queue, rank, id, handed, flags FROM parked WHERE queue = ? AND due <= ?",
+            due,
+        )
+        connection.execute("DELETE FROM parked WHERE queue = ? AND due <= ?", due)
     rows: list[Row] = connection.execute(
         "SELECT r.rank, r.id, r.handed, r.flags, m.blob, m.exchange, m.routing_key, m.expires "
         "FROM ready r JOIN messages m ON m.id = r.id WHERE r.queue = ? ORDER BY r.rank, r.id LIMIT ?",

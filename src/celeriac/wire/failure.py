@@ -8,8 +8,7 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any, Final
 
-from celeriac.codecs.foreign import CLASSES, NAMES
-from celeriac.codecs.pickled import UnpickleableError
+from celeriac.codecs.foreign import CLASSES, NAMES, UnpickleableError
 from celeriac.codecs.registry import Codecs
 from celeriac.errors import CodecError, SecurityError, TaskError, TransportError
 from celeriac.saferepr import saferepr

@@ -19,7 +19,9 @@ from celeriac.message import Call, Envelope, Props, TaskHeaders
 from celeriac.saferepr import saferepr
 
 Signatures = Sequence[Mapping[str, Any]]  # Any: signatures are open dicts
-Body = tuple[Any, ...] | dict[str, Any]  # protocol 2: (args, kwargs, embed); protocol 1: one dict
+BodyV2 = tuple[Sequence[Any], Mapping[str, Any], dict[str, Any]]  # args, kwargs, embed
+BodyV1 = dict[str, Any]
+Body = BodyV2 | BodyV1
 
 _NO_LIMITS: Final = (None, None)
 _SHOWN_ONLY: Final = ("argsrepr", "kwargsrepr", "origin", "shadow")
@@ -61,7 +63,7 @@ class TaskMessage(msgspec.Struct, kw_only=True):
     properties: dict[str, Any] | None = None  # the user's own message properties
 
 
-def compose(m: TaskMessage) -> tuple[dict[str, Any], Body, Props]:
+def compose(m: TaskMessage) -> tuple[dict[str, Any], BodyV2, Props]:
     """Return headers, body and properties of a protocol 2 message, each free to be edited before `seal`."""
     args, kwargs, argsrepr, kwargsrepr = m.args, m.kwargs, m.argsrepr, m.kwargsrepr
     headers: dict[str, Any] = {
@@ -91,7 +93,7 @@ def compose(m: TaskMessage) -> tuple[dict[str, Any], Body, Props]:
     return headers, (args, kwargs, embed), _props(m)
 
 
-def compose_v1(m: TaskMessage) -> tuple[dict[str, Any], Body, Props]:
+def compose_v1(m: TaskMessage) -> tuple[dict[str, Any], BodyV1, Props]:
     """Return the same for protocol 1, which has no headers and fewer fields.
 
     A chain becomes nested callbacks, as protocol 1 has it. Root, parent, origin, stamps and the shadow name
@@ -100,7 +102,7 @@ def compose_v1(m: TaskMessage) -> tuple[dict[str, Any], Body, Props]:
     callbacks = list(m.callbacks or ())
     if m.chain:
         callbacks.append(_nested(m.chain))
-    body: dict[str, Any] = {
+    body: BodyV1 = {
         "task": m.task,
         "id": m.id,
         "args": m.args,

@@ -16,10 +16,9 @@ from typing import cast
 import msgspec
 
 from celeriac.message import Finished, Job
-from celeriac.pools.base import Runner
+from celeriac.pools.base import Runner, exit_code
 from celeriac.pools.limits import SignalLimit
 from celeriac.pools.prefork.board import OUTBOX_BYTES, Board
-from celeriac.pools.prefork.forker import exit_code
 from celeriac.pools.prefork.inbox import STOP, Mail
 
 logger = logging.getLogger(__name__)
@@ -127,7 +126,7 @@ class Child:
             self._mail.ring(self._slot.tail)
 
     def _on_soft_limit(self, signum: int, frame: FrameType | None) -> None:
-        self._limit.expire()
+        self._limit.raise_if_overdue()
 
 
 def child_main(

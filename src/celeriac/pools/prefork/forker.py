@@ -32,6 +32,7 @@ from typing import NoReturn
 import msgspec
 
 from celeriac.errors import CeleriacError
+from celeriac.pools.base import exit_code
 
 _PR_SET_PDEATHSIG = 1
 _FD_SPACE = socket.CMSG_SPACE(4)
@@ -278,16 +279,6 @@ def _quietly_end(run: Callable[[], int]) -> NoReturn:
             with suppress(Exception):
                 stream.flush()
         os._exit(code)
-
-
-def exit_code(exc: SystemExit) -> int:
-    """Return the exit code that Python would give a process that ends with it."""
-    if exc.code is None:
-        return 0
-    if isinstance(exc.code, int):
-        return exc.code & 0xFF
-    sys.stderr.write(f"{exc.code}\n")
-    return 1
 
 
 def _die_with(parent: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from celeriac.message import Finished, Job, Lost, Report, Started
-from celeriac.pools.base import Runner, exit_name, exit_text, tell_hard_limit, tell_soft_limit
+from celeriac.pools.base import PoolOptions, Runner, exit_name, exit_text, tell_hard_limit, tell_soft_limit
 from celeriac.pools.prefork.board import READY, Board, Slot
 from celeriac.pools.prefork.child import child_main
 from celeriac.pools.prefork.forker import Died, Forked, Forker, ForkerGone
@@ -26,16 +26,6 @@ _FIRST_PAUSE_SECONDS = 1.0  # before a child is made again that died while it st
 _MOST_PAUSE_SECONDS = 30.0
 
 _decode = msgspec.msgpack.Decoder(Finished).decode
-
-
-class PreforkOptions(msgspec.Struct, kw_only=True, frozen=True):
-    """How many children, how long they live."""
-
-    size: int
-    max_tasks_per_child: int | None = None
-    max_memory_per_child_kib: int | None = None
-    start_timeout_seconds: float = 4.0  # how long `start` waits for the children
-    name: str = "ForkPoolWorker"
 
 
 class _Child:
@@ -116,7 +106,7 @@ class PreforkPool:
 
     def __init__(
         self,
-        options: PreforkOptions,
+        options: PoolOptions,
         make_runner: Callable[[], Runner],
         before_fork: Callable[[], None] = lambda: None,
     ) -> None:
@@ -305,7 +295,9 @@ class PreforkPool:
             child.pid = child.slot.pid  # the forker's notice may come after the child's own
             self._failures = 0
             self._changed.set()
-        self._after(child, reports)
+        self._retire_if_due(child)
+        self._place_waiting()
+        self._deliver(reports)
 
     def _collect(self, child: _Child, posted: Iterable[bytes], reports: list[Report]) -> None:
         for data in posted:
@@ -314,15 +306,13 @@ class PreforkPool:
             if child.forget(report.number) is not None:
                 reports.append(report)
 
-    def _after(self, child: _Child, reports: list[Report]) -> None:
+    def _retire_if_due(self, child: _Child) -> None:
         limit = self._options.max_memory_per_child_kib
         if limit is not None and child.slot.memory_kib > limit and not child.retiring:
             child.retiring = True
             self._waiting.extend(self._recall_from(child))
         if child.retiring or self._spent(child):
             self._retire(child)
-        self._place_waiting()
-        self._deliver(reports)
 
     # --- looking at the board ------------------------------------------------------------------------
 
@@ -342,6 +332,7 @@ class PreforkPool:
             job = child.jobs.get(child.slot.job)
             if job is not None:
                 self._look_at(child, job, now, reports)
+                self._retire_if_due(child)
             again = again or len(child.jobs) > 1 or child.started not in child.jobs
         if again:
             self._look_soon()
@@ -353,13 +344,15 @@ class PreforkPool:
         started = child.slot.started
         if job.short and now - started < LOOK_SECONDS:
             return
+        if child.slot.waiting:
+            # Reports of short jobs that were to be rung together, and then one of them takes long.
+            self._collect(child, child.slot.take(), reports)
+            if job.number not in child.jobs:
+                return  # it has ended in the meantime
         if child.started != job.number:
             child.started = job.number
             reports.append(Started(number=job.number, pid=child.pid, at=started))
             self._arm(child, job, now - started)
-        if child.slot.waiting:
-            # Reports of short jobs that were to be rung together, and then one of them takes long.
-            self._collect(child, child.slot.take(), reports)
         if len(child.jobs) > 1:
             self._waiting.extend(self._recall_from(child))
         child.slow = True  # whatever it was said to be: nobody shall wait behind it

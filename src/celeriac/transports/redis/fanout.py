@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from celeriac.net.redis_link import RedisFailure, checked, pack
-from celeriac.net.redis_stream import Stream, open_stream
+from celeriac.net.redis_stream import Streams
 from celeriac.net.redis_url import RedisAddress
 from celeriac.transports.redis.errors import translated
 from celeriac.transports.redis.names import Names
@@ -26,11 +26,9 @@ class RedisFanout:
     """
 
     def __init__(self, addresses: Sequence[RedisAddress], shown: str, names: Names) -> None:
-        self._addresses = addresses
+        self._streams = Streams(addresses, self._pushed, self._tell_all)
         self._shown = shown
         self._names = names
-        self._stream: Stream | None = None
-        self._opening = asyncio.Lock()
         self._listeners: dict[bytes, list[asyncio.Queue[bytes | RedisFailure | None]]] = {}
 
     async def publish(self, exchange: str, routing_key: str, envelope: bytes) -> None:
@@ -40,7 +38,7 @@ class RedisFanout:
             TransportError: The connection was lost, or there is none to be had.
         """
         try:
-            stream = await self._connected()
+            stream = await self._streams.get()
             channel = self._names.channel(exchange, routing_key)
             checked(await stream.call(pack(("PUBLISH", channel, envelope)), 1))
         except RedisFailure as exc:
@@ -56,7 +54,7 @@ class RedisFanout:
         inbox: asyncio.Queue[bytes | RedisFailure | None] = asyncio.Queue()
         self._listeners.setdefault(channel, []).append(inbox)
         try:
-            stream = await self._connected()
+            stream = await self._streams.get()
             # The server answers the PING after it has subscribed us.
             checked(await stream.call(pack(("PSUBSCRIBE", channel)) + pack(("PING",)), 1))
             while (item := await inbox.get()) is not None:
@@ -69,20 +67,13 @@ class RedisFanout:
             self._listeners[channel].remove(inbox)
             if not self._listeners[channel]:
                 del self._listeners[channel]
-                if self._stream is not None:
-                    self._stream.tell(pack(("PUNSUBSCRIBE", channel)))
+                if (current := self._streams.current()) is not None:
+                    current.tell(pack(("PUNSUBSCRIBE", channel)))
 
     async def close(self) -> None:
         """See `celeriac.ports.Fanout`."""
         self._tell_all(None)
-        if self._stream is not None:
-            self._stream.close()
-
-    async def _connected(self) -> Stream:
-        async with self._opening:
-            if self._stream is None or not self._stream.alive:
-                self._stream = await open_stream(self._addresses, self._pushed, self._tell_all)
-            return self._stream
+        self._streams.close()
 
     def _pushed(self, push: list[Any]) -> None:  # Any: whatever Redis sends
         if push[0] == b"pmessage":

@@ -17,32 +17,9 @@ in ``celeriac.nodes``: one that was reaped may not write any more (fencing).
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from typing import Final
 
-from celeriac.net.redis_link import pack
-
-
-class Script:
-    """A Lua script and the commands around it.
-
-    Args:
-        text: Its source.
-    """
-
-    def __init__(self, text: str) -> None:
-        self.text = text.strip()
-        self._sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-    def load(self) -> bytes:
-        """Return the packed command that makes it known to the server."""
-        return pack(("SCRIPT", "LOAD", self.text))
-
-    def call(self, keys: Sequence[bytes], arguments: Sequence[bytes | str | int | float]) -> bytes:
-        """Return the packed command that runs it; the server has to know it."""
-        return pack(("EVALSHA", self._sha, len(keys), *keys, *arguments))
-
+from celeriac.net.redis_script import Script
 
 _NOW: Final = "local t = redis.call('TIME') local now = t[1] + t[2] / 1000000\n"
 

@@ -1,0 +1,177 @@
+"""Celery's names for what Celeriac raises, and Celery's warnings.
+
+`OperationalError` and `Terminated` are kombu's and billiard's own classes, imported when asked for: most
+programs never do.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import TracebackType
+from typing import Any, NoReturn
+
+from celeriac.errors import (
+    AlreadyRegistered,
+    BackendError,
+    ChordError,
+    Ignore,
+    IncompleteStream,
+    InvalidTaskError,
+    MaxRetriesExceededError,
+    NotRegistered,
+    QueueNotFound,
+    Reject,
+    Retry,
+    SecurityError,
+    SoftTimeLimitExceeded,
+    TaskError,
+    TaskRevokedError,
+    TimeLimitExceeded,
+    TimeoutError,  # noqa: A004 - Celery's name
+    WorkerLostError,
+)
+from celeriac.errors import CeleriacError as CeleryError
+from celeriac.errors import ConfigError as ImproperlyConfigured
+from celeriac.errors import TaskSignal as TaskPredicate
+
+__all__ = (
+    "AlreadyRegistered",
+    "AlwaysEagerIgnored",
+    "BackendError",
+    "BackendGetMetaError",
+    "BackendStoreError",
+    "CDeprecationWarning",
+    "CPendingDeprecationWarning",
+    "CeleryCommandException",  # noqa: F822 - see `__getattr__`
+    "CeleryError",
+    "CeleryWarning",
+    "ChordError",
+    "DuplicateNodenameWarning",
+    "FixupWarning",
+    "Ignore",
+    "ImproperlyConfigured",
+    "IncompleteStream",
+    "InvalidTaskError",
+    "MaxRetriesExceededError",
+    "NotConfigured",
+    "NotRegistered",
+    "OperationalError",  # noqa: F822 - see `__getattr__`
+    "QueueNotFound",
+    "Reject",
+    "Retry",
+    "RetryTaskError",
+    "SecurityError",
+    "SecurityWarning",
+    "SoftTimeLimitExceeded",
+    "SystemTerminate",
+    "TaskError",
+    "TaskPredicate",
+    "TaskRevokedError",
+    "Terminated",  # noqa: F822 - see `__getattr__`
+    "TimeLimitExceeded",
+    "TimeoutError",
+    "WorkerLostError",
+    "WorkerShutdown",
+    "WorkerTerminate",
+    "reraise",
+)
+
+RetryTaskError = Retry
+
+_ELSEWHERE = {
+    "CeleryCommandException": "celery.bin.base",
+    "OperationalError": "kombu.exceptions",
+    "Terminated": "billiard.exceptions",
+}
+
+
+class CeleryWarning(UserWarning):
+    """Root of the warnings."""
+
+
+class AlwaysEagerIgnored(CeleryWarning):
+    """`send_task` sends, also where tasks run eagerly."""
+
+
+class DuplicateNodenameWarning(CeleryWarning):
+    """Several workers answer to one name."""
+
+
+class FixupWarning(CeleryWarning):
+    """Django is asked for but is not there."""
+
+
+class NotConfigured(CeleryWarning):
+    """There are no settings."""
+
+
+class SecurityWarning(CeleryWarning):
+    """Something is not as safe as it could be."""
+
+
+class CPendingDeprecationWarning(PendingDeprecationWarning):
+    """Something will be deprecated."""
+
+
+class CDeprecationWarning(DeprecationWarning):
+    """Something is deprecated."""
+
+
+class BackendGetMetaError(BackendError):
+    """Raised when the result store could not read a result.
+
+    Args:
+        *args: The message.
+        task_id: The id of the task.
+    """
+
+    def __init__(
+        self, *args: object, task_id: str = "", **kwargs: Any
+    ) -> None:  # Any: accepted as Celery does
+        self.task_id = task_id
+        super().__init__(*args)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()} task_id:{self.task_id}"
+
+
+class BackendStoreError(BackendGetMetaError):
+    """Raised when the result store could not write a result.
+
+    Args:
+        *args: The message.
+        state: The state that was to be stored.
+        task_id: The id of the task.
+    """
+
+    def __init__(
+        self, *args: object, state: str = "", task_id: str = "", **kwargs: Any
+    ) -> None:  # Any: as above
+        self.state = state
+        super().__init__(*args, task_id=task_id, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()} state:{self.state}"
+
+
+class WorkerTerminate(SystemExit):
+    """Raised to end a worker at once."""
+
+
+SystemTerminate = WorkerTerminate
+
+
+class WorkerShutdown(SystemExit):
+    """Raised to end a worker when its tasks are done."""
+
+
+def reraise(tp: type[BaseException], value: BaseException, tb: TracebackType | None = None) -> NoReturn:
+    """Raise an exception with a traceback."""
+    raise value if value.__traceback__ is tb else value.with_traceback(tb)
+
+
+def __getattr__(name: str) -> Any:  # Any: an exception class
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(_ELSEWHERE[name]), name)
+    return found

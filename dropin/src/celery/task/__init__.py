@@ -1,0 +1,8 @@
+"""Names of Celery 3 and before: tasks of whichever app is current."""
+
+from __future__ import annotations
+
+from celery.app import shared_task as task
+from celery.app.task import Task
+
+__all__ = ["Task", "task"]

@@ -1,0 +1,324 @@
+"""Results on Redis: Celery's keys, documents and channels, so that real clients and workers share them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from celeriac.backends.documents import Documents, latest
+from celeriac.backends.redis_scripts import CHORD_PART, REPLACE, STORE
+from celeriac.backends.redis_wait import Wait
+from celeriac.backends.spec import DAY_SECONDS, BackendSpec
+from celeriac.errors import BackendError, BackendUnreachable, ChordError, CodecError
+from celeriac.message import Outcome, Record
+from celeriac.net.redis_link import (
+    ConnectionLost,
+    Links,
+    RedisFailure,
+    ReplyError,
+    Unreachable,
+    checked,
+    pack,
+)
+from celeriac.net.redis_script import Script
+from celeriac.net.redis_url import addresses
+from celeriac.net.url import mask
+from celeriac.states import FAILURE, SUCCESS
+from celeriac.wire.result import pack_part, unpack_part
+
+_PATIENCE_SECONDS: Final = 5.0  # for connecting and one answer
+_CLAIM_SECONDS: Final = 10  # after that a claimed body counts as not sent: a publish may take 5 s, a lease 15
+_AT_ONCE: Final = 500  # keys in one command: it must not hold up the server for long
+_TRIES: Final = 20  # at replacing a document that others keep changing
+_SEPARATORS: Final = (":", "_", "-", ".")  # a key prefix that ends otherwise gets one
+
+Shape = Any  # nested result tuples
+
+
+class RedisBackend:
+    """Keeps results on a Redis server and wakes whoever waits for them.
+
+    Duties: 1. write and publish in one script per batch, never over a SUCCESS; 2. wait on one connection,
+    subscribed only while somebody waits; 3. count the parts of chords in Celery's own keys, so that workers
+    of both kinds may share a chord.
+
+    Args:
+        spec: Its options may have ``global_keyprefix``, ``result_chord_ordered``, those of the connection and
+            the ``redis_…`` settings.
+    """
+
+    persistent = True
+
+    def __init__(self, spec: BackendSpec) -> None:
+        options = _options(spec.options)
+        self._spec = spec
+        self._shown = mask(spec.url)
+        self._addresses = addresses(spec.url, options)
+        self._links = Links(self._addresses)
+        self._documents = Documents(msgspec.structs.replace(spec, options=options))
+        self._ordered = bool(options.get("result_chord_ordered", True))
+        self._keep_seconds = max(math.ceil(spec.expires_seconds), 1) if spec.expires_seconds else 0
+        self._streams: Any = None  # Any: Streams; who only waits and fetches does without asyncio
+        self._streams_pid = 0
+
+    # --- results ---
+
+    def encode(
+        self, outcome: Outcome, *, reply_to: str | None = None, correlation_id: str | None = None
+    ) -> Record:
+        """Return the record of an outcome."""
+        return self._documents.encode(outcome)
+
+    def reply_address(self) -> str | None:
+        """Return None: results are published on channels of their own."""
+        return None
+
+    def store(self, batch: Sequence[Record]) -> None:
+        """Write the records and tell who waits, in one round trip."""
+        records = list(latest(batch).values())
+        if records:
+            with self._translated("storing results"):
+                for position in self._run(STORE, *self._to_store(records)):
+                    self._replace(records[position - 1])
+
+    async def astore(self, batch: Sequence[Record]) -> None:
+        """Do the same on a connection of the loop."""
+        records = list(latest(batch).values())
+        if not records:
+            return
+        with self._translated("storing results"):
+            stream = await self._loop_streams().get()
+            command = STORE.call(*self._to_store(records))
+            [unsure] = await stream.call(command, 1)
+            if _unknown_script(unsure):
+                [_, unsure] = await stream.call(STORE.load() + command, 2)
+            checked([unsure])
+        if unsure:  # documents of others, or not in JSON: as rare as it is slow
+            again = [records[position - 1] for position in unsure]
+            await importlib.import_module("asyncio").to_thread(self._replace_all, again)
+
+    def fetch(self, ids: Sequence[str]) -> dict[str, Outcome]:
+        """Return what is known of the ids now."""
+        found = {}
+        with self._translated("fetching results"):
+            for start in range(0, len(ids), _AT_ONCE):
+                some = ids[start : start + _AT_ONCE]
+                documents = self._call(pack(("MGET", *map(self._documents.task_key, some))))
+                for task_id, document in zip(some, documents, strict=True):
+                    if document is not None:
+                        found[task_id] = self._documents.decode(task_id, document)
+        return found
+
+    def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
+        """Yield the outcome of each id once, as it becomes ready."""
+        keys = {self._documents.task_key(task_id).encode(): task_id for task_id in ids}
+        with self._translated("waiting for results"):
+            yield from Wait(self._links, keys, timeout, self._documents.decode).outcomes()
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Remove what is stored of the ids."""
+        self._delete([self._documents.task_key(task_id) for task_id in ids])
+
+    # --- groups ---
+
+    def save_group(self, group_id: str, result: Shape) -> None:
+        """Keep the shape of a group's results."""
+        self._set(self._documents.group_key(group_id), self._documents.encode_group(result))
+
+    def restore_group(self, group_id: str) -> Shape | None:
+        """Return the shape kept by `save_group`, or None."""
+        with self._translated("fetching a group"):
+            document = self._call(pack(("GET", self._documents.group_key(group_id))))
+        return None if document is None else self._documents.decode_group(document)
+
+    def delete_group(self, group_id: str) -> None:
+        """Remove it."""
+        self._delete([self._documents.group_key(group_id)])
+
+    # --- chords ---
+
+    def start_chord(self, chord_id: str, size: int, members: Shape) -> None:
+        """Note how many parts a chord has; of a header with groups inside also its shape."""
+        children = members[1] if members and isinstance(members[0][0], str) else members
+        if any(child[1] is not None for child in children or ()):
+            self.save_group(chord_id, [[chord_id, None], children])
+        self._set(self._chord_keys(chord_id)[2], str(size).encode())
+
+    def chord_part(self, chord_id: str, index: int | None, outcome: Outcome) -> list[Outcome] | None:
+        """Note one finished part; return all of them to the one caller that completed the chord.
+
+        Raises:
+            EncodeError: The result has no form in the serializer.
+        """
+        spec = self._spec
+        score = "+inf" if index is None else str(index)
+        arguments = [
+            score,
+            pack_part(outcome, spec.codecs, spec.serializer),
+            f"{outcome.id}:{score}",
+            self._keep_seconds or int(DAY_SECONDS),
+            uuid.uuid4().hex,
+            _CLAIM_SECONDS,
+            "zset" if self._ordered else "list",
+        ]
+        with self._translated("counting a part of a chord"):
+            found = self._run(CHORD_PART, self._chord_keys(chord_id), arguments)
+        if found is None:
+            return None
+        shape, *parts = found
+        outcomes = [unpack_part(part, spec.codecs, spec.accept, serializer=spec.serializer) for part in parts]
+        return self._shaped(self._documents.decode_group(shape), outcomes) if shape else outcomes
+
+    def end_chord(self, chord_id: str) -> None:
+        """Remove what was kept for a chord, and note that it is done."""
+        *parts, claim, _ = self._chord_keys(chord_id)
+        keep = self._keep_seconds or int(DAY_SECONDS)
+        with self._translated("ending a chord"):
+            self._call(pack(("SETEX", claim, keep, "done")) + pack(("DEL", *parts)), 2)
+
+    # --- the store itself ---
+
+    def cleanup(self) -> None:
+        """Do nothing: Redis removes expired results by itself."""
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        self._links.close()
+        streams, self._streams = self._streams, None
+        if streams is not None and self._streams_pid == os.getpid():
+            streams.close()
+
+    # --- inside ---
+
+    def _loop_streams(self) -> Any:  # Any: Streams, as above
+        if self._streams is None or self._streams_pid != os.getpid():
+            self._streams = importlib.import_module("celeriac.net.redis_stream").Streams(self._addresses)
+            self._streams_pid = os.getpid()
+        return self._streams
+
+    def _to_store(self, records: Sequence[Record]) -> tuple[list[str], list[int | bytes]]:
+        keys = [self._documents.task_key(record.id) for record in records]
+        return keys, [self._keep_seconds, *(record.payload for record in records)]
+
+    def _replace_all(self, records: Sequence[Record]) -> None:
+        with self._translated("storing results"):
+            for record in records:
+                self._replace(record)
+
+    def _replace(self, record: Record) -> None:
+        """Write over a document that Lua cannot read, unless it is a SUCCESS."""
+        key = self._documents.task_key(record.id)
+        for _ in range(_TRIES):
+            there = self._call(pack(("GET", key)))
+            if there is None:  # it has expired meanwhile
+                if not self._run(STORE, [key], [self._keep_seconds, record.payload]):
+                    return
+                continue
+            with contextlib.suppress(CodecError):  # what nobody can read may be overwritten
+                if self._documents.decode(record.id, there).state == SUCCESS:
+                    return
+            if self._run(REPLACE, [key], [self._keep_seconds, there, record.payload]):
+                return
+        raise BackendError(
+            f"The result of {record.id} on {self._shown} changes faster than it can be replaced; not stored."
+        )
+
+    def _set(self, key: str, document: bytes) -> None:
+        how = ("SETEX", key, self._keep_seconds) if self._keep_seconds else ("SET", key)
+        with self._translated("storing"):
+            self._call(pack((*how, document)) + pack(("PUBLISH", key, document)), 2)
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        with self._translated("forgetting results"):
+            for start in range(0, len(keys), _AT_ONCE):
+                self._call(pack(("DEL", *keys[start : start + _AT_ONCE])))
+
+    def _chord_keys(self, chord_id: str) -> list[str]:
+        """Return the keys of a chord: parts, extra parts, size, parts seen, claim, shape."""
+        group = self._documents.group_key(chord_id)
+        return [*(f"{group}.{letter}" for letter in "jtsdc"), group]
+
+    def _shaped(self, shape: Shape, parts: Sequence[Outcome]) -> list[Outcome]:
+        """Return one outcome per member of a header with groups inside: a group's has a list of values."""
+        known = {part.id: part for part in parts}
+        missing = [leaf for leaf in _leaves(shape) if leaf not in known]
+        known.update(self.fetch(missing))
+        return [_joined(member, known) for member in shape[1]]
+
+    def _run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Any]
+    ) -> Any:  # Any: Redis's answer
+        command = script.call(keys, arguments)
+        answer = self._ask(command, 1)[0]
+        if _unknown_script(answer):
+            answer = self._ask(script.load() + command, 2)[1]
+        return checked([answer])[0]
+
+    def _call(self, data: bytes, count: int = 1) -> Any:  # Any: Redis's answer
+        """Send packed commands; return the last one's answer."""
+        return checked(self._ask(data, count))[-1]
+
+    def _ask(self, data: bytes, count: int) -> list[Any]:  # Any: Redis's answers
+        until = time.monotonic() + _PATIENCE_SECONDS
+        try:
+            return self._links.call(data, count, until)
+        except ConnectionLost:  # everything here may be done twice, so it may be tried twice
+            return self._links.call(data, count, until)
+
+    @contextlib.contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except Unreachable as exc:
+            raise BackendUnreachable(
+                f"The result store {self._shown} cannot be reached while {doing}: {exc}"
+            ) from exc
+        except RedisFailure as exc:
+            raise BackendError(f"The result store {self._shown} failed while {doing}: {exc}") from exc
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options under the names that the connection knows, the key prefix with its separator.
+
+    ``redis_socket_timeout`` (120 s) is left out: it was made for a client that blocks where ours listens.
+    """
+    options = {
+        name.removeprefix("redis_"): value
+        for name, value in given.items()
+        if name.startswith("redis_") and name != "redis_socket_timeout"
+    }
+    options["ssl"] = given.get("redis_backend_use_ssl")
+    options.update((name, value) for name, value in given.items() if not name.startswith("redis_"))
+    prefix = str(options.get("global_keyprefix") or "")
+    if prefix and not prefix.endswith(_SEPARATORS):
+        options["global_keyprefix"] = f"{prefix}_"
+    return options
+
+
+def _unknown_script(answer: Any) -> bool:  # Any: Redis's answer
+    return isinstance(answer, ReplyError) and str(answer).startswith("NOSCRIPT")
+
+
+def _leaves(member: Shape) -> list[str]:
+    """Return the ids of all tasks below a result tuple."""
+    (own_id, _), children = member
+    return [own_id] if children is None else [leaf for child in children for leaf in _leaves(child)]
+
+
+def _joined(member: Shape, known: Mapping[str, Outcome]) -> Outcome:
+    """Return the outcome of a task, or of a group with the list of its values; the first failure counts."""
+    (own_id, _), children = member
+    if children is None:
+        missing = ChordError(f"The result of {own_id} is gone")
+        return known.get(own_id) or Outcome(id=own_id, state=FAILURE, result=missing)
+    joined = [_joined(child, known) for child in children]
+    failed = next((outcome for outcome in joined if outcome.state != SUCCESS), None)
+    return failed or Outcome(id=own_id, state=SUCCESS, result=[outcome.result for outcome in joined])

@@ -1,0 +1,109 @@
+"""The Lua scripts of the Redis backend."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from celeriac.net.redis_script import Script
+
+# STORE: write documents and tell who waits, but never over a SUCCESS. Most keys are new, and cost one SET;
+# of one that is there the first bytes say its state, as far as it is JSON in Celery's order.
+#
+# KEYS  of the documents
+# ARGV  1 seconds to keep them (0 = for ever)   then the documents
+# returns  the positions of those that were not written because another document is there that this script
+#          cannot read
+STORE: Final = Script(
+    """
+local ttl, unsure = tonumber(ARGV[1]), {}
+for i = 1, #KEYS do
+  local key, document = KEYS[i], ARGV[i + 1]
+  local written
+  if ttl > 0 then
+    written = redis.call('SET', key, document, 'EX', ttl, 'NX')
+  else
+    written = redis.call('SET', key, document, 'NX')
+  end
+  if not written then
+    local state = string.match(redis.call('GETRANGE', key, 0, 100), '^{"status": ?"([^"]*)"')
+    if not state then
+      unsure[#unsure + 1] = i
+    elseif state ~= 'SUCCESS' then
+      written = true
+      if ttl > 0 then
+        redis.call('SETEX', key, ttl, document)
+      else
+        redis.call('SET', key, document)
+      end
+    end
+  end
+  if written then redis.call('PUBLISH', key, document) end
+end
+return unsure
+"""
+)
+
+# REPLACE: write one document over another one that was looked at.
+#
+# KEYS  1 of the document
+# ARGV  1 seconds to keep it (0 = for ever)   2 the document that was there   3 the new one
+# returns  1, or 0 when it is another one by now
+REPLACE: Final = Script(
+    """
+if redis.call('GET', KEYS[1]) ~= ARGV[2] then return 0 end
+if tonumber(ARGV[1]) > 0 then
+  redis.call('SETEX', KEYS[1], ARGV[1], ARGV[3])
+else
+  redis.call('SET', KEYS[1], ARGV[3])
+end
+redis.call('PUBLISH', KEYS[1], ARGV[3])
+return 1
+"""
+)
+
+# CHORD_PART: note a part and, when it completes the chord, claim the body for this caller.
+#
+# The parts and their number are Celery's keys. Its 5.7 also has the set of parts seen, which makes a part
+# that comes twice harmless, and the claim: a word of whoever sends the body, in the end "done". Ours is
+# "celeriac <epoch seconds> <random>", so that a part that runs again after its worker has died can take over
+# a claim that led to nothing.
+#
+# KEYS  1 parts   2 extra parts   3 size   4 parts seen   5 claim   6 shape of the group
+# ARGV  1 score   2 part   3 "<task id>:<score>"   4 seconds to keep all this   5 random word
+#       6 seconds after which a claim may be taken over   7 "list" when parts are kept unordered, else "zset"
+# returns  false, or {shape ("" = flat), part, part, …} to exactly one caller
+CHORD_PART: Final = Script(
+    """
+local t = redis.call('TIME')
+local claim = redis.call('GET', KEYS[5])
+if claim == 'done' then return false end
+local fresh = redis.call('SADD', KEYS[4], ARGV[3]) == 1
+local count
+if ARGV[7] == 'list' then
+  if fresh then redis.call('RPUSH', KEYS[1], ARGV[2]) end
+  count = redis.call('LLEN', KEYS[1])
+else
+  if fresh then redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2]) end
+  count = redis.call('ZCARD', KEYS[1])
+end
+local size = redis.call('GET', KEYS[3])
+for i = 1, 4 do redis.call('EXPIRE', KEYS[i], ARGV[4]) end
+if not size or count < size + (redis.call('GET', KEYS[2]) or 0) then return false end
+if claim then
+  local since, word = string.match(claim, '^celeriac (%d+) (.*)$')
+  if not since or (word ~= ARGV[5] and (fresh or t[1] - since < tonumber(ARGV[6]))) then return false end
+elseif not fresh then
+  return false
+end
+redis.call('SETEX', KEYS[5], ARGV[4], 'celeriac ' .. t[1] .. ' ' .. ARGV[5])
+local found = {redis.call('GET', KEYS[6]) or ''}
+local parts
+if ARGV[7] == 'list' then
+  parts = redis.call('LRANGE', KEYS[1], 0, -1)
+else
+  parts = redis.call('ZRANGE', KEYS[1], 0, -1)
+end
+for i = 1, #parts do found[i + 1] = parts[i] end
+return found
+"""
+)

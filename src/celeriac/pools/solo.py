@@ -1,0 +1,78 @@
+"""The solo pool: jobs run in the main thread, one at a time."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from celeriac.errors import TimeLimitExceeded
+from celeriac.message import Job
+from celeriac.pools.base import PoolOptions, Runner
+from celeriac.pools.limits import MainThreadLimit, SeatLimit, ThreadLimit
+from celeriac.pools.seats import NOBODY, Seat, SeatPool
+
+
+class SoloPool(SeatPool):
+    """One seat in the thread that makes the pool and calls `serve_here`; the node's loop has another thread.
+
+    So leases are renewed and commands answered while a long job runs. A job cannot be killed without the
+    worker: past its hard limit `TimeLimitExceeded` is raised inside it, and only when it has ended is the
+    slot free again.
+
+    Args:
+        options: Not looked at: the size is one.
+        make_runner: Called for what runs the jobs.
+    """
+
+    kind = "solo"
+
+    def __init__(self, options: PoolOptions, make_runner: Callable[[], Runner]) -> None:
+        super().__init__(PoolOptions(size=1), make_runner)
+        self._offered: SimpleQueue[Seat | None] = SimpleQueue()
+        self._in_main = threading.current_thread() is threading.main_thread()
+        self._limit = MainThreadLimit() if self._in_main else ThreadLimit()
+
+    def serve_here(self) -> None:
+        """Run jobs in this thread until the pool is stopped or `leave` is called."""
+        before = None
+        if isinstance(self._limit, MainThreadLimit):
+            before = signal.signal(MainThreadLimit.SIGNAL, self._limit.on_signal)
+        try:
+            seat = self._offered.get()
+            if seat is not None:
+                self._serve(seat)
+        finally:
+            if self._in_main:
+                signal.signal(MainThreadLimit.SIGNAL, before)
+
+    def leave(self) -> None:
+        """Let `serve_here` return although the pool was never started; may be called at any time."""
+        self._offered.put(None)
+
+    def free(self, *, short: bool = False) -> int:
+        """Return how many more jobs may be handed over: none while one is past its hard limit."""
+        seat = self._seats[0] if self._seats else None
+        if seat is not None and seat.number != NOBODY and seat.number not in self._jobs:
+            return 0
+        return super().free(short=short)
+
+    def make_limit(self) -> SeatLimit:
+        """Return what strikes the thread that serves."""
+        return self._limit
+
+    def occupy(self, seat: Seat) -> None:
+        """Offer the seat to the thread that serves."""
+        self._offered.put(seat)
+
+    def overrun(self, seat: Seat, job: Job) -> None:
+        """Get the job out of the way, as far as Python can."""
+        seat.limit.strike(TimeLimitExceeded)
+
+    def _serve(self, seat: Seat) -> None:
+        seat.runner.begin()
+        try:
+            self.serve(seat)
+        finally:
+            seat.runner.end(0)
