@@ -4,7 +4,7 @@
 .NOTPARALLEL:
 
 BIN := .venv/bin
-PROJECTS := pyproject.toml $(wildcard dropin/pyproject.toml) scripts/setup.sh
+PROJECTS := pyproject.toml dropin/pyproject.toml scripts/setup.sh
 PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 

@@ -46,6 +46,11 @@ case $stage in
         ;;
     *) echo "usage: scripts/setup.sh demo|dev" >&2; exit 2 ;;
 esac
+<<<<<<< HEAD
 echo "installing into $venv: $* ..."
 "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input "$@"
+=======
+echo "installing celeriac[$extras] and the celery drop-in into $venv ..."
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input -e ".[$extras]" -e ./dropin
+>>>>>>> main
 touch "$venv/.$stage-ready"

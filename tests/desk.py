@@ -6,11 +6,10 @@ import asyncio
 import inspect
 import itertools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from celeriac.app import Celeriac
-from celeriac.context import Context
+from celeriac.context import Context, request_of_message
 from celeriac.errors import NotRegistered
 from celeriac.followup import conclude
 from celeriac.hooks import Hooks
@@ -22,10 +21,11 @@ from celeriac.wire.task import unpack_call
 _names = itertools.count()
 
 
-def new_app(results: Path | None = None, **settings: Any) -> Celeriac:
-    """Return an app with a memory broker of its own; results are kept in a directory, if one is given."""
-    settings.setdefault("broker", f"memory://desk-{next(_names)}")
-    settings.setdefault("backend", f"file://{results}" if results is not None else "disabled")
+def new_app(*, results: bool = False, **settings: Any) -> Celeriac:
+    """Return an app with a memory broker of its own, and with ``results`` a memory store of its own."""
+    name = f"desk-{next(_names)}"
+    settings.setdefault("broker", f"memory://{name}")
+    settings.setdefault("backend", f"memory://{name}" if results else "disabled")
     return Celeriac("proj", **settings)
 
 
@@ -70,7 +70,11 @@ class Desk:
         consumer = await self.app.transport.consumer(spec)
         try:
             while any(self.app.transport.size(queue.name) for queue in queues):
-                for delivery in await consumer.receive(1):
+                try:
+                    deliveries = await asyncio.wait_for(consumer.receive(1), 0.2)
+                except TimeoutError:
+                    return  # what is left is not due yet
+                for delivery in deliveries:
                     await asyncio.to_thread(self._run, delivery)
                     await consumer.settle([(delivery, Ack())])
         finally:
@@ -89,15 +93,9 @@ class Desk:
             types,
             1 << 20,
         )
-        request = Context(
+        request = request_of_message(
             headers,
-            args=call.args,
-            kwargs=call.kwargs,
-            callbacks=call.callbacks,
-            errbacks=call.errbacks,
-            chain=call.chain,
-            chord=call.chord,
-            called_directly=False,
+            call,
             hostname="desk@here",
             reply_to=envelope.properties.reply_to,
             correlation_id=envelope.properties.correlation_id,

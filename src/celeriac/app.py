@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, Self, TypeVar, cast, overload
 
-from celeriac import connections, context, result
+from celeriac import connections, context, result, security
 from celeriac.annotation import Annotations, prepare
 from celeriac.canvas.signature import Signature, signature
 from celeriac.client import Client, TaskCall
@@ -29,6 +29,7 @@ from celeriac.settings.load import from_envvar, import_by_name, read_source
 from celeriac.settings.settings import Settings
 from celeriac.standard_tasks import add_standard_tasks
 from celeriac.task import Task as BaseTask
+from celeriac.validation import validating
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -204,6 +205,7 @@ class Celeriac:
     @conf.setter
     def conf(self, conf: Settings) -> None:
         self._conf = conf
+        self._client = self._router = None  # made of the old ones
 
     @property
     def configured(self) -> bool:
@@ -397,13 +399,23 @@ class Celeriac:
         name = name or self.gen_task_name(getattr(fun, "__name__", type(fun).__name__), fun.__module__)
         if name in self._tasks:
             return self._tasks[name]
+        wrapped = fun
+        if options.pop("pydantic", False):
+            wrapped = validating(
+                fun,
+                app=self,
+                name=name,
+                strict=options.pop("pydantic_strict", False),
+                context=options.pop("pydantic_context", None),
+                dump_kwargs=options.pop("pydantic_dump_kwargs", None),
+            )
         made = type(
             getattr(fun, "__name__", type(fun).__name__),
             (base or self.Task,),
             {
                 "_app": self,
                 "name": name,
-                "run": fun if bind else staticmethod(fun),
+                "run": wrapped if bind else staticmethod(wrapped),
                 "_decorated": True,
                 "__doc__": fun.__doc__,
                 "__module__": fun.__module__,
@@ -430,6 +442,43 @@ class Celeriac:
         if self._annotations is None:
             self._annotations = prepare(self._conf.task_annotations)
         return self._annotations
+
+    def setup_security(
+        self,
+        allowed_serializers: Iterable[str] | None = None,
+        key: str | None = None,
+        key_password: bytes | str | None = None,
+        cert: str | None = None,
+        store: str | None = None,
+        digest: str | None = None,
+        serializer: str = "json",
+    ) -> None:
+        """Sign what is sent and refuse what is not signed by somebody known; see `celeriac.security.setup`.
+
+        Args:
+            allowed_serializers: Accepted for Celery's sake: nothing but signed messages is accepted.
+            key: File of the private key; ``security_key`` when not given.
+            key_password: Opens the key when it is encrypted.
+            cert: File of the certificate; ``security_certificate`` when not given.
+            store: Pattern of the files with welcome certificates; ``security_cert_store`` when not given.
+            digest: Hash of the signature; ``security_digest`` when not given.
+            serializer: What bodies are encoded with before they are signed.
+
+        Raises:
+            ConfigError: The settings do not ask for signed messages alone, or a file is missing.
+            SecurityError: A key or certificate cannot be used.
+        """
+        security.setup(
+            self._conf,
+            self.codecs,
+            now=self.now(),
+            key=key,
+            key_password=key_password,
+            cert=cert,
+            store=store,
+            digest=digest,
+            serializer=serializer,
+        )
 
     # --- modules --------------------------------------------------------------------------------------
 
@@ -460,16 +509,16 @@ class Celeriac:
             self.hooks.import_modules.connect(run, sender=self, weak=False)
 
     def import_modules(self) -> list[Any]:
-        """Import the modules of ``imports`` and ``include`` and those to be discovered; return the former.
+        """Import the modules to be discovered and those of ``imports`` and ``include``; return the latter.
 
         Raises:
             ImportError: One of them cannot be imported.
         """
-        modules = [import_by_name(name) for name in _unique(self._conf.imports, self._conf.include)]
+        # The hook comes first: a framework has to be set up before modules with tasks can be imported.
         for _, response in self.hooks.import_modules.send(sender=self):
             if isinstance(response, Exception):
                 raise response
-        return modules
+        return [import_by_name(name) for name in _unique(self._conf.imports, self._conf.include)]
 
     # --- sending --------------------------------------------------------------------------------------
 
@@ -601,17 +650,20 @@ class Celeriac:
     @property
     def AsyncResult(self) -> type[result.AsyncResult[Any]]:  # noqa: N802 - a class
         """The class of results of one task."""
-        return cast("type[result.AsyncResult[Any]]", self._bound("AsyncResult", result.AsyncResult))
+        made: type[result.AsyncResult[Any]] = self.__dict__.get("_AsyncResult") or self._bound(
+            result.AsyncResult
+        )
+        return made
 
     @property
     def ResultSet(self) -> type[result.ResultSet]:  # noqa: N802 - a class
         """The class of several results."""
-        return cast("type[result.ResultSet]", self._bound("ResultSet", result.ResultSet))
+        return cast("type[result.ResultSet]", self._bound(result.ResultSet))
 
     @property
     def GroupResult(self) -> type[result.GroupResult]:  # noqa: N802 - a class
         """The class of the results of a group."""
-        return cast("type[result.GroupResult]", self._bound("GroupResult", result.GroupResult))
+        return cast("type[result.GroupResult]", self._bound(result.GroupResult))
 
     def subclass_with_self(
         self,
@@ -625,11 +677,11 @@ class Celeriac:
         members = {attribute: self, "__module__": base.__module__, "__doc__": base.__doc__, **attrs}
         return type(name or base.__name__, (base,), members)
 
-    def _bound(self, name: str, base: type[Any]) -> Any:
-        made = self.__dict__.get(f"_{name}")
-        if made is None:
-            made = self.__dict__[f"_{name}"] = self.subclass_with_self(base)
-        return made
+    def _bound(self, base: type[Any]) -> Any:
+        name = f"_{base.__name__}"
+        if name not in self.__dict__:
+            self.__dict__[name] = self.subclass_with_self(base)
+        return self.__dict__[name]
 
     # --- time -----------------------------------------------------------------------------------------
 

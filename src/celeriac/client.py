@@ -19,6 +19,7 @@ from celeriac.errors import PublishTimeout, TransportError
 from celeriac.message import Outgoing, Props
 from celeriac.ports import Producer
 from celeriac.routing import Route, Router
+from celeriac.settings.settings import Settings
 from celeriac.wire.task import Body, TaskMessage, compose, compose_v1, seal
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ class Client:
 
     def __init__(self, app: Any) -> None:  # Any: a Celeriac, whose module imports this one
         self._app = app
+        self._conf: Settings = app.conf
         self._plan: _Plan | None = None
         self._producer: Producer | None = None
 
@@ -216,13 +218,19 @@ class Client:
         if route.options:
             for key, value in route.options.items():
                 options.setdefault(key, value)
-        eta, not_before = self._moment(pop("countdown", None), pop("eta", None))
-        expires, expiration = self._expiry(pop("expires", None), pop("expiration", None))
+        eta = not_before = expires = expiration = None
+        countdown, moment = pop("countdown", None), pop("eta", None)
+        if countdown is not None or moment is not None:
+            eta, not_before = self._moment(countdown, moment)
+        limit, broker_limit = pop("expires", None), pop("expiration", None)
+        if limit is not None or broker_limit is not None:
+            expires, expiration = self._expiry(limit, broker_limit)
         ignore_result = pop("ignore_result", False)
         stamped = pop("stamped_headers", None)
         serializer = pop("serializer", None) or plan.serializer
         compression = pop("compression", None) or plan.compression
-        policy = self._policy(plan, pop("retry", None), pop("retry_policy", None))
+        retry, policy = pop("retry", None), pop("retry_policy", None)
+        policy = plan.policy if retry is None and policy is None else self._policy(retry, policy)
         budget = pop("timeout", None)
         producer = pop("producer", None)
         reply_to = pop("reply_to", None)
@@ -249,8 +257,8 @@ class Client:
             replaced_task_nesting=pop("replaced_task_nesting", None) or 0,
             stamped_headers=stamped,
             stamps={stamp: pop(stamp, None) for stamp in stamped} if stamped else None,
-            callbacks=_signatures(pop("link", None)),
-            errbacks=_signatures(pop("link_error", None)),
+            callbacks=_signatures(link) if (link := pop("link", None)) is not None else None,
+            errbacks=_signatures(link) if (link := pop("link_error", None)) is not None else None,
             chain=pop("chain", None),
             chord=pop("chord", None),
             headers=pop("headers", None),
@@ -286,7 +294,7 @@ class Client:
         return sent, task_id
 
     def _current_plan(self) -> _Plan:
-        conf = self._app.conf
+        conf = self._conf
         plan = self._plan
         if plan is None or plan.generation != conf.generation:
             conf.finalize()
@@ -302,21 +310,15 @@ class Client:
             )
         return plan
 
-    def _policy(
-        self, plan: _Plan, retry: bool | None, policy: Mapping[str, Any] | None
-    ) -> Mapping[str, Any] | None:
-        if retry is None and policy is None:
-            return plan.policy
+    def _policy(self, retry: bool | None, policy: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         if retry is False:
             return None
-        return {**self._app.conf.task_publish_retry_policy, **(policy or {})}
+        return {**self._conf.task_publish_retry_policy, **(policy or {})}
 
-    def _moment(self, countdown: float | None, eta: Any) -> tuple[str | None, float | None]:
+    def _moment(self, countdown: float | None, eta: Any) -> tuple[str, float]:
         """Return the ``eta`` header and the same moment in epoch seconds."""
         if countdown is not None:
             eta = self._app.now() + datetime.timedelta(seconds=countdown)
-        if eta is None:
-            return None, None
         text = eta if isinstance(eta, str) else eta.isoformat()
         moment = datetime.datetime.fromisoformat(text)
         if moment.tzinfo is None:
@@ -353,35 +355,39 @@ class Client:
         producer, batch, first = self._addressed(messages)
         remaining = first.budget_seconds
         end = time.monotonic() + remaining
-        pauses = publish_intervals(first.policy) if first.policy is not None else iter(())
+        pauses: Iterator[float] | None = None
         while True:
             try:
                 producer.send(batch, deadline=remaining)
                 break
             except TransportError as exc:
+                pauses = pauses or _pauses(first.policy)
                 pause = _pause_before(pauses, exc, end)
                 if pause is None:
                     raise
             time.sleep(pause)
             remaining = end - time.monotonic()
-        self._announce_sent(messages)
+        if self._app.hooks.after_task_publish.receivers or self._app.hooks.task_sent.receivers:
+            self._announce_sent(messages)
 
     async def _apublish(self, messages: Sequence[_Sent]) -> None:
         producer, batch, first = self._addressed(messages)
         remaining = first.budget_seconds
         end = time.monotonic() + remaining
-        pauses = publish_intervals(first.policy) if first.policy is not None else iter(())
+        pauses: Iterator[float] | None = None
         while True:
             try:
                 await producer.asend(batch, deadline=remaining)
                 break
             except TransportError as exc:
+                pauses = pauses or _pauses(first.policy)
                 pause = _pause_before(pauses, exc, end)
                 if pause is None:
                     raise
             await importlib.import_module("celeriac.awaiting").pause(pause)
             remaining = end - time.monotonic()
-        self._announce_sent(messages)
+        if self._app.hooks.after_task_publish.receivers or self._app.hooks.task_sent.receivers:
+            self._announce_sent(messages)
 
     def _addressed(self, messages: Sequence[_Sent]) -> tuple[Producer, list[Outgoing], _Sent]:
         first = messages[0]
@@ -393,8 +399,6 @@ class Client:
     def _announce_sent(self, messages: Sequence[_Sent]) -> None:
         hooks = self._app.hooks
         after, old = hooks.after_task_publish, hooks.task_sent
-        if not after.receivers and not old.receivers:
-            return
         for sent in messages:
             outgoing, headers = sent.outgoing, sent.outgoing.envelope.headers
             after.send(
@@ -458,6 +462,10 @@ def _announce(
     return Props(**{key: properties.get(key, known[key]) for key in known}, extra=extra)
 
 
+def _pauses(policy: Mapping[str, Any] | None) -> Iterator[float]:
+    return iter(()) if policy is None else publish_intervals(policy)
+
+
 def _pause_before(pauses: Iterator[float], failure: TransportError, end: float) -> float | None:
     """Return how long to wait before trying again, or None when the failure is final."""
     if not failure.retryable or isinstance(failure, PublishTimeout):
@@ -466,9 +474,7 @@ def _pause_before(pauses: Iterator[float], failure: TransportError, end: float) 
     return None if pause is None or time.monotonic() + pause >= end else pause
 
 
-def _signatures(links: Any) -> list[Any] | None:
-    if links is None:
-        return None
+def _signatures(links: Any) -> list[Any]:
     if isinstance(links, list):
         return links
     return list(links) if isinstance(links, tuple) else [links]

@@ -6,10 +6,12 @@ own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+
+from celeriac.message import Call
 
 
 class Context:
@@ -110,6 +112,63 @@ class Context:
     def __repr__(self) -> str:
         """Show what was set."""
         return f"<Context: {self.__dict__!r}>"
+
+
+# Headers with a meaning of their own; all others are somebody's.
+KNOWN_HEADERS = frozenset(
+    {
+        "argsrepr",
+        "compression",
+        "eta",
+        "expires",
+        "group",
+        "group_index",
+        "id",
+        "ignore_result",
+        "kwargsrepr",
+        "lang",
+        "meth",
+        "origin",
+        "parent_id",
+        "replaced_task_nesting",
+        "retries",
+        "root_id",
+        "shadow",
+        "stamped_headers",
+        "stamps",
+        "task",
+        "timelimit",
+    }
+)
+
+
+def request_of_message(headers: Mapping[str, Any], call: Call, **more: Any) -> Context:
+    """Return the request that a task runs with for a message.
+
+    Args:
+        headers: The message's headers (protocol 2).
+        call: Its decoded body.
+        **more: What the receiver knows: ``delivery_info``, ``hostname``, ``reply_to``, ``correlation_id`` and
+            ``properties``.
+    """
+    request = Context()
+    attributes = request.__dict__
+    attributes.update(headers)
+    if headers.get("retries") is None:
+        attributes["retries"] = 0
+    if headers.get("ignore_result") is None:
+        attributes.pop("ignore_result", None)
+    if not headers.keys() <= KNOWN_HEADERS:
+        attributes["headers"] = {k: v for k, v in headers.items() if k not in KNOWN_HEADERS}
+    attributes["args"] = call.args
+    attributes["kwargs"] = call.kwargs
+    attributes["callbacks"] = call.callbacks
+    attributes["errbacks"] = call.errbacks
+    attributes["chain"] = call.chain
+    attributes["chord"] = call.chord
+    attributes["called_directly"] = False
+    attributes.update(more)
+    return request
 
 
 EMPTY = Context()  # what `task.request` is where no task is running

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import threading
@@ -49,6 +50,10 @@ def process_oid() -> str:
     return str(uuid.uuid3(uuid.NAMESPACE_OID, f"{uuid.getnode()}-{os.getpid()}-{socket.gethostname()}"))
 
 
+@functools.cache
 def origin() -> str:
     """Return the sender's name as Celery writes it into messages: ``gen<pid>@<host>``."""
     return f"gen{os.getpid()}@{socket.gethostname()}"
+
+
+os.register_at_fork(after_in_child=origin.cache_clear)

@@ -171,7 +171,7 @@ class Record(msgspec.Struct, kw_only=True, array_like=True):
 
 # --- between the node and its children ----------------------------------------------------------------
 
-OutcomeKind = Literal["success", "failure", "retry", "ignore", "reject", "requeue", "revoked"]
+OutcomeKind = Literal["success", "failure", "retry", "ignore", "reject", "requeue", "revoked", "invalid"]
 
 
 class Job(msgspec.Struct, kw_only=True, array_like=True):
@@ -216,7 +216,7 @@ class Finished(msgspec.Struct, kw_only=True, array_like=True, tag="finished"):
     pid: int = 0
     started_at: float = 0.0  # epoch seconds
     result_repr: str | None = None  # for events; only when they are on
-    exception_repr: str | None = None
+    exception_repr: str | None = None  # with `invalid` always: what is wrong with the message
     traceback: str | None = None
 
 

@@ -25,6 +25,8 @@ from celeriac.message import OutcomeKind
 
 logger = logging.getLogger(__name__)
 
+_CALL = "call_task"  # the innermost function of ours above a task's body
+
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
@@ -228,11 +230,11 @@ def _body(task: Runnable, request: Context) -> Callable[[], Any]:
     function = task.body()
     args, kwargs = request.args, request.kwargs
 
-    def call() -> Any:
+    def call_task() -> Any:
         task.before_start(request.id or "", args, kwargs)
         return function(*args, **kwargs)
 
-    return call
+    return call_task
 
 
 def _conclude(task: Runnable, request: Context, stage: Stage, ending: Ending) -> Ending:
@@ -299,7 +301,11 @@ def _error_info(task: Runnable, exc: BaseException) -> ErrorInfo:
 
 
 def _below_our_frames(tb: TracebackType | None) -> TracebackType | None:
+    """Return the part of a traceback that begins in the task; all of it when the task was never reached."""
     inner = tb
-    while inner is not None and inner.tb_frame.f_globals.get("__name__", "").startswith("celeriac."):
+    while inner is not None:
+        frame = inner.tb_frame
+        if frame.f_code.co_name == _CALL and frame.f_globals.get("__name__") == __name__:
+            return inner.tb_next or inner
         inner = inner.tb_next
-    return inner if inner is not None else tb
+    return tb

@@ -565,7 +565,8 @@ class Task(Generic[P, R]):
         app = self._get_app()
         if self._backend is not None:
             kwargs.setdefault("backend", self._backend)
-        return cast("results.AsyncResult[R]", app.AsyncResult(task_id, task_name=self.name, **kwargs))
+        made: results.AsyncResult[R] = app.AsyncResult(task_id, task_name=self.name, **kwargs)
+        return made
 
     @property
     def backend(self) -> ResultBackend | None:
@@ -611,12 +612,17 @@ class Task(Generic[P, R]):
                         setattr(self, key, value)
 
     def add_around(self, attr: str, around: Callable[[Any], Any]) -> None:
-        """Wrap one of its methods."""
-        original = getattr(self, attr)
-        wrapped = around(original)
-        wrapped.__wrapped__ = original
-        # On the class, not the task: Python looks up `__call__` there.
-        setattr(type(self) if attr.startswith("__") else self, attr, wrapped)
+        """Wrap one of its methods; ``around`` is given the plain function, whose first argument is the task.
+
+        The ``run`` of a task made of a function that is not bound has no such first argument.
+        """
+        if attr in self.__dict__:
+            setattr(self, attr, around(getattr(self, attr)))
+            return
+        # On the class: Python looks up `__call__` there. A task made of a function has a class of its own.
+        wrapped = around(getattr(type(self), attr))
+        is_static = isinstance(inspect.getattr_static(type(self), attr), staticmethod)
+        setattr(type(self), attr, staticmethod(wrapped) if is_static else wrapped)
 
     def _get_app(self) -> Any:
         app = self.app

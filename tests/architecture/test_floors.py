@@ -27,7 +27,7 @@ FLOORS: dict[str, int] = {
         ],
         1,
     ),
-    **dict.fromkeys(["ports", "net", "transports", "backends"], 2),
+    **dict.fromkeys(["ports", "drivers", "net", "transports", "backends"], 2),
     **dict.fromkeys(
         [
             "app",
@@ -46,6 +46,8 @@ FLOORS: dict[str, int] = {
             "discovery",
             "followup",
             "standard_tasks",
+            "security",
+            "validation",
         ],
         3,
     ),

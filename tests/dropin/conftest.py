@@ -16,7 +16,12 @@ state.uninstall()  # importing it has connected it
 @pytest.fixture(autouse=True)
 def drop_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Connect the drop-in for one test, and forget its apps and tasks afterwards."""
-    for name in ("CELERY_CONFIG_MODULE", "DJANGO_SETTINGS_MODULE"):
+    for name in (
+        "CELERY_CONFIG_MODULE",
+        "CELERY_BROKER_URL",
+        "CELERY_RESULT_BACKEND",
+        "DJANGO_SETTINGS_MODULE",
+    ):
         monkeypatch.delenv(name, raising=False)
     state.install()
     yield

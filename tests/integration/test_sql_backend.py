@@ -19,7 +19,7 @@ from celeriac.codecs import Codecs
 from celeriac.errors import BackendError, BackendUnreachable, ConfigError
 from celeriac.message import Outcome
 from processes import user_environment
-from servers import PostgresServer
+from servers import PostgresServer, until
 
 
 def make(url: str, **changes: Any) -> SqlBackend:
@@ -255,3 +255,25 @@ def test_the_bare_name_takes_the_url_of_its_setting(file: Path) -> None:
     assert file.exists()
     with pytest.raises(ConfigError, match="database_url"):
         make("database")
+
+
+def test_short_lived_sessions_leave_no_connection_behind(postgres_url: str) -> None:
+    kept = make(f"db+{postgres_url}")
+    short = make(f"db+{postgres_url}", options={"database_short_lived_sessions": True})
+
+    def sessions() -> int:
+        query = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        with psycopg.connect(postgres_url) as database:
+            [count] = database.execute(query).fetchone() or (0,)
+            return int(count)
+
+    store(short, Outcome(id="one", state="SUCCESS", result=1))
+    until(lambda: sessions() == 0 or None, 10, "the end of the session")  # the server takes a moment
+    store(kept, Outcome(id="two", state="SUCCESS", result=2))
+
+    assert sessions() == 1
+    kept.close()
+    short.close()

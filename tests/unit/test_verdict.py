@@ -21,7 +21,7 @@ from celeriac.message import (
     Verdict,
 )
 
-KINDS: tuple[OutcomeKind, ...] = get_args(OutcomeKind)
+KINDS: list[OutcomeKind] = [kind for kind in get_args(OutcomeKind) if kind != "invalid"]
 ALL_TERMS = [
     Terms(acks_late=late, acks_on_failure_or_timeout=on_failure, reject_on_worker_lost=on_lost)
     for late, on_failure, on_lost in itertools.product([False, True], repeat=3)
@@ -74,6 +74,13 @@ def test_a_late_acknowledged_failure_is_refused_only_when_the_task_says_so(terms
     expected: Verdict = Ack() if terms.acks_on_failure_or_timeout else Reject()
 
     assert verdict(terms, finished("failure")) == expected
+
+
+@pytest.mark.parametrize("terms", ALL_TERMS)
+def test_what_cannot_be_read_is_kept_with_the_reason(terms: Terms) -> None:
+    report = Finished(number=1, kind="invalid", record=None, exception_repr="InvalidTaskError('2 elements')")
+
+    assert verdict(terms, report) == DeadLetter("InvalidTaskError('2 elements')")
 
 
 @pytest.mark.parametrize("terms", ALL_TERMS)

@@ -12,6 +12,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from celeriac import context
@@ -225,8 +226,9 @@ def _take_in(app: Celeriac) -> None:
     app.hooks = HOOKS
     app.conf.strict = False  # a misspelt setting is logged; Celery would not even have done that
     _register_app(app)
-    app.set_current = lambda: _set_current_app(app)  # type: ignore[attr-defined]
-    app.set_default = lambda: set_default_app(app)  # type: ignore[attr-defined]
+    for name, call in (("set_current", _set_current_app), ("set_default", set_default_app)):
+        if not hasattr(type(app), name):  # a subclass may have its own
+            setattr(app, name, partial(call, app))
     if app.set_as_current:
         _set_current_app(app)
 
@@ -239,6 +241,7 @@ def install() -> None:
     AsyncResult.default_app = get_current_app
     Signature.default_sender = get_current_app
     Task.default_app = get_current_app
+    Celeriac.builtin_fixups = frozenset({"celery.fixups.django:fixup"})
     _kinship.install()
 
 
@@ -248,6 +251,7 @@ def uninstall() -> None:
     Celeriac.on_shared.remove(_shared_by)
     Celeriac.on_finalize.remove(_announce_app_finalized)
     AsyncResult.default_app = Signature.default_sender = Task.default_app = None
+    Celeriac.builtin_fixups = frozenset()
     _kinship.uninstall()
     _apps.clear()
     _on_app_finalizers.clear()

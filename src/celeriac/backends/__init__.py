@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 
+from celeriac import drivers
 from celeriac.backends.spec import BackendSpec, options_from
 from celeriac.errors import ConfigError
 from celeriac.net.url import mask
@@ -66,37 +65,20 @@ def connect(spec: BackendSpec) -> ResultBackend | None:
 
 
 def _factory(scheme: str, spec: BackendSpec) -> BackendFactory:
-    for name in dict.fromkeys((scheme, scheme.partition("+")[0])):
-        dotted = spec.aliases.get(name) or BUILT_IN.get(name.lower())
-        if dotted is not None:
-            return _load(dotted, spec)
-        for entry in _entry_points(group=ENTRY_POINTS, name=name.lower()):
-            return cast("BackendFactory", entry.load())
-    if ":" in name or "." in name:
-        return _load(name, spec)
-    known = sorted({*BUILT_IN, *spec.aliases, *(e.name for e in _entry_points(group=ENTRY_POINTS))})
-    close = difflib.get_close_matches(scheme.lower(), known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known ones: {', '.join(known)}."
+    known = {name.lower(): dotted for name, dotted in (BUILT_IN | spec.aliases).items()}
+    names = dict.fromkeys((scheme.lower(), scheme.lower().partition("+")[0]))
+    try:
+        for name in names:
+            if (found := drivers.find(name, known, ENTRY_POINTS)) is not None:
+                return cast("BackendFactory", found)
+        if ":" in scheme or "." in scheme:
+            return cast("BackendFactory", drivers.load(scheme))
+    except (ImportError, AttributeError) as exc:
+        raise ConfigError(
+            f"result_backend {mask(spec.url)!r} cannot be loaded: {exc}. Mend the name, or install the "
+            "package that has it."
+        ) from exc
+    hint = drivers.hint(scheme.lower(), known, ENTRY_POINTS)
     raise ConfigError(
         f"result_backend {mask(spec.url)!r}: there is no result backend named {scheme!r}; {hint}"
     )
-
-
-def _load(dotted: str, spec: BackendSpec) -> BackendFactory:
-    """Import ``module:attribute`` (or ``module.attribute``)."""
-    module_name, colon, attribute = dotted.partition(":")
-    if not colon:
-        module_name, _, attribute = dotted.rpartition(".")
-    try:
-        found: Any = getattr(importlib.import_module(module_name), attribute)  # Any: whatever it names
-    except (ImportError, AttributeError) as exc:
-        raise ConfigError(
-            f"result_backend {mask(spec.url)!r}: {dotted} cannot be loaded: {exc}. Mend the name, or install "
-            "the package that has it."
-        ) from exc
-    return cast("BackendFactory", found)
-
-
-def _entry_points(**which: str) -> Any:  # Any: EntryPoints, whose module is imported here only
-    # It takes a fifth of the time of a client's start to import, and only names of other packages need it.
-    return importlib.import_module("importlib.metadata").entry_points(**which)

@@ -31,7 +31,7 @@ _LOCK = ".celeriac-lock"
 _TEMPORARY = "."
 _CHORD = "celeriac-chord-"  # a folder with these files:
 _SIZE = "size"
-_CLAIMED = "claimed"
+_FINISHER = "finisher"  # the id of the task that completed it
 _PART = "part-"
 
 
@@ -146,7 +146,9 @@ class FilesystemBackend:
         """Note one finished part; return all of them to the one caller that completed the chord.
 
         A part is a file in the chord's folder. Whoever writes last sees the files of all others, and of
-        those who see them all the one that can create the mark goes on.
+        those who see them all the one that writes its mark first goes on. The task that completed the chord
+        gets the parts again when it is delivered again before `end_chord`: it may have died before it could
+        start the body.
         """
         part = _Part(index, outcome.id, self.encode(outcome).payload)
         with self._translated():
@@ -154,7 +156,10 @@ class FilesystemBackend:
             self._write(chord / self._name(_PART + outcome.id), msgspec.msgpack.encode(part), replace=False)
             size = _read(chord / _SIZE)
             names = [name for name in os.listdir(chord) if name.startswith(_PART)]
-            if size is None or len(names) < int(size) or not _create(chord / _CLAIMED):
+            if size is None or len(names) < int(size):
+                return None
+            self._write(chord / _FINISHER, outcome.id.encode(), replace=False)
+            if _read(chord / _FINISHER) != outcome.id.encode():
                 return None
             found = [msgspec.msgpack.decode((chord / name).read_bytes(), type=_Part) for name in names]
         ordered = sorted(found, key=lambda part: (part.index is None, part.index or 0))
@@ -265,12 +270,3 @@ def _read(path: Path) -> bytes | None:
         if not path.parent.is_dir():
             raise
         return None
-
-
-def _create(path: Path) -> bool:
-    """Create an empty file; whether it was not there before."""
-    try:
-        path.touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    return True

@@ -6,7 +6,6 @@ import hashlib
 import os
 import time
 import urllib.parse
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
@@ -25,8 +24,8 @@ from celeriac.states import SUCCESS
 try:
     from pymemcache.client.base import PooledClient
     from pymemcache.exceptions import MemcacheError, MemcacheUnexpectedCloseError
-except ImportError as exc:
-    raise ConfigError("Results in memcached need pymemcache: pip install 'celeriac[memcache]'.") from exc
+except ImportError as _missing:
+    raise ConfigError("Results in memcached need pymemcache: pip install 'celeriac[memcache]'.") from _missing
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -169,7 +168,8 @@ class MemcachedBackend:
         """Note one finished part; return all of them to the one caller that completed the chord.
 
         Whoever appends to the list of parts last sees all of them. A part that comes twice stands in the
-        list twice and counts once.
+        list twice and counts once. The task that completed the chord gets the parts again when it is
+        delivered again before `end_chord`: it may have died before it could start the body.
         """
         client = self._client(chord_id)
         part = msgspec.msgpack.encode(_Part(index, outcome.id, self.encode(outcome).payload))
@@ -182,7 +182,7 @@ class MemcachedBackend:
         there = self._get_many(client, list(keys.values()))
         size, listed = there.get(keys["size"]), there.get(keys["list"], b"")
         ids = [urllib.parse.unquote(one.decode()) for one in dict.fromkeys(listed.split())]
-        if size is None or len(ids) < int(size) or not self._claim(client, chord_id):
+        if size is None or len(ids) < int(size) or not self._finishes(client, chord_id, outcome.id):
             return None
         return self._parts(client, chord_id, ids)
 
@@ -191,7 +191,7 @@ class MemcachedBackend:
         client = self._client(chord_id)
         listed = self._call(client.get, self._chord_key(chord_id, "list")) or b""
         parts = [self._part_key(chord_id, urllib.parse.unquote(one.decode())) for one in listed.split()]
-        keys = [self._chord_key(chord_id, name) for name in ("size", "list", "claim")]
+        keys = [self._chord_key(chord_id, name) for name in ("size", "list", "finisher")]
         self._call(client.delete_many, [*keys, *parts])
 
     # --- the store itself ---
@@ -280,12 +280,12 @@ class MemcachedBackend:
         except CodecError:
             return False  # what nobody can read may be overwritten
 
-    def _claim(self, client: PooledClient, chord_id: str) -> bool:
-        """Whether we are the one to go on with a complete chord."""
-        key, mine = self._chord_key(chord_id, "claim"), uuid.uuid4().bytes
-        added = self._call(client.add, key, mine, expire=self._chord_expiry())
-        # When the answer to the first try was lost, the second finds our own mark.
-        return bool(added) or self._call(client.get, key) == mine
+    def _finishes(self, client: PooledClient, chord_id: str, task_id: str) -> bool:
+        """Whether that task is the one to go on with a complete chord: the first that says so."""
+        key = self._chord_key(chord_id, "finisher")
+        if self._call(client.add, key, task_id.encode(), expire=self._chord_expiry()):
+            return True
+        return bool(self._call(client.get, key) == task_id.encode())
 
     def _parts(self, client: PooledClient, chord_id: str, ids: Sequence[str]) -> list[Outcome]:
         found = self._get_many(client, [self._part_key(chord_id, one) for one in ids])

@@ -27,16 +27,16 @@ from celeriac.wire.result import prepare_value, restore_value
 
 try:
     import sqlalchemy as sa
-except ImportError as exc:
+except ImportError as _missing:
     raise ConfigError(
         "Results in a database need SQLAlchemy: pip install 'celeriac[sqlalchemy]' "
         "(or 'celeriac[postgres]' for PostgreSQL)."
-    ) from exc
+    ) from _missing
 
 from celeriac.backends.sql_tables import EXTENDED_COLUMNS, Tables, insert_new, upsert
 
 CONNECT_SECONDS = 5
-LOCKED_SECONDS = 8  # how long SQLite waits for another writer
+LOCKED_SECONDS = 8  # how long SQLite waits for another writer, and a thread for a free connection
 IDS_PER_QUERY = 500  # SQLite once allowed 999 parameters a statement
 
 # What users write for PostgreSQL means psycopg 3 here; `postgresql+psycopg2://` still means what it says.
@@ -150,7 +150,7 @@ class SqlBackend:
     def restore_group(self, group_id: str) -> Any | None:  # Any: nested result tuples
         """Return the shape kept by `save_group`, or None."""
         table = self._tables.groups
-        with self._begin() as connection:
+        with self._read() as connection:
             pickled = connection.scalar(sa.select(table.c.result).where(table.c.taskset_id == group_id))
         return None if pickled is None else _load_plain(pickled, group_id)
 
@@ -164,7 +164,7 @@ class SqlBackend:
 
     def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
         """Note how many parts a chord has."""
-        row = {"chord_id": chord_id, "size": size, "claimed": 0, "created": _naive_utc(None)}
+        row = {"chord_id": chord_id, "size": size, "created": _naive_utc(None)}
         with self._begin() as connection:
             upsert(connection, self._tables.chords, "chord_id", [row])
 
@@ -172,19 +172,17 @@ class SqlBackend:
         """Note one finished part; return all of them to the one caller that completed the chord.
 
         The chord's row is locked first, so that parts take turns and the last one sees all others, also
-        those that came before `start_chord`.
+        those that came before `start_chord`. The task that completed it gets them again when it is delivered
+        again before `end_chord`: it may have died before it could start the body.
         """
         chords, parts = self._tables.chords, self._tables.parts
         mine = chords.c.chord_id == chord_id
         record = self.encode(outcome)
         with self._begin() as connection:
-            insert_new(
-                connection,
-                chords,
-                {"chord_id": chord_id, "size": None, "claimed": 0, "created": _naive_utc(None)},
-            )
+            row = {"chord_id": chord_id, "size": None, "created": _naive_utc(None)}
+            insert_new(connection, chords, row)
             connection.execute(chords.update().where(mine).values(created=chords.c.created))  # the lock
-            size, claimed = connection.execute(sa.select(chords.c.size, chords.c.claimed).where(mine)).one()
+            size, finisher = connection.execute(sa.select(chords.c.size, chords.c.finisher).where(mine)).one()
             arrived = connection.execute(
                 sa.select(sa.func.count()).select_from(parts).where(parts.c.chord_id == chord_id)
             ).scalar_one()
@@ -197,9 +195,9 @@ class SqlBackend:
                 "payload": record.payload,
             }
             arrived += insert_new(connection, parts, part)
-            if claimed or size is None or arrived < size:
+            if size is None or arrived < size or finisher not in {None, record.id}:
                 return None
-            connection.execute(chords.update().where(mine).values(claimed=1))
+            connection.execute(chords.update().where(mine).values(finisher=record.id))
             ordered = (
                 sa.select(parts)
                 .where(parts.c.chord_id == chord_id)
@@ -248,14 +246,29 @@ class SqlBackend:
 
     @contextlib.contextmanager
     def _begin(self) -> Iterator[sa.Connection]:
-        """Open a transaction, the tables being there, and speak of failures in our own words."""
+        """Open a transaction."""
+        with self._translated(), self._opened().begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[sa.Connection]:
+        """Open a connection for a single query: no transaction saves two round trips."""
+        with self._translated(), self._opened().connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    def _opened(self) -> sa.Engine:
+        """Return the engine, the tables being there."""
         self._here()
+        with self._opening:
+            if self._engine is None:
+                self._engine = self._open()
+            return self._engine
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Speak of failures in our own words."""
         try:
-            with self._opening:
-                if self._engine is None:
-                    self._engine = self._open()
-            with self._engine.begin() as connection:
-                yield connection
+            yield
         except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as exc:
             raise BackendUnreachable(
                 f"The result store {self._shown} cannot be used: {_reason(exc)}."
@@ -264,10 +277,16 @@ class SqlBackend:
             raise BackendError(f"The result store {self._shown} refused: {_reason(exc)}.") from exc
 
     def _open(self) -> sa.Engine:
-        options: dict[str, Any] = {"pool_pre_ping": True, "pool_recycle": 3600}  # Any: SQLAlchemy's options
-        options |= self._spec.options.get("database_engine_options") or {}
+        options: dict[str, Any] = {  # Any: SQLAlchemy's options
+            "pool_pre_ping": True,
+            "pool_recycle": 3600,
+            "pool_timeout": LOCKED_SECONDS,
+            **(self._spec.options.get("database_engine_options") or {}),
+        }
         if self._spec.options.get("database_short_lived_sessions"):
-            options = {"poolclass": sa.NullPool, **{k: v for k, v in options.items() if "pool" not in k}}
+            options["poolclass"] = sa.NullPool
+        if options.get("poolclass", sa.QueuePool) is not sa.QueuePool:
+            options.pop("pool_timeout")  # which only that one takes
         arguments = {**_connect_arguments(self._url), **options.pop("connect_args", {})}
         try:
             engine = sa.create_engine(self._url, connect_args=arguments, **options)
@@ -303,7 +322,7 @@ class SqlBackend:
     def _select(self, ids: Sequence[str], *, ready_only: bool) -> dict[str, Outcome]:
         table = self._tables.tasks
         found: dict[str, Outcome] = {}
-        with self._begin() as connection:
+        with self._read() as connection:
             for chunk in _chunks(ids):
                 query = sa.select(table).where(table.c.task_id.in_(chunk))
                 if ready_only:

@@ -27,9 +27,9 @@ class Tables:
         self, names: Mapping[str, str] | None, schemas: Mapping[str, str] | None, *, extended: bool
     ) -> None:
         names, schemas = names or {}, schemas or {}
-        self.metadata = sa.MetaData()
+        self.metadata: sa.MetaData = sa.MetaData()
         schema = schemas.get("task")
-        self.tasks = sa.Table(
+        self.tasks: sa.Table = sa.Table(
             names.get("task", "celery_taskmeta"),
             self.metadata,
             sa.Column("id", sa.Integer, sa.Sequence("task_id_sequence", schema=schema), primary_key=True),
@@ -43,7 +43,7 @@ class Tables:
             schema=schema,
         )
         group_schema = schemas.get("group")
-        self.groups = sa.Table(
+        self.groups: sa.Table = sa.Table(
             names.get("group", "celery_tasksetmeta"),
             self.metadata,
             sa.Column(
@@ -55,16 +55,16 @@ class Tables:
             sqlite_autoincrement=True,
             schema=group_schema,
         )
-        self.chords = sa.Table(
+        self.chords: sa.Table = sa.Table(
             "celeriac_chord",
             self.metadata,
             sa.Column("chord_id", sa.String(ID_LENGTH), primary_key=True),
             sa.Column("size", sa.Integer),  # NULL: parts came before the chord was announced
-            sa.Column("claimed", sa.Integer, nullable=False, default=0),
+            sa.Column("finisher", sa.String(ID_LENGTH)),  # the task that completed it
             sa.Column("created", sa.DateTime, nullable=False, index=True),
             schema=group_schema,
         )
-        self.parts = sa.Table(
+        self.parts: sa.Table = sa.Table(
             "celeriac_chord_part",
             self.metadata,
             sa.Column("chord_id", sa.String(ID_LENGTH), primary_key=True),

@@ -97,7 +97,9 @@ def file_name(path: str | None, node: str) -> str | None:
 @click.option("--prefetch-multiplier", type=click.IntRange(min=0), help="Messages to hold per slot.")
 @click.option("-c", "--concurrency", type=click.IntRange(min=1), help="How many tasks to run at once.")
 @click.option("-P", "--pool", type=click.Choice(POOLS), help="What runs the tasks.")
-@click.option("-E", "--task-events", "--events", "events", is_flag=True, help="Send events, for monitors.")
+@click.option(
+    "-E", "--task-events", "--events", "events", is_flag=True, default=None, help="Send events, for monitors."
+)
 @click.option("--time-limit", type=float, help="Hard limit in seconds for tasks with none of their own.")
 @click.option("--soft-time-limit", type=float, help="Soft limit in seconds for tasks with none of their own.")
 @click.option(
@@ -134,6 +136,7 @@ def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
         worker = Worker(app, node_options)
         if purge:
             removed = sum(app.transport.purge(queue.name) for queue in worker.queues)
+            app.close()  # the worker forks next, and no child shall inherit a connection
             obj.echo(f"purge: Erased {removed} message{'s' if removed != 1 else ''} from the queue.")
         _show_banner(obj, worker, level)
         code = worker.run()
@@ -190,7 +193,7 @@ def _show_banner(obj: CLIContext, worker: Worker, level: int) -> None:
         transport=app.transport.address,
         results=mask(str(results)) if results else _address_of_results(app),
         concurrency=f"{worker.concurrency} ({worker.pool_kind})",
-        events=worker.options.events,
+        events=_events_on(worker),
         queues=worker.queues,
         tasks=_task_names(app, level),
         show_tasks=level <= logs.level_of("INFO"),
@@ -204,6 +207,11 @@ def _show_banner(obj: CLIContext, worker: Worker, level: int) -> None:
 
 def _address_of_results(app: Celeriac) -> str:
     return "disabled://" if app.backend is None else app.transport.address
+
+
+def _events_on(worker: Worker) -> bool:
+    asked = worker.options.events
+    return bool(worker.app.conf.worker_send_task_events if asked is None else asked)
 
 
 def _task_names(app: Celeriac, level: int) -> Sequence[str]:

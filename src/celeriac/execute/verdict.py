@@ -10,6 +10,7 @@
     failure                    Ack                            Ack, or Reject unless acks_on_failure_or_timeout
     reject                     Ack (it was acknowledged)      Reject
     requeue                    Ack (it was acknowledged)      Requeue
+    invalid                    DeadLetter                     DeadLetter
     lost before it started     Requeue(untouched)             Requeue(untouched)
     lost while it ran          DeadLetter                     Requeue if reject_on_worker_lost and deliveries
                                                               are left, else DeadLetter
@@ -76,7 +77,7 @@ def verdict(terms: Terms, report: Report, attempt: int = 1) -> Verdict | None:
     """
     match report:
         case Finished():
-            return _finished(terms, report.kind)
+            return _finished(terms, report)
         case Started():
             return None if terms.acks_late else _START
         case Lost():
@@ -88,7 +89,10 @@ def fails(report: Lost, decided: Verdict) -> bool:
     return report.started and not isinstance(decided, Requeue)
 
 
-def _finished(terms: Terms, kind: OutcomeKind) -> Verdict:
+def _finished(terms: Terms, report: Finished) -> Verdict:
+    kind = report.kind
+    if kind == "invalid":
+        return DeadLetter(report.exception_repr or "It could not be read.")
     if not terms.acks_late:
         return _ACK  # whatever it asks for: the message was given up when it began
     if kind == "failure" and not terms.acks_on_failure_or_timeout:

@@ -11,10 +11,13 @@ import contextlib
 import os
 import select
 import socket
+import threading
+import time
 from pathlib import Path
 
 _LONGEST_ADDRESS = 100  # sun_path has 108 bytes on Linux, 104 elsewhere
 _LARGEST_NEWS = 32_768  # bytes; a unix datagram may be some 200 kB
+_TICK_NS = 100_000_000  # file systems' clocks tick every 4 ms or so; some only every 10
 _FULL = 8  # datagrams read at once that suggest others did not fit (Linux queues 10 and more)
 
 
@@ -95,7 +98,7 @@ class Bell:
 
 
 class Ringer:
-    """One who has news: rings every bell of a kind.
+    """One who has news: rings every bell of a kind. Safe for threads; a forked child makes one of its own.
 
     Args:
         directory: Where the bells hang; need not be there yet.
@@ -103,6 +106,8 @@ class Ringer:
 
     def __init__(self, directory: Path) -> None:
         self._directory = _Directory(directory)
+        self._text = str(directory)
+        self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._seen_ns = -1  # the directory's mtime when its names were read
         self._names: list[str] = []
@@ -138,19 +143,22 @@ class Ringer:
         self._directory.close()
 
     def _sender(self) -> socket.socket:
-        if self._socket is None:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            self._socket.setblocking(False)
-        return self._socket
+        with self._lock:
+            if self._socket is None:
+                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+                self._socket.setblocking(False)
+            return self._socket
 
     def _listed(self) -> list[str]:
         # A stat costs 1 µs, a listing 10.
         try:
-            changed_ns = os.stat(self._directory.path).st_mtime_ns
+            changed_ns = os.stat(self._text).st_mtime_ns
             if changed_ns != self._seen_ns:
-                self._names = os.listdir(self._directory.path)
-                self._seen_ns = changed_ns
-        except FileNotFoundError:  # nobody has ever waited
+                # A bell hung up in the same tick of the file system's clock would not change the mtime.
+                settled = time.time_ns() - changed_ns > _TICK_NS
+                self._names = os.listdir(self._text)
+                self._seen_ns = changed_ns if settled else -1
+        except OSError:  # mostly: nobody has ever waited
             self._names, self._seen_ns = [], -1
         return self._names
 
@@ -162,7 +170,5 @@ class Ringer:
                 os.unlink(self._directory.address(name))
         except FileNotFoundError:  # taken down since the names were read
             self._seen_ns = -1
-        except BlockingIOError:  # it has unread rings already, so it will look
-            return
-        except PermissionError:  # another user's: its poll finds the news
+        except OSError:  # it has unread rings already, or is another user's: its owner's poll finds the news
             return

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import cast
 
+from celeriac import drivers
 from celeriac.errors import ConfigError
 from celeriac.pools.base import PoolOptions, Runner
 from celeriac.ports import Pool
@@ -34,15 +33,9 @@ def make(kind: str, options: PoolOptions, make_runner: Callable[[], Runner]) -> 
     Raises:
         ConfigError: There is no such pool.
     """
-    return _factory(kind)(options, make_runner)
-
-
-def _factory(kind: str) -> PoolFactory:
-    if kind in _BUILT_IN:
-        module, _, name = _BUILT_IN[kind].partition(":")
-        return cast("PoolFactory", getattr(importlib.import_module(module), name))
-    others = entry_points(group=GROUP)
-    if kind in others.names:
-        return cast("PoolFactory", others[kind].load())
-    known = ", ".join(sorted({*_BUILT_IN, *others.names}))
-    raise ConfigError(f"There is no pool {kind!r}; worker_pool (-P) can be one of: {known}.")
+    found = drivers.find(kind, _BUILT_IN, GROUP)
+    if found is None:
+        raise ConfigError(
+            f"There is no pool {kind!r}; worker_pool (-P): {drivers.hint(kind, _BUILT_IN, GROUP)}"
+        )
+    return cast("PoolFactory", found)(options, make_runner)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from celeriac.errors import ConfigError
+from celeriac.settings.names import is_value
 from celeriac.settings.table import BY_NAME, BY_OLD
 
 
@@ -108,7 +109,7 @@ def from_envvar(variable: str, environ: Mapping[str, str] | None = None) -> str:
     return name
 
 
-def check_style(keys: Iterable[str]) -> None:
+def check_style(source: Mapping[Any, Any]) -> None:  # Any: users' keys and values
     """Refuse a source that mixes the lower-case names of settings with the old upper-case ones.
 
     The style with more names is taken for the intended one. A setting that is given in both styles is no
@@ -117,9 +118,8 @@ def check_style(keys: Iterable[str]) -> None:
     Raises:
         ConfigError: Names are mixed; lists what to rename.
     """
-    present = set(keys)
-    new = present & BY_NAME.keys()
-    old = present & BY_OLD.keys()
+    new = {key for key in source if key in BY_NAME and is_value(source.get(key))}
+    old = {key for key in source if key in BY_OLD and is_value(source.get(key))}
     if not new or not old:
         return
     if len(new) >= len(old):

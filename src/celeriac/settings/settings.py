@@ -6,15 +6,15 @@ import copy
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from types import MappingProxyType, ModuleType
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from celeriac.errors import ConfigError
-from celeriac.settings.load import check_style
+from celeriac.settings.load import Attributes, check_style
 from celeriac.settings.model import SECTIONS, Setting
+from celeriac.settings.names import Names, is_value, meant
 from celeriac.settings.secrets import censor
-from celeriac.settings.spelling import did_you_mean
 from celeriac.settings.table import BY_NAME, BY_OLD, SETTINGS
 
 logger = logging.getLogger("celeriac.settings")
@@ -26,9 +26,6 @@ _ENVIRONMENT: Final = {
     "broker_write_url": "CELERY_BROKER_WRITE_URL",
     "result_backend": "CELERY_RESULT_BACKEND",
 }
-_DJANGO_TIME_ZONE: Final = "TIME_ZONE"
-# How well a key of a source fits a setting; the best one counts when a source has several.
-_BY_PREFIX, _BY_NEW_NAME, _BY_OLD_NAME, _BY_OTHER_NAME = range(4)
 
 
 class Settings(MutableMapping[str, Any]):
@@ -59,9 +56,9 @@ class Settings(MutableMapping[str, Any]):
         "_configured",
         "_environ",
         "_lock",
+        "_names",
         "_observers",
         "_pending",
-        "_prefix",
         "_reading",
         "_source",
         "_warned",
@@ -77,9 +74,9 @@ class Settings(MutableMapping[str, Any]):
     _configured: bool
     _environ: Mapping[str, str]
     _lock: threading.RLock
+    _names: Names
     _observers: list[Callable[[str, Any], None]]  # Any: a setting's value
     _pending: list[tuple[Callable[[], None], Callable[[], None] | None]]
-    _prefix: str
     _reading: bool
     _source: _Layer
     _warned: set[str]
@@ -98,9 +95,9 @@ class Settings(MutableMapping[str, Any]):
             "_configured": False,
             "_environ": os.environ if environ is None else environ,
             "_lock": threading.RLock(),
+            "_names": Names(),
             "_observers": [],
             "_pending": [],
-            "_prefix": "",
             "_reading": False,
             "_source": MappingProxyType({}),
             "_warned": set(),
@@ -139,9 +136,8 @@ class Settings(MutableMapping[str, Any]):
         """
         if not namespace:
             check_style(source)
-        prefix = f"{namespace.removesuffix('_')}_" if namespace else ""
         object.__setattr__(self, "_source", source)
-        object.__setattr__(self, "_prefix", prefix)
+        object.__setattr__(self, "_names", Names(namespace))
         self._changed()
 
     def add_defaults(self, source: _Layer | Callable[[], _Layer]) -> None:
@@ -187,49 +183,18 @@ class Settings(MutableMapping[str, Any]):
         self._report_misspelt(self._changes)
         changes: dict[str, Any] = {}  # Any: users' values
         for key, value in self._changes.items():
-            name = self._name_of(key) or key
+            name = self._names.find(key) or key
             changes[name] = self._check(name, value, key)
         self._changes.clear()
         self._changes.update(changes)
         values.update(changes)
         self.__dict__.update((name, values[name]) for name in BY_NAME)
 
-    # --- names ---------------------------------------------------------------------------------------
-
-    def _name_of(self, key: str) -> str | None:
-        """Return the new name of the setting that a key stands for."""
-        if self._prefix and key.startswith(self._prefix):
-            rest = self._without_prefix(key)
-            if rest in BY_NAME:
-                return rest
-        if key in BY_NAME:
-            return key
-        setting = BY_OLD.get(key)
-        return None if setting is None else setting.name
-
-    def _without_prefix(self, key: str) -> str:
-        rest = key[len(self._prefix) :]
-        return rest.lower() if self._prefix.isupper() and rest.isupper() else rest
+    # --- checking ---------------------------------------------------------------------------------------
 
     def _settings_in(self, layer: _Layer) -> dict[str, Any]:  # Any: users' values
         """Return a layer's settings under their new names, checked."""
-        best: dict[str, tuple[int, str]] = {}
-        for key in layer:
-            if not isinstance(key, str):
-                continue
-            name = "timezone" if key == _DJANGO_TIME_ZONE else self._name_of(key)
-            if name is None:
-                continue
-            if key == _DJANGO_TIME_ZONE:
-                rank = _BY_OTHER_NAME
-            elif key == name:
-                rank = _BY_NEW_NAME
-            elif self._prefix and key.startswith(self._prefix) and self._without_prefix(key) == name:
-                rank = _BY_PREFIX
-            else:
-                rank = _BY_OLD_NAME
-            best[name] = min(best.get(name, (rank, key)), (rank, key))
-        return {name: self._check(name, layer[key], key) for name, (_, key) in best.items()}
+        return {name: self._check(name, value, key) for name, key, value in self._names.settings_in(layer)}
 
     def _check(self, name: str, value: Any, said: str | None = None) -> Any:  # Any: a user's value
         setting = BY_NAME.get(name)
@@ -241,25 +206,12 @@ class Settings(MutableMapping[str, Any]):
             self._complain(str(exc))
             return value
 
-    def _report_misspelt(self, layer: _Layer) -> None:
-        for key in layer:
-            if isinstance(key, str) and not key.startswith("_") and self._name_of(key) is None:
-                self._report_if_misspelt(key)
-
-    def _report_if_misspelt(self, key: str) -> None:
-        if self._prefix:
-            # A source with a namespace is shared: only what bears the prefix is meant for us.
-            if not key.startswith(self._prefix):
-                return
-            meant = did_you_mean(self._without_prefix(key), BY_NAME)
-            if meant is not None:
-                meant = self._prefix + (meant.upper() if self._prefix.isupper() else meant)
-        else:
-            meant = did_you_mean(key, BY_OLD if key.isupper() else BY_NAME)
-        if meant is None and key.isupper():
-            meant = did_you_mean(key, BY_OLD)
-        if meant is not None and meant != key:
-            self._complain(f"There is no setting {key!r}; did you mean {meant!r}?")
+    def _report_misspelt(self, keys: Iterable[Any]) -> None:  # Any: a dict may have keys of any kind
+        for key in keys:
+            if isinstance(key, str) and not key.startswith("_") and self._names.find(key) is None:
+                meant_name = self._names.misspelt(key)
+                if meant_name is not None and meant_name != key:
+                    self._complain(f"There is no setting {key!r}; did you mean {meant_name!r}?")
 
     def _complain(self, text: str) -> None:
         if self.strict:
@@ -278,8 +230,8 @@ class Settings(MutableMapping[str, Any]):
         try:
             return self[name]
         except KeyError:
-            meant = did_you_mean(name, BY_OLD if name.isupper() else BY_NAME)
-            hint = f"; did you mean {meant!r}?" if meant else ""
+            near = meant(name)
+            hint = f"; did you mean {near!r}?" if near else ""
             raise AttributeError(f"There is no setting {name!r}{hint}") from None
 
     def __getitem__(self, key: str) -> Any:  # Any: a setting's value
@@ -291,7 +243,7 @@ class Settings(MutableMapping[str, Any]):
         """
         if not self._configured:
             self._resolve()
-        name = self._name_of(key)
+        name = self._names.find(key)
         if name is None:
             return self._unknown(key)
         if name in _ENVIRONMENT:
@@ -307,7 +259,7 @@ class Settings(MutableMapping[str, Any]):
 
     def _so_far(self, name: str) -> Any:  # Any: a setting's value
         for key, value in self._changes.items():
-            if self._name_of(key) == name:
+            if self._names.find(key) == name:
                 return value
         for layer in [*self._evaluated(), self._source]:
             found = self._settings_in(layer)
@@ -317,7 +269,7 @@ class Settings(MutableMapping[str, Any]):
 
     def _unknown(self, key: str) -> Any:  # Any: a user's value
         for layer in self.maps:
-            for candidate in (self._prefix + key, key) if self._prefix else (key,):
+            for candidate in (self._names.prefix + key, key) if self._names.prefix else (key,):
                 if candidate in layer:
                     return layer[candidate]
         raise KeyError(key)
@@ -354,7 +306,7 @@ class Settings(MutableMapping[str, Any]):
     @property
     def namespace(self) -> str | None:
         """The prefix of the source's keys, without its underscore."""
-        return self._prefix.removesuffix("_") or None
+        return self._names.prefix.removesuffix("_") or None
 
     def first(self, *keys: str) -> Any:  # Any: a setting's value
         """Return the value of the first of the keys that has one that is not None."""
@@ -387,7 +339,7 @@ class Settings(MutableMapping[str, Any]):
 
     def value_set_for(self, key: str) -> bool:
         """Tell whether anybody has set it, rather than it having its default."""
-        return (self._name_of(key) or key) in self.without_defaults()
+        return (self._names.find(key) or key) in self.without_defaults()
 
     # --- changing ----------------------------------------------------------------------------------------
 
@@ -404,9 +356,9 @@ class Settings(MutableMapping[str, Any]):
             ConfigError: The value is of the wrong kind, or the key is a misspelt setting.
         """
         if self._configured:
-            name = self._name_of(key)
+            name = self._names.find(key)
             if name is None:
-                self._report_if_misspelt(key)
+                self._report_misspelt([key])
                 self._changes[key] = value
             else:
                 self._changes[name] = self.__dict__[name] = self._check(name, value, key)
@@ -422,7 +374,7 @@ class Settings(MutableMapping[str, Any]):
         Raises:
             KeyError: There was none.
         """
-        del self._changes[self._name_of(key) or key]
+        del self._changes[self._names.find(key) or key]
         self._changed()
 
     def __delattr__(self, name: str) -> None:
@@ -452,8 +404,9 @@ class Settings(MutableMapping[str, Any]):
         """Tell whether there is a value under that key; this does not count as a read."""
         if not isinstance(key, str):
             return False
-        return self._name_of(key) is not None or any(
-            key in layer or bool(self._prefix and self._prefix + key in layer) for layer in self.maps
+        return self._names.find(key) is not None or any(
+            key in layer or bool(self._names.prefix and self._names.prefix + key in layer)
+            for layer in self.maps
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -464,7 +417,7 @@ class Settings(MutableMapping[str, Any]):
         seen: set[str] = set()
         for layer in self.maps:
             for key in layer:
-                if isinstance(key, str) and key not in seen and self._name_of(key) is None:
+                if isinstance(key, str) and key not in seen and self._names.find(key) is None:
                     seen.add(key)
                     yield key
 
@@ -510,7 +463,7 @@ class Settings(MutableMapping[str, Any]):
         for layer in reversed(self.maps):
             own = self._settings_in(layer) if layer is not self._changes else layer
             for key in layer:
-                if isinstance(key, str) and not key.startswith("_") and self._name_of(key) is None:
+                if isinstance(key, str) and not key.startswith("_") and self._names.find(key) is None:
                     found[key] = layer[key]
             found.update(own)
         return found
@@ -518,15 +471,19 @@ class Settings(MutableMapping[str, Any]):
     def table(self, with_defaults: bool = False, censored: bool = True) -> dict[str, Any]:  # Any: values
         """Return the settings as a dict that can be shown.
 
+        What else is in a module or object that the settings were read from is left out: in a Django project
+        that is everything.
+
         Args:
             with_defaults: Whether to list those that nobody has set.
             censored: Whether to hide secrets.
         """
         shown = dict(self) if with_defaults else self.without_defaults()
+        deliberate = {key for layer in self.maps if not isinstance(layer, Attributes) for key in layer}
         return {
             key: censor(key, value) if censored else value
             for key, value in shown.items()
-            if not key.startswith("_") and not isinstance(value, ModuleType)
+            if key in BY_NAME or (key in deliberate and not key.startswith("_") and is_value(value))
         }
 
     def humanize(self, with_defaults: bool = False, censored: bool = True) -> str:
@@ -537,7 +494,7 @@ class Settings(MutableMapping[str, Any]):
     def deprecated_settings(self) -> set[str]:
         """The keys of the source that are old names; none where a namespace makes names of its own."""
         self.finalize()
-        return set() if self._prefix else {key for key in self._source if key in BY_OLD}
+        return set() if self._names.prefix else {key for key in self._source if key in BY_OLD}
 
     def maybe_warn_deprecated_settings(self) -> bool:
         """Log that the source uses old names, and return whether it does."""

@@ -4,23 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+_MOST_SLIPS = 2
 
-def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """Return the one of the known names that is a slip of the keyboard away from ``name``, if there is one.
+
+class Speller:
+    """Knows some names and finds the one that a misspelt name stands for.
 
     A slip is a letter too many, too few, wrong, or two swapped; long names may have two of them.
+
+    Args:
+        names: The right names.
     """
-    slips = 2 if len(name) >= 10 else 1
-    letters = _letters(name)
-    best: str | None = None
-    for other in known:
-        # Most names differ by more letters than slips can explain: three operations instead of a table.
-        if abs(len(other) - len(name)) > slips or (letters ^ _letters(other)).bit_count() > 2 * slips:
-            continue
-        distance = _distance(name, other)
-        if distance <= slips:
-            best, slips = other, distance - 1
-    return best
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._by_length: dict[int, list[tuple[int, str]]] = {}
+        for name in names:
+            self._by_length.setdefault(len(name), []).append((_letters(name), name))
+
+    def closest(self, name: str) -> str | None:
+        """Return the name that is meant, or None when it resembles none of them.
+
+        A Django project has hundreds of names that are not ours, so the table of slips is only made for
+        those few whose length and letters leave room for a slip.
+        """
+        slips = _MOST_SLIPS if len(name) >= 10 else 1
+        letters = _letters(name)
+        best: str | None = None
+        for length in range(len(name) - slips, len(name) + slips + 1):
+            for others, other in self._by_length.get(length, ()):
+                if (letters ^ others).bit_count() <= 2 * slips:
+                    distance = _distance(name, other)
+                    if distance <= slips:
+                        best, slips = other, distance - 1
+        return best
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """Return the one of the known names that is a slip of the keyboard away, if there is one."""
+    return Speller(known).closest(name)
 
 
 def _letters(name: str) -> int:

@@ -59,6 +59,8 @@ CREATE TABLE chord_parts (chord TEXT, task TEXT, position INTEGER, payload BLOB 
     PRIMARY KEY (chord, task)) WITHOUT ROWID;
 """
 
+READ_SECONDS = 5.0
+LOG_BYTES = 64 << 20  # a log that a burst made longer is cut to this
 SYNCHRONOUS = ("off", "normal", "full", "extra")
 _UNNAMED = "default"
 
@@ -118,7 +120,8 @@ def file_options(url: Url, options: Mapping[str, Any]) -> FileOptions:  # Any: t
         found = msgspec.convert(named, FileOptions, strict=False)
     except msgspec.ValidationError as exc:
         raise ConfigError(f"broker_transport_options of the SQLite broker: {exc}.") from exc
-    if found.synchronous.lower() not in SYNCHRONOUS:
+    found = msgspec.structs.replace(found, synchronous=found.synchronous.lower())
+    if found.synchronous not in SYNCHRONOUS:
         raise ConfigError(
             f"broker_transport_options: synchronous={found.synchronous!r} is none of "
             f"{', '.join(SYNCHRONOUS)}."
@@ -126,6 +129,54 @@ def file_options(url: Url, options: Mapping[str, Any]) -> FileOptions:  # Any: t
     return found
 
 
+class Journal:
+    """The file's write-ahead log, forced to the disk outside of the file's lock.
+
+    SQLite's own ``synchronous=FULL`` does the same, but before it lets go of the lock: others wait for our
+    disk, and whoever waits for a message sees it only then. So commits are made without, and synced here
+    by those who promise durability. One sync does for all commits that were made before it began.
+
+    Args:
+        path: The database file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.lock = threading.RLock()
+        self._path = path.with_name(path.name + "-wal")
+        self._fd: int | None = None
+        self._synced = 0
+
+    def sync(self, commit: int, newest: Callable[[], int]) -> None:
+        """Return when a commit is on the disk.
+
+        Args:
+            commit: Its number.
+            newest: Returns the number of the newest commit by then.
+
+        Raises:
+            OSError: The disk refused.
+        """
+        with self.lock:
+            if self._synced >= commit:
+                return
+            upto = newest()
+            if self._fd is None:
+                try:
+                    self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                except FileNotFoundError:  # the last connection was closed: all is in the database and synced
+                    return
+            _fdatasync(self._fd)
+            self._synced = upto
+
+    def close(self) -> None:
+        """Let go of the log: its file may be another one when the database is opened again."""
+        with self.lock:
+            fd, self._fd = self._fd, None
+            if fd is not None:
+                os.close(fd)
+
+
+_fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS has the latter only
 _handles: weakref.WeakSet[Handle] = weakref.WeakSet()
 _held: list[Handle] = []
 
@@ -138,7 +189,7 @@ class Handle:
 
     Args:
         location: The file.
-        synchronous: What a commit waits for: off, normal (the disk may lag), full.
+        synchronous: off or normal (the disk may lag), or full: then `sync` waits for the disk.
         unreachable: Makes the error for a file that cannot be opened.
         failed: Makes the error for everything else.
     """
@@ -153,7 +204,10 @@ class Handle:
     ) -> None:
         self.path = location.path
         self._ours = location.ours
-        self._synchronous = synchronous
+        self.commits = 0  # made by this handle; read it while nobody else can write
+        self._durable = synchronous in ("full", "extra")
+        self._synchronous = "normal" if self._durable else synchronous
+        self._journal = Journal(location.path)
         self._unreachable = unreachable
         self._failed = failed
         self._lock = threading.RLock()
@@ -180,6 +234,7 @@ class Handle:
                 _begin(connection, give_up_at)
                 result = work(connection)
                 connection.execute("COMMIT")
+                self.commits += 1
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -192,15 +247,30 @@ class Handle:
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run the work without waiting for writers; every statement sees the newest commit."""
+        give_up_at = time.monotonic() + READ_SECONDS
         with self._lock:
-            try:
-                return work(self._open(time.monotonic() + 5.0))
-            except sqlite3.Error as exc:
-                raise self._translated(exc) from exc
+            while True:
+                try:
+                    return work(self._open(give_up_at))
+                except sqlite3.Error as exc:
+                    # Only while another process closes the file as its last user, or mends it after a crash.
+                    if not _is_busy(exc) or time.monotonic() >= give_up_at:
+                        raise self._translated(exc) from exc
+                time.sleep(0.002)
+
+    def sync(self, commit: int) -> None:
+        """Return when a commit is on the disk, where the handle promises that; other threads go on."""
+        if not self._durable:
+            return
+        try:
+            self._journal.sync(commit, lambda: self.commits)
+        except OSError as exc:
+            raise self._failed(f"The file {self.path} was not written to the disk: {exc}.") from exc
 
     def close(self) -> None:
         """Close the connection; the next call opens another one."""
         with self._lock:
+            self._journal.close()
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
@@ -226,10 +296,12 @@ class Handle:
     def before_fork(self) -> None:
         """Wait for the running call and close: no connection may cross a fork."""
         self._lock.acquire()
+        self._journal.lock.acquire()
         self.close()
 
     def after_fork(self) -> None:
         """Let calls run again, in the parent and in the child."""
+        self._journal.lock.release()
         self._lock.release()
 
     def _open(self, give_up_at: float) -> sqlite3.Connection:
@@ -238,7 +310,9 @@ class Handle:
         try:
             if self._ours:
                 self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            connection = _connect(self.path, self._synchronous, give_up_at)
+            connection, has_log = _connect(self.path, self._synchronous, give_up_at)
+            if self._durable and not has_log:  # a file system without shared memory
+                connection.execute("PRAGMA synchronous = FULL")
             self._inode = os.stat(self.path).st_ino
         except (sqlite3.Error, OSError) as exc:
             if isinstance(exc, TimeoutError):
@@ -252,12 +326,12 @@ class Handle:
         return self._failed(f"The file {self.path} failed: {exc}.")
 
 
-def _connect(path: Path, synchronous: str, give_up_at: float) -> sqlite3.Connection:
+def _connect(path: Path, synchronous: str, give_up_at: float) -> tuple[sqlite3.Connection, bool]:
+    """Return a connection, and whether it writes a log."""
     while True:
         connection = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
         try:
-            _prepare(connection, synchronous, give_up_at)
-            return connection
+            return connection, _prepare(connection, synchronous, give_up_at)
         except sqlite3.OperationalError as exc:
             connection.close()
             # Several processes that switch a new file to WAL at once refuse each other without waiting.
@@ -269,8 +343,8 @@ def _connect(path: Path, synchronous: str, give_up_at: float) -> sqlite3.Connect
         time.sleep(0.005)
 
 
-def _is_busy(exc: sqlite3.OperationalError) -> bool:
-    return exc.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+def _is_busy(exc: sqlite3.Error) -> bool:
+    return getattr(exc, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _begin(connection: sqlite3.Connection, give_up_at: float) -> None:
@@ -286,12 +360,13 @@ def _begin(connection: sqlite3.Connection, give_up_at: float) -> None:
             if time.monotonic() >= give_up_at:
                 raise TimeoutError(f"others kept the file locked ({exc})") from exc
         time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - only spreads the waiters
-        pause = min(pause * 1.5, 0.002)
+        pause = min(pause * 1.5, 0.001)
 
 
-def _prepare(connection: sqlite3.Connection, synchronous: str, give_up_at: float) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
+def _prepare(connection: sqlite3.Connection, synchronous: str, give_up_at: float) -> bool:
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     connection.execute(f"PRAGMA synchronous = {synchronous}")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     if _version(connection) != SCHEMA_VERSION:
         _begin(connection, give_up_at)
         try:
@@ -300,6 +375,7 @@ def _prepare(connection: sqlite3.Connection, synchronous: str, give_up_at: float
         except BaseException:
             connection.execute("ROLLBACK")
             raise
+    return bool(mode == "wal")
 
 
 def _version(connection: sqlite3.Connection) -> int:

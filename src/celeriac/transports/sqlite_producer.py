@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sqlite3
 import time
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from celeriac.errors import PublishTimeout, TransportError
 from celeriac.message import Outgoing
 from celeriac.net.doorbell import Ringer
-from celeriac.net.lane import Lane
 from celeriac.queues import Queue
 from celeriac.transports import sqlite_routes as routes
 from celeriac.transports.blob import pack
 from celeriac.transports.sqlite_file import Handle, Location
 from celeriac.transports.terms import HIGHEST_PRIORITY, terms_of
+
+if TYPE_CHECKING:
+    from celeriac.net.lane import Lane
 
 MESSAGES = "q"  # the kind of bell that consumers hang up
 
@@ -24,17 +28,13 @@ MESSAGES = "q"  # the kind of bell that consumers hang up
 class _Ticket:
     """One call of `send`, waiting for whoever commits next."""
 
-    __slots__ = ("batch", "blobs", "done", "error")
+    __slots__ = ("batch", "blobs", "commit", "error")
 
     def __init__(self, batch: Sequence[Outgoing]) -> None:
         self.batch = batch
         self.blobs = [pack(outgoing.envelope) for outgoing in batch]
-        self.done = False
+        self.commit: int | None = None  # the number of the commit that has it
         self.error: Exception | None = None
-
-    def end(self, error: Exception | None = None) -> None:
-        self.error = error
-        self.done = True
 
 
 class SqliteProducer:
@@ -49,6 +49,8 @@ class SqliteProducer:
         self._location = location
         self._handle = handle
         self._declared: dict[str, Queue] = {}
+        self._lane: Lane | None = None
+        self._ringer = Ringer(self._location.bells)
         self._begin_process()
 
     def send(self, batch: Sequence[Outgoing], *, deadline: float) -> None:
@@ -65,20 +67,28 @@ class SqliteProducer:
             self._begin_process()
         ticket = _Ticket(batch)
         self._waiting.append(ticket)
-        await self._lane.run(self._flush, ticket, time.monotonic() + deadline)
+        await self._own_lane().run(self._flush, ticket, time.monotonic() + deadline)
 
     def close(self) -> None:
         """Close the connection; sending afterwards opens another one."""
-        if self._pid == os.getpid():
-            self._lane.close()
+        lane, self._lane = self._lane, None
+        if lane is not None and self._pid == os.getpid():
+            lane.close()
         self._handle.close()
         self._ringer.close()
+
+    def _own_lane(self) -> Lane:
+        if self._lane is None:  # asyncio is half of what a client would have to load, and few use it
+            self._lane = importlib.import_module("celeriac.net.lane").Lane("celeriac-sqlite-producer")
+        lane: Lane = self._lane
+        return lane
 
     def _begin_process(self) -> None:
         # A forked child has neither the parent's thread nor a business with what the parent was sending.
         self._pid = os.getpid()
         self._waiting: deque[_Ticket] = deque()
-        self._lane = Lane("celeriac-sqlite-producer")
+        self._lane = None
+        self._ringer.close()
         self._ringer = Ringer(self._location.bells)
 
     def _flush(self, mine: _Ticket, give_up_at: float) -> None:
@@ -87,15 +97,16 @@ class SqliteProducer:
             self._withdraw(mine)
             raise self._timeout()
         try:
-            tickets = [] if mine.done else self._take(mine)
+            tickets = [] if mine.commit or mine.error else self._take(mine)
             if tickets:
                 self._commit(tickets, mine, give_up_at)
         finally:
             self._handle.release()
         if tickets:
-            self._ringer.ring(MESSAGES)
+            self._ringer.ring(MESSAGES)  # they need not wait for the disk as well
         if mine.error is not None:
             raise mine.error
+        self._handle.sync(mine.commit or 0)
 
     def _take(self, mine: _Ticket) -> list[_Ticket]:
         tickets = []
@@ -123,11 +134,11 @@ class SqliteProducer:
         except Exception as exc:
             self._declared.clear()  # it may be another file that is opened next
             for ticket in tickets:
-                ticket.end(exc)
+                ticket.error = exc
             raise
         self._declared.update(declared)
         for ticket in tickets:
-            ticket.end(ticket.error)
+            ticket.commit = self._handle.commits
 
     def _insert(
         self, connection: sqlite3.Connection, tickets: Sequence[_Ticket], declared: dict[str, Queue]

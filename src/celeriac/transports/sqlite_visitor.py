@@ -76,6 +76,7 @@ class Visitor:
             except OSError:
                 self.bell = None  # no such sockets here, or a directory that is not ours: poll
             self._write(self._register)
+            self.renew()  # a worker that was killed and started again takes back its own at once
         except BaseException:
             self._let_go()
             raise

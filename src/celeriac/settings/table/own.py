@@ -1,8 +1,115 @@
-"""Settings that Celery reads without declaring them, and settings of our own."""
+"""Settings that Celery 5.7 added, those that Celery reads without declaring them, and our own."""
 
 from __future__ import annotations
 
 from celeriac.settings.model import Kind, Setting
+
+NEWER: tuple[Setting, ...] = (
+    Setting(
+        "beat_enable_remote_control",
+        "BEAT_ENABLE_REMOTE_CONTROL",
+        False,
+        "bool",
+        "Have the periodic scheduler listen to remote control.",
+        has_effect=False,
+    ),
+    Setting(
+        "beat_remote_control_max_tick_age",
+        "BEAT_REMOTE_CONTROL_MAX_TICK_AGE",
+        None,
+        "seconds",
+        "Longest time since its last look at the schedule that a scheduler may answer for.",
+        has_effect=False,
+    ),
+    Setting(
+        "broker_pool_acquire_timeout",
+        "BROKER_POOL_ACQUIRE_TIMEOUT",
+        None,
+        "seconds",
+        "Longest wait for a free broker connection.",
+        has_effect=False,
+    ),
+    Setting(
+        "database_engine_callback",
+        "DATABASE_ENGINE_CALLBACK",
+        None,
+        "any",
+        "Called with SQLAlchemy's engine once it is made.",
+        has_effect=False,
+    ),
+    Setting(
+        "result_chord_expires",
+        "RESULT_CHORD_EXPIRES",
+        None,
+        "seconds",
+        "Lifetime of what is kept for a chord; None does as `result_expires`.",
+        has_effect=False,
+    ),
+    Setting(
+        "result_failure_expires",
+        "RESULT_FAILURE_EXPIRES",
+        None,
+        "seconds",
+        "Lifetime of the results of failed tasks; None does as `result_expires`.",
+        has_effect=False,
+    ),
+    Setting(
+        "task_acks_on_failure",
+        "TASK_ACKS_ON_FAILURE",
+        None,
+        "bool",
+        "`task_acks_on_failure_or_timeout` for failed tasks alone.",
+        has_effect=False,
+    ),
+    Setting(
+        "task_acks_on_timeout",
+        "TASK_ACKS_ON_TIMEOUT",
+        None,
+        "bool",
+        "`task_acks_on_failure_or_timeout` for timed-out tasks alone.",
+        has_effect=False,
+    ),
+    Setting(
+        "task_repr_maxlevels",
+        "TASK_REPR_MAXLEVELS",
+        3,
+        "int",
+        "How deep arguments are shown in logs and events.",
+        has_effect=False,
+    ),
+    Setting(
+        "task_retry_on_worker_lost",
+        "TASK_RETRY_ON_WORKER_LOST",
+        False,
+        "bool",
+        "Retry a task when its process died.",
+        has_effect=False,
+    ),
+    Setting(
+        "worker_log_datefmt",
+        "WORKER_LOG_DATEFMT",
+        None,
+        "text",
+        "Format of the times in log lines.",
+        has_effect=False,
+    ),
+    Setting(
+        "worker_pool_start_method",
+        "WORKER_POOL_START_METHOD",
+        "fork",
+        "text",
+        "How the processes of the pool are started.",
+        has_effect=False,
+    ),
+    Setting(
+        "worker_task_log_datefmt",
+        "WORKER_TASK_LOG_DATEFMT",
+        None,
+        "text",
+        "Format of the times in the log lines that tasks write.",
+        has_effect=False,
+    ),
+)
 
 _DAEMON_OPTIONS: tuple[tuple[str, Kind, str], ...] = (
     ("logfile", "text", "Log file"),

@@ -1,4 +1,4 @@
-"""The memcached backend owes what every result backend owes, with one server and with three."""
+"""The cache backends owe what every result backend owes: one memcached, three of them, and memory."""
 
 from __future__ import annotations
 
@@ -40,6 +40,14 @@ class TestThreeServers(BackendConformance):
     @pytest.fixture
     def backend_url(self, memcached_server: MemcachedServer, others: list[str]) -> str:
         return f"cache+memcached://{';'.join([memcached_server.address, *others])}/"
+
+
+class TestCacheInMemory(BackendConformance):
+    across_processes = False
+
+    @pytest.fixture
+    def backend_url(self) -> str:
+        return "cache+memory://"
 
 
 def test_results_spread_over_all_servers_and_are_found_there(memcached_server: MemcachedServer) -> None:

@@ -1,0 +1,1 @@
+"""What fits apps into frameworks."""

@@ -1,0 +1,35 @@
+"""Fits apps into the Django project that ``DJANGO_SETTINGS_MODULE`` names."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from typing import Any
+
+from celeriac.app import Celeriac
+from celery import _state
+from celery.exceptions import FixupWarning
+
+__all__ = ("fixup",)
+
+
+def fixup(app: Celeriac) -> Any:  # Any: a DjangoFixup, or None outside of Django projects
+    """Fit an app into the Django project; do nothing where there is none.
+
+    The first app of a Django project is the default one: its server has threads that made no app.
+    """
+    module = os.environ.get("DJANGO_SETTINGS_MODULE")
+    if not module:
+        return None
+    try:
+        made = importlib.import_module("celeriac.contrib.django.fixup").fixup(app)
+    except ModuleNotFoundError as exc:
+        if exc.name != "django":
+            raise
+        text = f"DJANGO_SETTINGS_MODULE is {module!r}, but Django is not installed."
+        warnings.warn(FixupWarning(text), stacklevel=2)
+        return None
+    if not _state.default_app:
+        _state.set_default_app(app)
+    return made

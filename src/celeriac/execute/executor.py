@@ -1,0 +1,254 @@
+"""The executor: what a child, a thread or the main thread does with a job."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+from celeriac import context, followup, states
+from celeriac.app import Celeriac
+from celeriac.context import Context
+from celeriac.errors import (
+    CodecError,
+    InvalidTaskError,
+    NotRegistered,
+    SecurityError,
+    TimeLimitExceeded,
+    WorkerLostError,
+)
+from celeriac.execute import narrator
+from celeriac.execute.coroutines import CoroutineRunner
+from celeriac.hooks import Hooks
+from celeriac.message import Call, Finished, Job, Outcome, Record
+from celeriac.pools.limits import SoftLimit
+from celeriac.run import Ending, Runnable, run
+from celeriac.saferepr import saferepr
+from celeriac.wire.task import unpack_call
+
+logger = logging.getLogger("celery.worker.request")
+
+# What `request.headers` leaves out: the headers that Celery itself knows.
+_KNOWN_HEADERS = frozenset(
+    [
+        *("lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit"),
+        *("root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result", "compression"),
+        *("replaced_task_nesting", "stamped_headers", "stamps"),
+    ]
+)
+
+
+class Executor:
+    """Runs the jobs of one slot, one after the other: `celeriac.pools.base.Runner`.
+
+    1. decode the body
+    2. bind the request
+    3. run the task, with everything that every run has (`celeriac.run`), within its soft limit
+    4. have done what follows (callbacks, chain, chord part) and the outcome encoded
+    5. say how it ended in the log, and return the report
+
+    As a `celeriac.run.Stage` it is the place of its runs.
+
+    Args:
+        app: The app, finalized.
+        hostname: The node's name.
+        with_reprs: Whether reports carry what events tell: results and exceptions as text.
+    """
+
+    def __init__(self, app: Celeriac, hostname: str, *, with_reprs: bool = False) -> None:
+        self.hooks: Hooks = app.hooks
+        self._app = app
+        self._hostname = hostname
+        self._with_reprs = with_reprs
+        self._accept = app.codecs.accept_set(app.conf.accept_content)
+        self._max_bytes: int = app.conf.worker_max_message_bytes
+        self._coroutines = CoroutineRunner()
+        self._limit: SoftLimit | None = None  # of the job that runs
+        self._job: Job | None = None
+        self._record: Record | None = None
+
+    # --- a runner ------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Tell the hooks that this process is going to run tasks."""
+        self.hooks.worker_process_init.send(sender=None)
+
+    def end(self, exitcode: int) -> None:
+        """Tell the hooks that it will not any more, and close what tasks have opened through us."""
+        self.hooks.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=exitcode)
+        self._coroutines.close()
+
+    def run(self, job: Job, limit: SoftLimit | None) -> Finished:
+        """Run a job to its end; whatever is an ``Exception`` ends up in the report."""
+        try:
+            call = self._decode(job)
+            task = self._app.tasks[job.task]
+        except (CodecError, InvalidTaskError, NotRegistered, SecurityError) as exc:
+            return self._invalid(job, exc)
+        request = self._bind(job, call)
+        self._job, self._limit, self._record = job, limit, None
+        if job.lost is not None:
+            return self._mourn(task, request, job)
+        try:
+            ending = run(task, request, self)
+        except MemoryError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - wall: nothing that a task or a store does may end the child
+            return self._broken(task, request, exc)
+        narrator.tell(task, request, ending)
+        finished = Finished(number=job.number, kind=ending.kind, record=self._record, runtime=ending.runtime)
+        if self._with_reprs:
+            self._add_reprs(finished, task, ending)
+        return finished
+
+    # --- a stage -------------------------------------------------------------------------------------
+
+    def started(self, task: Any, request: Context) -> None:  # Any: a Task of any parameters
+        """Store STARTED, where the task wants that to be seen."""
+        if task.track_started and not followup.is_ignored(task, request) and task.backend is not None:
+            outcome = Outcome(
+                id=request.id or "",
+                state=states.STARTED,
+                result={"pid": os.getpid(), "hostname": self._hostname},
+                children=[],
+                group_id=request.group,
+                parent_id=request.parent_id,
+                extended=followup.extended(task, request) if self._app.conf.result_extended else None,
+            )
+            task.backend.store([self._encode(outcome, request)])
+
+    def call(self, body: Callable[[], Any]) -> Any:  # Any: the user's value
+        """Call the body within its soft limit; drive a coroutine to its end."""
+        if self._limit is None:
+            value = body()
+        else:
+            with self._limit:
+                value = body()
+        if inspect.iscoroutine(value):
+            assert self._job is not None
+            return self._coroutines.run(value, self._job.soft_limit_seconds)
+        return value
+
+    def conclude(self, task: Runnable, request: Context, ending: Ending) -> None:
+        """Do what follows from the ending, and keep the record that is to be stored."""
+        self._record = followup.conclude(self._app, task, request, ending)
+
+    def internal_error(self, task: Runnable, request: Context, exc: Exception) -> None:
+        """Say that one of the task's hooks has failed; its outcome stands."""
+        narrator.tell_internal_error(self.hooks, task, request, exc)
+
+    # --- steps ---------------------------------------------------------------------------------------
+
+    def _decode(self, job: Job) -> Call:
+        return unpack_call(
+            job.body,
+            job.content_type,
+            job.content_encoding,
+            job.headers.get("compression"),
+            self._app.codecs,
+            self._accept,
+            self._max_bytes,
+        )
+
+    def _bind(self, job: Job, call: Call) -> Context:
+        headers = job.headers
+        custom = headers.keys() - _KNOWN_HEADERS
+        return Context(
+            headers,
+            args=call.args,
+            kwargs=call.kwargs,
+            callbacks=call.callbacks,
+            errbacks=call.errbacks,
+            chain=call.chain,
+            chord=call.chord,
+            called_directly=False,
+            retries=headers.get("retries") or 0,
+            headers={name: headers[name] for name in custom} if custom else None,
+            hostname=self._hostname,
+            delivery_info=job.delivery_info,
+            reply_to=job.reply_to,
+            correlation_id=job.correlation_id,
+            properties=job.properties,
+        )
+
+    def _encode(self, outcome: Outcome, request: Context) -> Record:
+        backend = self._app.backend
+        assert backend is not None
+        return backend.encode(
+            outcome, reply_to=request.reply_to, correlation_id=request.correlation_id or request.id
+        )
+
+    def _add_reprs(self, finished: Finished, task: Any, ending: Ending) -> None:
+        if ending.kind == "success":
+            finished.result_repr = saferepr(ending.value, task.resultrepr_maxsize)
+        elif ending.exception is not None:
+            finished.exception_repr = saferepr(ending.exception)
+            finished.traceback = ending.einfo.traceback if ending.einfo is not None else None
+
+    # --- what goes wrong -----------------------------------------------------------------------------
+
+    def _invalid(self, job: Job, exc: Exception) -> Finished:
+        """Report a message that is no call of a task that we have."""
+        logger.error(
+            "Task message %s for %s cannot be run: %r; it is kept as a dead letter", job.id, job.task, exc
+        )
+        request = Context(job.headers, reply_to=job.reply_to, correlation_id=job.correlation_id)
+        record = self._failure(request, exc)
+        return Finished(number=job.number, kind="invalid", record=record, exception_repr=repr(exc))
+
+    def _mourn(self, task: Any, request: Context, job: Job) -> Finished:
+        """Record what an earlier child has died of, with everything that follows from it."""
+        assert job.lost is not None
+        seconds = job.lost.limit_seconds
+        exc = WorkerLostError(job.lost.reason) if seconds is None else TimeLimitExceeded(plain(seconds))
+        context.push(task, request)
+        try:
+            ending = Ending(kind="failure", state=states.FAILURE, value=exc, exception=exc)
+            record = followup.fail(
+                self._app, task, request, followup.outcome_of(self._app, task, request, ending)
+            )
+            if self.hooks.task_failure.receivers:
+                self.hooks.task_failure.send(
+                    task,
+                    task_id=request.id,
+                    exception=exc,
+                    args=request.args,
+                    kwargs=request.kwargs,
+                    traceback="",
+                    einfo=None,
+                )
+        except Exception as broken:  # noqa: BLE001 - wall
+            return self._broken(task, request, broken)
+        finally:
+            context.pop()
+        return Finished(number=job.number, kind="failure", record=record, exception_repr=repr(exc))
+
+    def _broken(self, task: Any, request: Context, exc: Exception) -> Finished:
+        """Report that something around the task failed, so that its outcome is not known to anybody."""
+        narrator.tell_internal_error(self.hooks, task, request, exc)
+        assert self._job is not None
+        record = None if followup.is_ignored(task, request) else self._failure(request, exc)
+        return Finished(number=self._job.number, kind="failure", record=record, exception_repr=saferepr(exc))
+
+    def _failure(self, request: Context, exc: Exception) -> Record | None:
+        if self._app.backend is None:
+            return None
+        return self._encode(
+            Outcome(
+                id=request.id or "",
+                state=states.FAILURE,
+                result=exc,
+                children=[],
+                date_done=self._app.now().isoformat(),
+                group_id=request.group,
+                parent_id=request.parent_id,
+            ),
+            request,
+        )
+
+
+def plain(seconds: float) -> float:
+    """Return whole seconds as an int, as Celery tells limits."""
+    return int(seconds) if seconds == int(seconds) else seconds
