@@ -38,19 +38,9 @@ if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
 fi
 case $stage in
     demo) set -- -e . ;;
-    dev)
-        set -- -e ".[dev]"
-        if [ -e dropin/pyproject.toml ]; then
-            set -- "$@" -e ./dropin
-        fi
-        ;;
+    dev) set -- -e ".[dev]" -e ./dropin ;;
     *) echo "usage: scripts/setup.sh demo|dev" >&2; exit 2 ;;
 esac
-<<<<<<< HEAD
 echo "installing into $venv: $* ..."
 "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input "$@"
-=======
-echo "installing celeriac[$extras] and the celery drop-in into $venv ..."
-"$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input -e ".[$extras]" -e ./dropin
->>>>>>> main
 touch "$venv/.$stage-ready"
