@@ -15,6 +15,7 @@ from celeriac.net.url import Url, mask, parse
 from celeriac.transports.amqp.connection import Login, Lost, Refused
 
 CONNECT_SECONDS: Final = 4.0  # Celery's broker_connection_timeout
+HEARTBEAT_SECONDS: Final = 120  # Celery's broker_heartbeat
 _TLS_SCHEMES: Final = frozenset({"amqps", "pyamqps"})
 _FINAL_CODES: Final = frozenset({403, 404, 405, 406, 501, 502, 503, 530, 540})  # trying again changes nothing
 
@@ -77,7 +78,8 @@ def read(url: str, options: Mapping[str, Any]) -> tuple[Address, ...]:
 
     Args:
         url: ``amqp://user:password@host:5672/vhost?heartbeat=10``. No vhost and ``//`` mean ``/``.
-        options: ``connect_timeout`` (seconds), ``heartbeat`` (seconds), ``login_method`` (PLAIN or EXTERNAL),
+        options: ``connect_timeout`` (seconds), ``heartbeat`` (at most so many seconds
+            apart; 0 = none), ``login_method`` (PLAIN or EXTERNAL),
             ``ssl`` (True or a dict with ``ca_certs``, ``certfile``, ``keyfile``, ``cert_reqs``,
             ``server_hostname``), ``client_name``.
 
@@ -100,7 +102,7 @@ def _one(text: str, options: Mapping[str, Any]) -> Address:
             password=url.password if url.password is not None else "guest",
             vhost=url.path or "/",
             mechanism=str(given.get("login_method") or "PLAIN").upper(),
-            heartbeat_seconds=int(_number("heartbeat", given.get("heartbeat"), 0, text)),
+            heartbeat_seconds=int(_number("heartbeat", given.get("heartbeat"), HEARTBEAT_SECONDS, text)),
             name=str(options.get("client_name") or options.get("app_name") or ""),
         ),
         tls=_tls(options.get("ssl"), url, text) if secure else None,
