@@ -355,6 +355,7 @@ class AmqpConsumer:
         stream, self._stream = self._stream, None
         if stream is not None and not self._closed:
             self._error = stream.address.failure(error)
+            self._error.retryable = True  # whatever ended this connection, the next call opens another
             self._forget()
         self._news.set()
 
