@@ -93,6 +93,7 @@ class RedisConsumer:
         self._hungry = True  # there may be something to fetch
         self._limit = 0  # how many `receive` waits for; 0 when nobody does
         self._fetching: _Fetch | None = None
+        self._asked: tuple[list[bytes], bytes] | None = None  # our lists, and the commands that arm the bell
         self._turn = 0  # the queue that comes first in the next fetch
         self._due: float | None = None  # when the next parked message is; the loop's time
         self._alive = 1  # nodes, when we renewed last
@@ -195,6 +196,7 @@ class RedisConsumer:
         """See `celeriac.ports.Consumer`."""
         stream = await self._stream("adding a queue")
         self._queues[queue.name] = queue
+        self._asked = None
         patterns = self._broadcasts.add(queue)
         data, count = declaration(queue, self._names)
         if patterns:
@@ -210,6 +212,7 @@ class RedisConsumer:
         """See `celeriac.ports.Consumer`."""
         if self._queues.pop(name, None) is None:
             return
+        self._asked = None
         patterns = self._broadcasts.cancel(name)
         stream = self._member.current()
         if patterns and stream is not None:
@@ -326,7 +329,11 @@ class RedisConsumer:
 
     def _fetch(self, stream: Stream, room: int) -> None:
         names, holding = self._names, self._member.holding
-        lists = [key for name in self._queues for key in names.lists(name)]
+        if self._asked is None:
+            lists = [key for name in self._queues for key in names.lists(name)]
+            # To read a key is to be rung when it changes. After the fetch, for what we take would unarm it.
+            self._asked = lists, pack(("EXISTS", *lists)) + pack(("EXISTS", names.due))
+        lists, arm = self._asked
         keys = [names.nodes, self._member.lease, names.due, *lists]
         self._turn = (self._turn + 1) % len(self._queues)
         number = holding.reserve(room)
@@ -334,8 +341,6 @@ class RedisConsumer:
         command = FETCH.call(
             keys, [holding.id, number, room, len(names.steps), self._turn, names.prefix, self._alive]
         )
-        # To read a key is to be rung when it changes. After the fetch, for what we take would unarm it.
-        arm = pack(("EXISTS", *lists)) + pack(("EXISTS", names.due))
         self._fetching = fetch
         self._hungry = False
         stream.ask(command + arm, 3, functools.partial(self._fetched, fetch))
