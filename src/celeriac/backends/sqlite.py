@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from celeriac.backends.documents import Documents, latest
 from celeriac.backends.spec import BackendSpec
@@ -14,11 +15,13 @@ from celeriac.errors import BackendError, BackendUnreachable, CeleriacError
 from celeriac.errors import TimeoutError as ResultTimeout
 from celeriac.message import Outcome, Record
 from celeriac.net.doorbell import Bell, Ringer
-from celeriac.net.lane import Lane
 from celeriac.net.url import parse
 from celeriac.states import READY_STATES
 from celeriac.transports.sqlite import SqliteTransport
 from celeriac.transports.sqlite_file import Handle, file_options, locate
+
+if TYPE_CHECKING:
+    from celeriac.net.lane import Lane
 
 T = TypeVar("T")
 
@@ -60,6 +63,8 @@ class SqliteBackend:
             self._location, synchronous="normal", unreachable=BackendUnreachable, failed=_failed
         )
         self._next_cleanup = 0.0
+        self._lane: Lane | None = None
+        self._ringer = Ringer(self._location.bells)
         self._begin_process()
 
     # --- results ---
@@ -90,7 +95,7 @@ class SqliteBackend:
         """Do the same on the backend's own thread."""
         if self._pid != os.getpid():
             self._begin_process()
-        await self._lane.run(self.store, batch)
+        await self._own_lane().run(self.store, batch)
 
     def fetch(self, ids: Sequence[str]) -> dict[str, Outcome]:
         """Return what is known of the ids now."""
@@ -201,17 +206,25 @@ class SqliteBackend:
 
     def close(self) -> None:
         """Close the connection of this process; the next call opens another one."""
-        if self._pid == os.getpid():
-            self._lane.close()
+        lane, self._lane = self._lane, None
+        if lane is not None and self._pid == os.getpid():
+            lane.close()
         self._handle.close()
         self._ringer.close()
 
     # --- inside ---
 
+    def _own_lane(self) -> Lane:
+        if self._lane is None:  # asyncio is half of what a client would have to load, and few use it
+            self._lane = importlib.import_module("celeriac.net.lane").Lane("celeriac-sqlite-results")
+        lane: Lane = self._lane
+        return lane
+
     def _begin_process(self) -> None:
         # A forked child has not the parent's thread; the handle looks after itself.
         self._pid = os.getpid()
-        self._lane = Lane("celeriac-sqlite-results")
+        self._lane = None
+        self._ringer.close()
         self._ringer = Ringer(self._location.bells)
 
     def _expires_at(self, now: float) -> float | None:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import select
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -97,7 +98,7 @@ class Bell:
 
 
 class Ringer:
-    """One who has news: rings every bell of a kind.
+    """One who has news: rings every bell of a kind. Safe for threads; a forked child makes one of its own.
 
     Args:
         directory: Where the bells hang; need not be there yet.
@@ -106,6 +107,7 @@ class Ringer:
     def __init__(self, directory: Path) -> None:
         self._directory = _Directory(directory)
         self._text = str(directory)
+        self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._seen_ns = -1  # the directory's mtime when its names were read
         self._names: list[str] = []
@@ -141,10 +143,11 @@ class Ringer:
         self._directory.close()
 
     def _sender(self) -> socket.socket:
-        if self._socket is None:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            self._socket.setblocking(False)
-        return self._socket
+        with self._lock:
+            if self._socket is None:
+                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+                self._socket.setblocking(False)
+            return self._socket
 
     def _listed(self) -> list[str]:
         # A stat costs 1 µs, a listing 10.

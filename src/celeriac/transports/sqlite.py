@@ -5,8 +5,9 @@ No server: whoever sends commits to the file, rings the doorbells beside it, and
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celeriac.errors import BrokerUnreachable, CeleriacError, TransportError
 from celeriac.message import Envelope
@@ -14,9 +15,11 @@ from celeriac.net.url import parse
 from celeriac.ports import Caps, ConsumeSpec
 from celeriac.transports import sqlite_routes as routes
 from celeriac.transports.blob import unpack_or_defect
-from celeriac.transports.sqlite_consumer import SqliteConsumer
 from celeriac.transports.sqlite_file import Handle, Location, file_options, locate
 from celeriac.transports.sqlite_producer import SqliteProducer
+
+if TYPE_CHECKING:
+    from celeriac.transports.sqlite_consumer import SqliteConsumer
 
 CAPS = Caps(native_delay=True, leases=True)
 
@@ -55,8 +58,12 @@ class SqliteTransport:
         Raises:
             BrokerUnreachable: The file cannot be opened.
         """
+        # Only nodes consume, and asyncio is half of what a client would have to load.
+        module = importlib.import_module("celeriac.transports.sqlite_consumer")
         # A consumer that forgets its last moments in a power failure only delivers again.
-        consumer = SqliteConsumer(self.location, self._handle("normal"), self._options, spec)
+        consumer: SqliteConsumer = module.SqliteConsumer(
+            self.location, self._handle("normal"), self._options, spec
+        )
         await consumer.open()
         return consumer
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sqlite3
 import time
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from celeriac.errors import PublishTimeout, TransportError
 from celeriac.message import Outgoing
 from celeriac.net.doorbell import Ringer
-from celeriac.net.lane import Lane
 from celeriac.queues import Queue
 from celeriac.transports import sqlite_routes as routes
 from celeriac.transports.blob import pack
 from celeriac.transports.sqlite_file import Handle, Location
 from celeriac.transports.terms import HIGHEST_PRIORITY, terms_of
+
+if TYPE_CHECKING:
+    from celeriac.net.lane import Lane
 
 MESSAGES = "q"  # the kind of bell that consumers hang up
 
@@ -45,6 +49,8 @@ class SqliteProducer:
         self._location = location
         self._handle = handle
         self._declared: dict[str, Queue] = {}
+        self._lane: Lane | None = None
+        self._ringer = Ringer(self._location.bells)
         self._begin_process()
 
     def send(self, batch: Sequence[Outgoing], *, deadline: float) -> None:
@@ -61,20 +67,28 @@ class SqliteProducer:
             self._begin_process()
         ticket = _Ticket(batch)
         self._waiting.append(ticket)
-        await self._lane.run(self._flush, ticket, time.monotonic() + deadline)
+        await self._own_lane().run(self._flush, ticket, time.monotonic() + deadline)
 
     def close(self) -> None:
         """Close the connection; sending afterwards opens another one."""
-        if self._pid == os.getpid():
-            self._lane.close()
+        lane, self._lane = self._lane, None
+        if lane is not None and self._pid == os.getpid():
+            lane.close()
         self._handle.close()
         self._ringer.close()
+
+    def _own_lane(self) -> Lane:
+        if self._lane is None:  # asyncio is half of what a client would have to load, and few use it
+            self._lane = importlib.import_module("celeriac.net.lane").Lane("celeriac-sqlite-producer")
+        lane: Lane = self._lane
+        return lane
 
     def _begin_process(self) -> None:
         # A forked child has neither the parent's thread nor a business with what the parent was sending.
         self._pid = os.getpid()
         self._waiting: deque[_Ticket] = deque()
-        self._lane = Lane("celeriac-sqlite-producer")
+        self._lane = None
+        self._ringer.close()
         self._ringer = Ringer(self._location.bells)
 
     def _flush(self, mine: _Ticket, give_up_at: float) -> None:
