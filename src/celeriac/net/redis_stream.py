@@ -110,11 +110,15 @@ class Stream:
             self._end(ConnectionLost("closed here"))
 
     def close_from_anywhere(self) -> None:
-        """Close it from another thread than the loop's, or when the loop is no more."""
-        if self._loop.is_running():
-            self._loop.call_soon_threadsafe(self.close)
-        else:
+        """Close it, also from another thread than the loop's and when the loop is no more."""
+        try:
+            here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            here = False
+        if here or not self._loop.is_running():
             self.close()
+        else:
+            self._loop.call_soon_threadsafe(self.close)
 
     def _write(self, data: bytes) -> None:
         if self._unsent:
