@@ -56,6 +56,8 @@ class CommandRunner:
     def end(self, exitcode: int) -> None:
         self.trace(f"end-{os.getpid()}-{exitcode}")
 
+    def close(self) -> None: ...
+
     def trace(self, name: str) -> None:
         """Add a line to a file, which a kill cannot undo."""
         with (self.folder / name).open("a") as file:

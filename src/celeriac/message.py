@@ -122,6 +122,7 @@ class Requeue(msgspec.Struct, frozen=True, tag=True):
     """Put it back so that any worker may take it at once; it counts as redelivered unless ``untouched``."""
 
     untouched: bool = False  # it was never started here: hand it back as if it had not been taken
+    willing: bool = False  # the task asks for it: its next delivery counts as the second, however often
 
 
 class Park(msgspec.Struct, frozen=True, tag=True):

@@ -297,6 +297,10 @@ class Pool(Protocol):
         """Return the processes that run jobs."""
         ...
 
+    async def broken(self) -> None:
+        """Return when the pool cannot run jobs any more; for most pools that is never."""
+        ...
+
     async def stop(self, *, graceful: bool) -> None:
         """End the slots: after the jobs they have, or at once. Tolerates never started and stopped twice."""
         ...

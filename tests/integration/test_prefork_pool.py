@@ -200,7 +200,7 @@ async def test_what_waits_behind_a_stalled_job_is_given_to_others(make: Make, ru
     await reports.ended(*quick)
 
     assert stalled[0].number not in reports.finished()
-    assert [started.number for started in reports.of(Started)] == [stalled[0].number]
+    assert stalled[0].number in [started.number for started in reports.of(Started)]
     (runner.folder / "go").touch()
     await reports.ended(*stalled)
 

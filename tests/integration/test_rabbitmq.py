@@ -77,8 +77,12 @@ class TestBrokerThatDies:
             producer.send([to_queue(queue, "meanwhile")], deadline=DEADLINE_SECONDS)
         await ack(consumer, [held])  # void: it is RabbitMQ's again
 
+        with pytest.raises(BrokerUnreachable, match="No connection to RabbitMQ"):
+            await consumer.renew()
+
         await asyncio.to_thread(rabbitmq_server.start)
-        again = await take_after_trouble(consumer, 1)
+        await asyncio.gather(consumer.renew(), consumer.renew())
+        again = await take(consumer, 1)
         await ack(consumer, again)
         producer.send([to_queue(queue, "after")], deadline=DEADLINE_SECONDS)
         rest = []
@@ -98,6 +102,7 @@ class TestBrokerThatDies:
         consumer = await consume(transport, queue)
         before = await take(consumer, 2)
         consumer._stream.abort(ConnectionResetError("cut by the test"))  # type: ignore[attr-defined]
+        await consumer.renew()  # does not hide the loss from `receive`
         after = await take_after_trouble(consumer, 2)
 
         await ack(consumer, before)

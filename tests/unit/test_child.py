@@ -37,6 +37,9 @@ class Runner:
     def end(self, exitcode: int) -> None:
         self.calls.append(f"end {exitcode}")
 
+    def close(self) -> None:
+        self.calls.append("close")
+
 
 class Desk:
     """A board and an inbox with the parent's view on both."""
@@ -70,7 +73,10 @@ def desk() -> Iterator[Desk]:
     desk.inbox.close()
 
 
-def test_short_jobs_that_wait_together_are_reported_with_one_ring(desk: Desk) -> None:
+def test_short_jobs_that_wait_together_are_reported_with_one_ring(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celeriac.pools.prefork.child.RING_AFTER_SECONDS", 60.0)
     jobs = [job("t", short=True) for _ in range(10)]
     for each in jobs:
         desk.inbox.put(each)
@@ -82,7 +88,8 @@ def test_short_jobs_that_wait_together_are_reported_with_one_ring(desk: Desk) ->
     assert desk.reports() == [each.number for each in jobs]
 
 
-def test_a_full_batch_rings_before_the_inbox_is_empty(desk: Desk) -> None:
+def test_a_full_batch_rings_before_the_inbox_is_empty(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celeriac.pools.prefork.child.RING_AFTER_SECONDS", 60.0)
     for _ in range(RING_AFTER_REPORTS + 1):
         desk.inbox.put(job("t", short=True))
     desk.inbox.put_stop()
@@ -141,7 +148,7 @@ def test_a_job_that_exits_ends_the_child_with_its_code(desk: Desk) -> None:
     code = desk.child(runner).run()
 
     assert code == 3
-    assert runner.calls == ["begin", "t", "end 3"]
+    assert runner.calls == ["begin", "t", "end 3", "close"]
     assert desk.slot.job == victim.number
     assert desk.reports() == []
 

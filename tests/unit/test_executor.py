@@ -276,7 +276,7 @@ def test_a_coroutine_runs_to_its_end_and_knows_its_task() -> None:
     executor = Executor(app, "w1@host")
     results = [wait.delay(1), wait.delay(2)]
     reports = [executor.run(job_of(delivery), None) for delivery in deliveries(app)]
-    executor.end(0)
+    executor.close()
 
     assert [outcome(app, report).result for report in reports] == [[1, results[0].id], [2, results[1].id]]
     assert loops[0] is loops[1]
@@ -300,7 +300,7 @@ def test_the_soft_limit_is_raised_where_a_coroutine_waits() -> None:
     executor = Executor(app, "w1@host")
     before = time.monotonic()
     finished = executor.run(sent(app, soft_limit_seconds=0.1), ThreadLimit())
-    executor.end(0)
+    executor.close()
 
     assert time.monotonic() - before < 5
     assert cleaned == ["up"]
@@ -321,7 +321,7 @@ def test_a_coroutine_may_overcome_its_soft_limit() -> None:
     slow.delay()
     executor = Executor(app, "w1@host")
     finished = executor.run(sent(app, soft_limit_seconds=0.05), ThreadLimit())
-    executor.end(0)
+    executor.close()
 
     assert outcome(app, finished).result == "rescued"
 

@@ -60,7 +60,7 @@ def test_an_early_acknowledged_task_is_forgotten_whatever_it_ends_with(
         ("ignore", Ack()),
         ("revoked", Ack()),
         ("reject", Reject()),
-        ("requeue", Requeue()),
+        ("requeue", Requeue(willing=True)),
     ],
 )
 def test_a_late_acknowledged_task_is_settled_as_it_ended(

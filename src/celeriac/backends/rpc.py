@@ -21,7 +21,6 @@ from celeriac.errors import (
     BrokerUnreachable,
     ConfigError,
     DecodeError,
-    PublishTimeout,
     TransportError,
 )
 from celeriac.errors import TimeoutError as ResultTimeout
@@ -39,7 +38,7 @@ STORE_SECONDS: Final = 10.0  # for a batch of results, connecting included
 _CHANNEL: Final = 1
 _PREFETCH: Final = 250  # results on their way to us while nobody reads
 _READ_KEPT: Final = 1000  # results that were waited for and may be asked for once more
-_PATIENCE_SECONDS: Final = 20.0  # how long a wait outlives its connection
+_PATIENCE_SECONDS: Final = 60.0  # how long a wait outlives its connection
 _PAUSE_SECONDS: Final = 0.3  # between two attempts to connect
 _FOREVER_SECONDS: Final = 1e9
 
@@ -291,12 +290,15 @@ class _Inbox:
                     link.wait(lambda seen=seen: self._arrived != seen, until)  # type: ignore[misc]
                     trying_since = 0.0
                 except (Lost, Refused, BrokerUnreachable, OSError) as exc:
+                    error = self._addresses[0].unreachable(exc)
+                    if not error.retryable:
+                        raise error from exc
                     now = time.monotonic()
                     if now >= until:
                         return []
                     trying_since = trying_since or now
                     if now > trying_since + _PATIENCE_SECONDS:
-                        raise self._addresses[0].unreachable(exc) from exc
+                        raise error from exc
                     self._turn.wait(min(_PAUSE_SECONDS, until - now))
 
     def look(self, ids: Sequence[str], *, known_to_exist: bool) -> dict[str, Outcome]:
@@ -388,17 +390,15 @@ class _Inbox:
     def _catch_up(self, until: float) -> None:
         """Read everything that is in the queue by now.
 
-        RabbitMQ pushes, so nothing tells that the queue is empty. But to answer the first question it asks
-        the queue, which by then has pushed everything to the channel; and the second is answered behind it.
+        RabbitMQ pushes. Once the queue says that nothing waits in it, everything is on its way through the
+        channel, and what the channel answers after that comes behind it.
         """
         try:
-            while True:
+            waiting = 1
+            while waiting:
                 link = self._connected(until)
-                seen = self._arrived
-                link.call(until, _CHANNEL, *topology.look_at_queue(self._queue.name))
+                _, waiting, _ = link.call(until, _CHANNEL, *topology.look_at_queue(self._queue.name))
                 link.call(until, _CHANNEL, "basic.qos", 0, _PREFETCH, False)
-                if self._arrived == seen:
-                    return
         except (Lost, Refused, OSError) as exc:
             raise self._addresses[0].failure(exc) from exc
 
@@ -432,6 +432,5 @@ def _refuse(what: str) -> NoReturn:
 
 
 def _translated(exc: TransportError) -> BackendError:
-    if isinstance(exc, BrokerUnreachable | PublishTimeout):
-        return BackendUnreachable(str(exc))
-    return BackendError(str(exc))
+    # Sending a result twice does no harm, so one that is in doubt may simply be sent again.
+    return BackendUnreachable(str(exc)) if exc.retryable else BackendError(str(exc))

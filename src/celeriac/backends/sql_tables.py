@@ -11,6 +11,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 ID_LENGTH = 155
 CREATE_ATTEMPTS = 5
 
+WITH_ON_CONFLICT = frozenset(
+    {"postgresql", "sqlite"}
+)  # databases whose INSERT knows what to do with a double
 EXTENDED_COLUMNS = ("name", "args", "kwargs", "worker", "retries", "queue")
 
 
@@ -137,7 +140,7 @@ def upsert(
     """
     dialect = connection.dialect.name
     changed = [name for name in rows[0] if name != key]
-    if dialect in {"postgresql", "sqlite"}:
+    if dialect in WITH_ON_CONFLICT:
         insert = (postgresql if dialect == "postgresql" else sqlite).insert(table)
         statement = insert.on_conflict_do_update(
             index_elements=[key],
@@ -157,7 +160,7 @@ def insert_new(
 ) -> bool:
     """Insert a row unless its primary key is there already; whether it was inserted."""
     dialect = connection.dialect.name
-    if dialect in {"postgresql", "sqlite"}:
+    if dialect in WITH_ON_CONFLICT:
         insert = (postgresql if dialect == "postgresql" else sqlite).insert(table)
         [first, *_] = table.primary_key.columns
         inserted = connection.execute(insert.on_conflict_do_nothing().returning(first), row)

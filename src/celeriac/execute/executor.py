@@ -76,8 +76,11 @@ class Executor:
         self.hooks.worker_process_init.send(sender=None)
 
     def end(self, exitcode: int) -> None:
-        """Tell the hooks that it will not any more, and close what tasks have opened through us."""
+        """Tell the hooks that it will not any more."""
         self.hooks.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=exitcode)
+
+    def close(self) -> None:
+        """Close the event loop of coroutines."""
         self._coroutines.close()
 
     def run(self, job: Job, limit: SoftLimit | None) -> Finished:

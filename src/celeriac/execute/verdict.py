@@ -9,7 +9,7 @@
     revoked
     failure                    Ack                            Ack, or Reject unless acks_on_failure_or_timeout
     reject                     Ack (it was acknowledged)      Reject
-    requeue                    Ack (it was acknowledged)      Requeue
+    requeue                    Ack (it was acknowledged)      Requeue(willing)
     invalid                    DeadLetter                     DeadLetter
     lost before it started     Requeue(untouched)             Requeue(untouched)
     lost while it ran          DeadLetter                     Requeue if reject_on_worker_lost and deliveries
@@ -42,6 +42,7 @@ _ACK = Ack()
 _START = Start()
 _REJECT = Reject()
 _REQUEUE = Requeue()
+_AS_ASKED = Requeue(willing=True)
 _UNTOUCHED = Requeue(untouched=True)
 
 _LATE: dict[OutcomeKind, Verdict] = {
@@ -51,7 +52,7 @@ _LATE: dict[OutcomeKind, Verdict] = {
     "ignore": _ACK,
     "revoked": _ACK,
     "reject": _REJECT,
-    "requeue": _REQUEUE,
+    "requeue": _AS_ASKED,
 }
 
 

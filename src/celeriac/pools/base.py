@@ -44,7 +44,11 @@ class Runner(Protocol):
         ...
 
     def end(self, exitcode: int) -> None:
-        """Clean up before the process ends (not called when it is killed)."""
+        """Say good-bye before the process ends (not called when it is killed)."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what was opened for running jobs; the last call, in the thread that ran them."""
         ...
 
 

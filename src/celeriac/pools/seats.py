@@ -87,6 +87,10 @@ class SeatPool:
         for _ in range(self.size):
             self.add_seat()
 
+    async def broken(self) -> None:
+        """Wait for ever."""
+        await asyncio.Event().wait()
+
     async def stop(self, *, graceful: bool) -> None:
         """End the seats after their jobs; or tell at once that what runs is lost, and wait for nobody."""
         if self._loop is None:
@@ -153,6 +157,7 @@ class SeatPool:
             if not self._flush_due:
                 self._flush_due = True
                 self._call_loop(self._flush)
+        seat.runner.close()
         self._call_loop(lambda: self._on_end(seat))
 
     def _run(self, seat: Seat, job: Job) -> Finished | Lost:

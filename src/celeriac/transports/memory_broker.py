@@ -305,8 +305,10 @@ class Broker:
             case Requeue(untouched=True):
                 message.handed -= 1
                 shelf.put(message)
-            case Requeue():
+            case Requeue(willing=willing):
                 message.redelivered = True
+                if willing:
+                    message.handed = 1
                 message.order = next(self._order)  # behind its equals, or a refusing task would starve them
                 shelf.put(message)
             case Park(until=until):

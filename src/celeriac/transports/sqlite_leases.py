@@ -212,8 +212,8 @@ def settle(connection: sqlite3.Connection, verdicts: Sequence[tuple[int, Verdict
             case Reject():
                 returned = _dead_letter_exchange(connection, number) or returned
                 done.append(number)
-            case Requeue(untouched=untouched):
-                _requeue(connection, number, untouched=untouched)
+            case Requeue():
+                _requeue(connection, number, verdict)
                 returned = True
             case Park(until=until):
                 _park(connection, number, until)
@@ -226,8 +226,8 @@ def settle(connection: sqlite3.Connection, verdicts: Sequence[tuple[int, Verdict
     return returned
 
 
-def _requeue(connection: sqlite3.Connection, number: int, *, untouched: bool) -> None:
-    if untouched:
+def _requeue(connection: sqlite3.Connection, number: int, verdict: Requeue) -> None:
+    if verdict.untouched:
         connection.execute(
             "INSERT INTO ready (queue, rank, id, handed, flags) "
             "SELECT queue, rank, id, handed - 1, flags FROM leases WHERE id = ?",
@@ -243,8 +243,8 @@ def _requeue(connection: sqlite3.Connection, number: int, *, untouched: bool) ->
     ).fetchone()
     connection.execute(
         "INSERT INTO ready (queue, rank, id, handed, flags) "
-        "SELECT queue, rank, ?2, handed, flags | 1 FROM leases WHERE id = ?1",
-        (number, row[0]),
+        "SELECT queue, rank, ?2, iif(?3, 1, handed), flags | 1 FROM leases WHERE id = ?1",
+        (number, row[0], verdict.willing),
     )
     remove(connection, [number])
 

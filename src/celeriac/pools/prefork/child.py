@@ -78,6 +78,7 @@ class Child:
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
             self._slot.ending()
             self._runner.end(code)
+            self._runner.close()
         return code
 
     def _work(self) -> None:

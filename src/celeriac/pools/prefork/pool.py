@@ -128,7 +128,7 @@ class PreforkPool:
         self._turn = 0  # whose turn it is to be given a short job
         self._opened = False
         self._stopping = False
-        self._broken = False
+        self._broken = asyncio.Event()
 
     # --- life --------------------------------------------------------------------------------------
 
@@ -155,6 +155,10 @@ class PreforkPool:
                 self._options.start_timeout_seconds,
             )
 
+    async def broken(self) -> None:
+        """Return when the forker has died: nobody can make children any more."""
+        await self._broken.wait()
+
     async def stop(self, *, graceful: bool) -> None:
         """End the children: after the jobs they have, or at once; then the forker."""
         if self._loop is None:
@@ -165,7 +169,7 @@ class PreforkPool:
             for child in self._alive():
                 self._retire(child)
             await self._until(lambda: not self._alive(), None)
-        if not self._broken:
+        if not self._broken.is_set():
             self._loop.remove_reader(self._forker.fileno())
         self._forker.close()
         for child in self._alive():
@@ -392,7 +396,7 @@ class PreforkPool:
         return all(child is not None and child.ready for child in self._children)
 
     def _make(self, index: int) -> None:
-        if self._stopping or self._broken or self._loop is None:
+        if self._stopping or self._broken.is_set() or self._loop is None:
             return
         self._before_fork()
         slot = self._board.slot(index)
@@ -489,9 +493,9 @@ class PreforkPool:
 
     def _on_forker_gone(self) -> None:
         """Without the forker the kernel has killed the children, and there will be no others."""
-        if self._broken or self._loop is None:
+        if self._broken.is_set() or self._loop is None:
             return
-        self._broken = True
+        self._broken.set()
         logger.critical("The process that forks the pool's children is gone, and they with it.")
         self._loop.remove_reader(self._forker.fileno())
         for index, child in enumerate(self._children):

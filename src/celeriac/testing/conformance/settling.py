@@ -126,6 +126,21 @@ class SettleTests(TransportFixtures):
         assert second.envelope.body == b"again"
         assert second.envelope.headers == first.envelope.headers
 
+    async def test_a_message_requeued_at_its_own_wish_is_not_counted(
+        self, producer: Producer, consume: Consume, queue: Queue
+    ) -> None:
+        attempts = []
+        async with consume(queue) as consumer:
+            await producer.asend([to_queue(queue, "again")], deadline=DEADLINE_SECONDS)
+            for _ in range(5):
+                [held] = await take(consumer, 1)
+                attempts.append(held.attempt)
+                await consumer.settle([(held, Requeue(willing=True))])
+            await ack(consumer, await take(consumer, 1))
+
+        assert attempts[0] == 1
+        assert set(attempts[1:]) <= {1, 2}  # 1 where the broker does not count
+
     async def test_a_message_requeued_untouched_is_as_if_never_taken(
         self, transport: Transport, producer: Producer, consume: Consume, queue: Queue
     ) -> None:

@@ -144,7 +144,7 @@ class Connection:
 
     def __init__(self, login: Login) -> None:
         self.state: State = "start"
-        self.error: Exception | None = None  # why the connection is over
+        self.error: Lost | Refused | None = None  # why the connection is over
         self.blocked: str | None = None  # the broker's reason for taking no publishes at the moment
         self.frame_max = frames.FRAME_MAX
         self.heartbeat_seconds = login.heartbeat_seconds
@@ -152,7 +152,7 @@ class Connection:
         self.ready = Request()
         self._login = login
         self._rest = b""
-        self._outgoing: list[bytes] = [frames.PROTOCOL_HEADER]
+        self.outgoing: list[bytes] = [frames.PROTOCOL_HEADER]  # to be written, see `take`
         self._channels: dict[int, _Channel] = {0: _Channel()}
         self._events: list[Event] = []
 
@@ -160,13 +160,13 @@ class Connection:
 
     def take(self) -> bytes:
         """Return the bytes to write now and forget them."""
-        data = b"".join(self._outgoing)
-        self._outgoing.clear()
+        data = b"".join(self.outgoing)
+        self.outgoing.clear()
         return data
 
     def write(self, data: bytes) -> None:
         """Queue frames made elsewhere."""
-        self._outgoing.append(data)
+        self.outgoing.append(data)
 
     def request(self, channel: int, name: str, *arguments: Any) -> Request:
         """Queue a method that is answered; a channel that is not open is opened first."""
@@ -176,7 +176,7 @@ class Connection:
             return request
         frame = frames.method(channel, name, *arguments)
         self.open_channel(channel)
-        self._outgoing.append(frame)
+        self.outgoing.append(frame)
         self._channels[channel].requests.append(request)
         return request
 
@@ -185,15 +185,15 @@ class Connection:
         if channel not in self._channels:
             self._channels[channel] = _Channel()
             self._channels[channel].requests.append(Request())
-            self._outgoing.append(frames.method(channel, "channel.open", ""))
+            self.outgoing.append(frames.method(channel, "channel.open", ""))
 
     def close(self) -> None:
         """Queue the polite end; `error` is set when the broker has agreed."""
         if self.error is None and self.state != "closing":
             self.state = "closing"
-            self._outgoing.append(frames.method(0, "connection.close", 200, "", 0, 0))
+            self.outgoing.append(frames.method(0, "connection.close", 200, "", 0, 0))
 
-    def lost(self, error: Exception) -> None:
+    def lost(self, error: Lost | Refused) -> None:
         """Note that the socket is gone: everything asked for fails."""
         if self.error is None:
             self.error = error
@@ -321,7 +321,7 @@ class Connection:
             case "basic.cancel":
                 self._events.append(Cancelled(number, arguments[0]))
             case "channel.close":
-                self._outgoing.append(frames.method(number, "channel.close-ok"))
+                self.outgoing.append(frames.method(number, "channel.close-ok"))
                 del self._channels[number]
                 error = Refused(arguments[0], arguments[1])
                 self._fail(channel, error)
@@ -343,7 +343,7 @@ class Connection:
     def _about_connection(self, name: str, arguments: tuple[Any, ...]) -> None:
         match name:
             case "connection.close":
-                self._outgoing.append(frames.method(0, "connection.close-ok"))
+                self.outgoing.append(frames.method(0, "connection.close-ok"))
                 self.lost(Refused(arguments[0], arguments[1]))
             case "connection.close-ok":
                 self.lost(Lost("closed"))
@@ -381,7 +381,7 @@ class Connection:
             },
         }
         secret = f"\0{login.user}\0{login.password}".encode() if login.mechanism == "PLAIN" else b""
-        self._outgoing.append(frames.method(0, "connection.start-ok", ours, login.mechanism, secret, "en_US"))
+        self.outgoing.append(frames.method(0, "connection.start-ok", ours, login.mechanism, secret, "en_US"))
         self.state = "tune"
 
     def _tune(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
@@ -389,7 +389,7 @@ class Connection:
             self.frame_max = min(frame_max, frames.FRAME_MAX)
         if heartbeat:
             self.heartbeat_seconds = min(heartbeat, self.heartbeat_seconds)
-        self._outgoing.append(
+        self.outgoing.append(
             frames.method(0, "connection.tune-ok", channel_max, self.frame_max, self.heartbeat_seconds)
             + frames.method(0, "connection.open", self._login.vhost, "", False)
         )

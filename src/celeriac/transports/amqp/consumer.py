@@ -65,6 +65,7 @@ class AmqpConsumer:
         self._stream: Stream | None = None
         self._error: TransportError | None = None  # why the last connection ended; told once
         self._closed = False
+        self._connecting = asyncio.Lock()
         self._news = asyncio.Event()
         self._epoch = 0
         self._numbers = itertools.count(1)
@@ -195,7 +196,16 @@ class AmqpConsumer:
         return b"".join(parts)
 
     async def renew(self) -> None:
-        """Do nothing: heartbeats keep RabbitMQ's lease, and it takes back by itself what dead nodes left."""
+        """Connect again after a loss that `receive` has told.
+
+        Otherwise there is nothing to do: heartbeats keep RabbitMQ's lease, and it takes back by itself what
+        dead nodes left.
+
+        Raises:
+            BrokerUnreachable: See `connect`.
+        """
+        if self._error is None and not self._closed:
+            await self.connect()
 
     # --- what is consumed ---
 
@@ -257,19 +267,21 @@ class AmqpConsumer:
     # --- the connection ---
 
     async def connect(self) -> None:
-        """Connect to the first broker that answers and begin to consume.
+        """Connect to the first broker that answers and begin to consume, unless that is so already.
 
         Raises:
             BrokerUnreachable: Nobody answers, or RabbitMQ refuses us or one of the queues.
         """
-        for left in reversed(range(len(self._addresses))):
-            try:
-                return await self._connect_to(self._addresses[0])
-            except BrokerUnreachable:
-                self._addresses.rotate(-1)
-                if not left:
-                    raise
-        return None
+        async with self._connecting:
+            for left in reversed(range(len(self._addresses))):
+                if self._stream is not None:
+                    return
+                try:
+                    await self._connect_to(self._addresses[0])
+                except BrokerUnreachable:
+                    self._addresses.rotate(-1)
+                    if not left:
+                        raise
 
     async def _connect_to(self, address: Address) -> None:
         stream = Stream(address, self._on_events, self._on_end)
@@ -355,6 +367,7 @@ class AmqpConsumer:
         stream, self._stream = self._stream, None
         if stream is not None and not self._closed:
             self._error = stream.address.failure(error)
+            self._error.retryable = True  # whatever ended this connection, the next call opens another
             self._forget()
         self._news.set()
 

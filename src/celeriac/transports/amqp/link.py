@@ -42,7 +42,8 @@ class Link:
         self.alive = False
         self._turn = turn
         self._on_event = on_event
-        self._reading = False
+        self._reading = False  # a thread waits in poll()
+        self._sleepers = 0  # threads that wait for that one
         self._socket: socket.socket | None = None
         self._unsent = memoryview(b"")
 
@@ -104,7 +105,7 @@ class Link:
             raise
         except OSError as exc:
             self.drop(exc)
-            raise Lost(str(exc)) from exc
+            raise self.address.ended(exc) from exc
 
     def wait(self, ready: Callable[[], bool], until: float) -> None:
         """Read until ``ready()``.
@@ -120,7 +121,11 @@ class Link:
             if remaining <= 0:
                 raise TimeoutError("no answer in time")
             if self._reading:
-                self._turn.wait(remaining)
+                self._sleepers += 1
+                try:
+                    self._turn.wait(remaining)
+                finally:
+                    self._sleepers -= 1
                 continue
             self._reading = True
             self._turn.release()
@@ -129,9 +134,10 @@ class Link:
             finally:
                 self._turn.acquire()
                 self._reading = False
-                self._turn.notify_all()
+                if self._sleepers:
+                    self._turn.notify_all()
             self._read()
-            if self.core.error is None:
+            if self.core.outgoing and self.core.error is None:
                 self.send(b"", until)  # what the machine answers by itself
 
     def wait_until_ready(self, until: float) -> None:
@@ -149,7 +155,7 @@ class Link:
         """
         if not self._reading:
             self._read()
-            if self.alive:
+            if self.alive and self.core.outgoing:
                 with contextlib.suppress(Lost, TimeoutError):  # then it is not alive any more
                     self.send(b"", time.monotonic() + 0.2)
         return self.alive
@@ -188,7 +194,7 @@ class Link:
 
     def drop(self, error: Exception) -> None:
         """Let go of the socket; whoever waits is told why."""
-        self.core.lost(error)
+        self.core.lost(self.address.ended(error))
         if self.alive and self._socket is not None:
             with contextlib.suppress(OSError):  # it is not connected any more
                 self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that polls it
@@ -209,8 +215,10 @@ class Link:
 
     def _flush(self, until: float) -> None:
         """Write what the core has queued; while the broker does not take it, listen to why."""
-        while self.alive and (self._unsent or self._refill()):
+        while self.alive and (self._unsent or self.core.outgoing):
             assert self._socket is not None
+            if not self._unsent:
+                self._unsent = memoryview(self.core.take())
             try:
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]
                 continue
@@ -226,10 +234,6 @@ class Link:
                 self._read()
         if self.core.error is not None and self.core.state == "closed":
             raise self.core.error
-
-    def _refill(self) -> bool:
-        self._unsent = memoryview(self.core.take())
-        return bool(self._unsent)
 
 
 def _open(address: Address, seconds: float) -> socket.socket:

@@ -74,7 +74,7 @@ class Session:
             elif queue is None and outgoing.exchange and outgoing.exchange not in self._exchanges:
                 looked = methods.setdefault(f"exchange {outgoing.exchange}", [])
                 looked[:] = [topology.look_at_exchange(outgoing.exchange)]
-        return [method for group in methods.values() for method in group]
+        return [method for group in methods.values() for method in group] if methods else []
 
     def declare(self, batch: Sequence[Outgoing], methods: Iterable[topology.Method], until: float) -> None:
         """Declare it in one round trip and remember that.
@@ -156,9 +156,9 @@ class Session:
 
     def _encode(self, outgoing: Outgoing) -> bytes:
         # Mandatory where we declared the queue: if somebody has deleted it since, the message comes back.
-        head = self._head(
-            outgoing.exchange, outgoing.routing_key, outgoing.queue is not None and not outgoing.exchange
-        )
+        queue, key = outgoing.queue, outgoing.routing_key
+        mandatory = queue is not None and not outgoing.exchange and queue.name == key
+        head = self._head(outgoing.exchange, key, mandatory)
         envelope = outgoing.envelope
         properties = encode_properties(envelope)
         return head + frames.content(PUBLISH, properties, envelope.body, self.link.core.frame_max)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from celeriac.errors import DecodeError
 from celeriac.transports.amqp import frames
@@ -108,7 +108,7 @@ class Stream(asyncio.Protocol):
 
     def abort(self, error: Exception) -> None:
         """Hang up; everything asked for fails with the error."""
-        self.core.lost(error)
+        self.core.lost(self.address.ended(error))
         if self._transport is not None:
             self._transport.abort()
 
@@ -116,10 +116,9 @@ class Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         if self.core.error is not None:  # nobody waits for it any more
-            transport.abort()
+            self._transport.abort()
         self.flush()
 
     def data_received(self, data: bytes) -> None:
@@ -138,7 +137,7 @@ class Stream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everybody."""
-        self.core.lost(exc or Lost("RabbitMQ closed the connection"))
+        self.core.lost(self.address.ended(exc or Lost("RabbitMQ closed the connection")))
         if self._pulse is not None:
             self._pulse.cancel()
         if not self._closed.done():

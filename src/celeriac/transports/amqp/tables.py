@@ -19,6 +19,7 @@ _MAX_DEPTH: Final = 64  # tables in tables: a hostile message must not exhaust t
 _SHORT: Final = struct.Struct(">H")
 _LONG: Final = struct.Struct(">I")
 _LONG_LONG: Final = struct.Struct(">Q")
+_WHOLE: Final = struct.Struct(">i")
 _STRING_HEAD: Final = struct.Struct(">BI").pack
 _UTC: Final = datetime.UTC
 
@@ -53,7 +54,7 @@ def decode_table(data: bytes, start: int = 0, stop: int | None = None, depth: in
     end = len(data) if stop is None else stop
     table: dict[str, Any] = {}
     pos = start
-    number = _LONG.unpack_from
+    number, whole = _LONG.unpack_from, _WHOLE.unpack_from
     try:
         while pos < end:
             after = pos + 1 + data[pos]
@@ -62,10 +63,17 @@ def decode_table(data: bytes, start: int = 0, stop: int | None = None, depth: in
             if code == 83:  # S: nearly all of a task's headers are strings or nothing
                 after += 5
                 pos = after + number(data, after - 4)[0]
-                table[key] = _text(data[after:pos])
+                raw = data[after:pos]
+                try:
+                    table[key] = raw.decode()
+                except UnicodeDecodeError:
+                    table[key] = raw  # a long string may hold any bytes
             elif code == 86:  # V
                 table[key] = None
                 pos = after + 1
+            elif code == 73:  # I
+                table[key] = whole(data, after + 1)[0]
+                pos = after + 5
             else:
                 table[key], pos = _value(data, after, depth)
     except (IndexError, struct.error, UnicodeDecodeError) as exc:
@@ -73,13 +81,6 @@ def decode_table(data: bytes, start: int = 0, stop: int | None = None, depth: in
     if pos != end:
         raise DecodeError(f"an AMQP field table is {pos - end} bytes longer than it says")
     return table
-
-
-def _text(raw: bytes) -> str | bytes:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw  # a long string may hold any bytes
 
 
 def _value(data: bytes, pos: int, depth: int) -> tuple[Any, int]:
@@ -102,7 +103,10 @@ def _value(data: bytes, pos: int, depth: int) -> tuple[Any, int]:
         raise DecodeError("an AMQP field table ends in the middle of a value")
     match code:
         case 83:  # S
-            return _text(data[start:end]), end
+            try:
+                return data[start:end].decode(), end
+            except UnicodeDecodeError:
+                return data[start:end], end
         case 120:  # x
             return data[start:end], end
         case 65:  # A
@@ -149,16 +153,16 @@ def encode_table(table: Mapping[str, Any]) -> bytes:
     """
     parts = []
     for key, value in table.items():
-        kind = type(value)
-        if kind is str:
-            raw = value.encode()
-            parts.append(_KEYS.get(key) or short_string(key))
-            parts.append(_STRING_HEAD(83, len(raw)) + raw)
-        elif value is None:
+        if value is None:
             parts.append(_VOID_KEYS.get(key) or short_string(key) + b"V")
+            continue
+        parts.append(_KEYS.get(key) or short_string(key))
+        if type(value) is str:
+            raw = value.encode()
+            parts.append(_STRING_HEAD(83, len(raw)) + raw)
         else:
-            parts.append(_KEYS.get(key) or short_string(key))
-            parts.append(_encode_value(value))
+            encoder = _ENCODERS.get(type(value)) or _encoder(value)
+            parts.append(encoder(value))
     body = b"".join(parts)
     return _LONG.pack(len(body)) + body
 
@@ -200,7 +204,7 @@ def _encode_int(value: int) -> bytes:
 
 
 def _encode_list(value: list[Any] | tuple[Any, ...]) -> bytes:
-    body = b"".join(map(_encode_value, value))
+    body = b"".join([b"V" if item is None else _encode_value(item) for item in value])
     return _STRING_HEAD(_A, len(body)) + body
 
 
@@ -241,17 +245,16 @@ _ENCODERS: Final[
 
 
 def _encode_value(value: Any) -> bytes:
-    encoder = _ENCODERS.get(type(value))
-    if encoder is None:
-        for kind, candidate in _ENCODERS.items():
-            if isinstance(value, kind):
-                encoder = candidate
-                break
-        else:
-            raise EncodeError(
-                f"AMQP has no form for the header value {value!r} of type {type(value).__name__}"
-            )
+    encoder = _ENCODERS.get(type(value)) or _encoder(value)
     return encoder(value)
+
+
+def _encoder(value: Any) -> Callable[[Any], bytes]:
+    """Return the encoder of a value whose type is not in the table itself: of what it derives from."""
+    for kind, encoder in _ENCODERS.items():
+        if isinstance(value, kind):
+            return encoder
+    raise EncodeError(f"AMQP has no form for the header value {value!r} of type {type(value).__name__}")
 
 
 # --- the properties of a message ------------------------------------------------------------------------

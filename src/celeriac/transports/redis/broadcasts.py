@@ -87,7 +87,8 @@ class Broadcasts:
         if isinstance(verdict, Requeue):
             again = token.message
             if not verdict.untouched:
-                again = postmarks.redelivered(again, delivery.attempt + 1)
+                following = 2 if verdict.willing else delivery.attempt + 1
+                again = postmarks.redelivered(again, following)
             self._hand_over(delivery.queue, again)
         elif isinstance(verdict, Park):
             self._hold(delivery.queue, token.message, verdict.until)

@@ -67,7 +67,8 @@ def settlement(
             if verdict.untouched:
                 operations += ("back", field)
             else:
-                operations += ("again", field, postmarks.redelivered(token.message, attempt + 1))
+                following = 2 if verdict.willing else attempt + 1
+                operations += ("again", field, postmarks.redelivered(token.message, following))
         elif type(verdict) is Park:
             operations += ("park", field, names.queue_of(list_of(field)), verdict.until)
         elif type(verdict) is DeadLetter:

@@ -1,0 +1,110 @@
+"""The dispatcher: the order in which work goes to the pool, and how much of it is fetched."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from celeriac.node.policy import SHORT_SECONDS
+from celeriac.node.work import Work
+from celeriac.ports import Pool
+
+_MOST_PER_SLOT = 200  # short tasks fetched ahead
+_WEIGHT = 0.2  # of the latest batch
+
+
+class Dispatcher:
+    """Hands work to the pool, first come, first served.
+
+    1. line up what was taken in
+    2. submit as long as the pool has room: short tasks several to a slot, others only to idle slots
+    3. take back what has not begun
+    4. know how much may be outstanding: little for tasks that take long, more for short ones
+
+    Args:
+        pool: Runs the work.
+        hostname: The node's name.
+        prefetch: Deliveries to hold when nothing is known or tasks take long; 0 = no limit.
+        wanted: Asked before work is submitted that has a time to expire; it settles what it says no to.
+    """
+
+    def __init__(self, pool: Pool, hostname: str, prefetch: int, wanted: Callable[[Work], bool]) -> None:
+        self._pool = pool
+        self._hostname = hostname
+        self._base = prefetch
+        self._wanted = wanted
+        self._line: deque[Work] = deque()
+        self._mean_seconds: float | None = None  # of what has run lately, whatever it was
+        self.in_pool = 0  # handed to the pool and not ended
+        self.short_in_pool = 0  # of those, tasks that will end within milliseconds
+
+    def add(self, work: Work) -> None:
+        """Line up work."""
+        self._line.append(work)
+
+    def add_first(self, work: Work) -> None:
+        """Put work at the head of the line."""
+        self._line.appendleft(work)
+
+    def waiting(self) -> int:
+        """Return how much waits in line."""
+        return len(self._line)
+
+    def pump(self) -> None:
+        """Submit what there is room for."""
+        line, pool = self._line, self._pool
+        while line:
+            short = line[0].is_short
+            room = pool.free(short=short)
+            if room <= 0:
+                return
+            while room > 0 and line and line[0].is_short == short:
+                work = line.popleft()
+                if work.headers.expires is None or self._wanted(work):
+                    room -= 1
+                    self._submit(work, short)
+
+    def ended(self, work: Work) -> None:
+        """Note that the pool is done with a piece of work."""
+        if work.submitted:
+            work.submitted = False
+            self.in_pool -= 1
+            self.short_in_pool -= work.short
+
+    def take_back(self) -> list[Work]:
+        """Empty the line and return what was in it."""
+        works = list(self._line)
+        self._line.clear()
+        return works
+
+    def note(self, runs: int, seconds: float) -> None:
+        """Take into account how long a batch of runs took.
+
+        Args:
+            runs: How many.
+            seconds: All of them together.
+        """
+        latest, mean = seconds / runs, self._mean_seconds
+        # Upwards at once: what was fetched for tasks of microseconds must not pile up behind long ones.
+        self._mean_seconds = latest if mean is None or latest > mean else mean + _WEIGHT * (latest - mean)
+
+    def prefetch(self) -> int:
+        """Return how many deliveries may be outstanding now; 0 = no limit."""
+        if self._base == 0 or self._mean_seconds is None:
+            return self._base
+        each = min(max(SHORT_SECONDS / max(self._mean_seconds, 1e-9), 1.0), _MOST_PER_SLOT)
+        # In steps of two: a transport may have to tell the broker of every change.
+        steps = 1 << int(each).bit_length() - 1
+        return max(self._base, self._pool.size * steps)
+
+    @property
+    def fetches_ahead(self) -> bool:
+        """Whether more is outstanding than the settings ask for, because tasks are that short."""
+        return self.prefetch() > self._base
+
+    def _submit(self, work: Work, short: bool) -> None:
+        work.submitted = True
+        work.short = short
+        self.in_pool += 1
+        self.short_in_pool += short
+        self._pool.submit(work.job(self._hostname))

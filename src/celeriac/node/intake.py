@@ -1,0 +1,121 @@
+"""The intake: what becomes of received messages before they are run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from celeriac.message import DeadLetter, Delivery, Lost, Park
+from celeriac.node.admit import Admitted, Dead, Early, Refused, admit, expired
+from celeriac.node.dispatch import Dispatcher
+from celeriac.node.reception import Reception
+from celeriac.node.refusals import Refusals
+from celeriac.node.report import Reporter
+from celeriac.node.request import Request
+from celeriac.node.timers import Timers
+from celeriac.node.work import Ledger, Work
+
+logger = logging.getLogger("celery.worker.strategy")
+
+
+class Intake:
+    """Takes messages in.
+
+    1. have each one admitted, held until its time, parked, refused, or mourned
+    2. enter what is taken into the ledger, say so in the log and to the hooks, and line it up
+    3. recognise a task that is under way here already
+
+    Args:
+        reception: What admission rests on.
+        ledger: The open work.
+        dispatcher: Lines it up.
+        reporter: Settles what is not run here.
+        refusals: Tell what is refused.
+        parks: Whether the broker keeps messages until a time.
+    """
+
+    def __init__(
+        self,
+        reception: Reception,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        reporter: Reporter,
+        refusals: Refusals,
+        *,
+        parks: bool,
+    ) -> None:
+        self._reception = reception
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._reporter = reporter
+        self._refusals = refusals
+        self._parks = parks
+        self.timers = Timers(reception.clock, self._on_due)
+
+    def take(self, deliveries: Sequence[Delivery]) -> None:
+        """Take a batch of messages in."""
+        now = self._reception.now()
+        for delivery in deliveries:
+            decision = admit(delivery, self._reception, now)
+            if isinstance(decision, Admitted):
+                if not (delivery.redelivered and self._is_under_way(delivery, decision)):
+                    self._dispatcher.add(self._enter(delivery, decision))
+            elif isinstance(decision, Refused):
+                self._refusals.refuse(delivery, decision)
+            elif isinstance(decision, Early):
+                self._hold(delivery, decision)
+            else:
+                self._mourn(delivery, decision)
+        self._dispatcher.pump()
+
+    def still_wanted(self, work: Work) -> bool:
+        """Return whether work has not expired while it waited; settle it when it has."""
+        refused = expired(work.headers, self._reception.now())
+        if refused is None:
+            return True
+        self._ledger.close(work.number)
+        self._refusals.refuse(work.delivery, refused)
+        return False
+
+    def _enter(self, delivery: Delivery, decision: Admitted | Early) -> Work:
+        headers = decision.headers
+        if logger.isEnabledFor(logging.INFO):
+            facts = {
+                "name": headers.shadow or headers.task,
+                "id": headers.id,
+                "args": headers.argsrepr,
+                "kwargs": headers.kwargsrepr,
+                "eta": headers.eta,
+            }
+            logger.info("Task %(name)s[%(id)s] received", facts, extra={"data": facts})
+        hook = self._reception.hooks.task_received
+        if hook.receivers:
+            request = Request(delivery, headers, self._reception.hostname, decision.policy.task)
+            hook.send(self, request=request)
+        return self._ledger.open(delivery, headers, decision.policy)
+
+    def _is_under_way(self, delivery: Delivery, decision: Admitted) -> bool:
+        """Return whether the task is open here already: the broker had thought that we were gone.
+
+        Then the delivery takes the place of the one that has become void, and nothing runs twice.
+        """
+        work = self._ledger.of_task(decision.headers.id)
+        if work is None or work.headers.retries != decision.headers.retries:
+            return False
+        work.delivery = delivery
+        return True
+
+    def _hold(self, delivery: Delivery, decision: Early) -> None:
+        if decision.at_broker and self._parks:
+            self._reporter.add(None, delivery, Park(decision.until))
+        else:
+            self.timers.hold(self._enter(delivery, decision), decision.until)
+
+    def _on_due(self, work: Work) -> None:
+        self._dispatcher.add(work)
+        self._dispatcher.pump()
+
+    def _mourn(self, delivery: Delivery, decision: Dead) -> None:
+        work = self._ledger.open(delivery, decision.headers, decision.policy)
+        lost = Lost(number=work.number, started=True, reason=decision.reason)
+        self._reporter.mourn(work, lost, DeadLetter(decision.reason))

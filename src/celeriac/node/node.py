@@ -1,0 +1,276 @@
+"""The node: what a worker is, in one constructor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal
+
+import msgspec
+
+from celeriac.app import Celeriac
+from celeriac.clock import Clock, SystemClock
+from celeriac.errors import CeleriacError, TransportError
+from celeriac.message import Requeue
+from celeriac.node.dispatch import Dispatcher
+from celeriac.node.intake import Intake
+from celeriac.node.leases import Leases
+from celeriac.node.link import GiveUp, Link, RetryPolicy
+from celeriac.node.policy import Policies
+from celeriac.node.receive import Receiver
+from celeriac.node.reception import Reception
+from celeriac.node.refusals import Refusals
+from celeriac.node.report import Reporter
+from celeriac.node.results import Results
+from celeriac.node.work import Ledger, Work
+from celeriac.ports import ConsumeSpec, Pool, Transport
+
+logger = logging.getLogger("celery.apps.worker")
+
+How = Literal["warm", "cold"]
+
+_LAST_WORDS_SECONDS = 2.0  # for what a cold shutdown still wants to tell broker and store
+EX_FAILURE = 1
+
+
+class PoolBroken(CeleriacError):
+    """Raised when the processes that run tasks are gone and cannot be replaced."""
+
+
+class NodeSettings(msgspec.Struct, kw_only=True, frozen=True):
+    """What a node has to know besides the app's settings."""
+
+    hostname: str
+    spec: ConsumeSpec
+    retry: RetryPolicy = RetryPolicy()
+    time_limit: float | None = None  # seconds, for tasks with none of their own
+    soft_time_limit: float | None = None
+    soft_shutdown_seconds: float = 0.0  # before a cold shutdown, for running tasks to end
+    soft_shutdown_when_idle: bool = False
+
+
+class Node:
+    """One event loop that takes messages, has them run and settles them. It never runs user code.
+
+    =============  ========================================================================
+    `link`         the connection to the broker, made and made again
+    `receiver`     fetches messages as long as there is room
+    `intake`       admits, holds, parks or refuses them
+    `dispatcher`   lines up what is admitted, and hands it to the pool
+    `reporter`     stores outcomes and settles messages, in batches
+    `leases`       keeps what was taken from being given to others
+    `ledger`       everything that was taken and is not settled
+    =============  ========================================================================
+
+    Args:
+        app: The app, finalized.
+        settings: What it consumes, and its limits.
+        pool: Runs the tasks; opened before there was a loop.
+        transport: The broker to consume from.
+        clock: Says what time it is.
+    """
+
+    def __init__(
+        self,
+        app: Celeriac,
+        settings: NodeSettings,
+        pool: Pool,
+        transport: Transport,
+        clock: Clock | None = None,
+    ) -> None:
+        self.app = app
+        self.settings = settings
+        self.pool = pool
+        self.policies = Policies(app, settings.time_limit, settings.soft_time_limit)
+        self.ledger = Ledger()
+        self.link = Link(transport, settings.spec, settings.retry)
+        results = Results(app)
+        reception = Reception(app, settings.hostname, self.policies, clock or SystemClock())
+        self.dispatcher = Dispatcher(pool, settings.hostname, settings.spec.prefetch, self._still_wanted)
+        self.reporter = Reporter(self.link, app.backend, self.ledger, self.dispatcher, results, self._on_room)
+        refusals = Refusals(reception, results, self.reporter)
+        self.intake = Intake(
+            reception,
+            self.ledger,
+            self.dispatcher,
+            self.reporter,
+            refusals,
+            parks=transport.caps.native_delay,
+        )
+        self.receiver = Receiver(self.link, pool, self.ledger, self.dispatcher, self.reporter, self.intake)
+        self.leases = Leases(self.link, settings.spec.lease_seconds)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked: How | None = None
+        self._changed = asyncio.Event()  # somebody has asked to stop
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def _still_wanted(self, work: Work) -> bool:
+        return work.lost is not None or self.intake.still_wanted(work)
+
+    def _on_room(self) -> None:
+        self.receiver.on_room()
+
+    @property
+    def hostname(self) -> str:
+        """The node's name."""
+        return self.settings.hostname
+
+    # --- from other threads and signal handlers --------------------------------------------------------
+
+    def stop(self, how: How) -> None:
+        """Ask the node to stop; may be called from any thread and at any time, a second time to hurry."""
+        if how == "cold" or self._asked is None:
+            self._asked = how
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._changed.set)
+
+    # --- the life of a node ----------------------------------------------------------------------------
+
+    async def run(self, on_ready: Callable[[], None] = lambda: None) -> int:
+        """Work until told to stop and return the exit code: 0, or 1 when it could not go on.
+
+        Args:
+            on_ready: Called when the broker is connected and the slots are ready.
+        """
+        self._loop = asyncio.get_running_loop()
+        code = 0
+        try:
+            await self._until_stopped(self._start(on_ready))
+            if self._asked is None:
+                await self._until_stopped(self._serve())
+        except GiveUp:
+            code = EX_FAILURE
+        except Exception as exc:
+            logger.critical("Unrecoverable error: %r", exc, exc_info=True)
+            code = EX_FAILURE
+        await self._wind_down(self._asked or "cold")
+        return code
+
+    async def _start(self, on_ready: Callable[[], None]) -> None:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self.pool.start(self.reporter.take))
+            both.create_task(self.link.connect())
+        on_ready()
+
+    async def _serve(self) -> None:
+        """Keep the services running; ends only with an error."""
+        self._tasks = [
+            asyncio.create_task(service, name=name)
+            for name, service in (
+                ("receiver", self.receiver.run()),  # first: it is the first to be stopped
+                ("reporter", self.reporter.run()),
+                ("leases", self.leases.run()),
+                ("pool", self._watch_pool()),
+            )
+        ]
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def _watch_pool(self) -> None:
+        await self.pool.broken()
+        raise PoolBroken("The pool cannot run tasks any more.")
+
+    async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something until it is done or somebody asks to stop."""
+        task = asyncio.create_task(work)
+        stopped = asyncio.create_task(self._changed.wait())
+        try:
+            await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+        if task.done():
+            task.result()
+        else:
+            task.cancel()
+            await asyncio.wait([task])
+
+    # --- the end -----------------------------------------------------------------------------------------
+
+    async def _wind_down(self, how: How) -> None:
+        """Hand back what has not begun, see to what has, and leave."""
+        await self._stop_receiving()
+        self._hand_back()
+        if how == "warm" and self.link.connected:
+            await self._wait_for_the_running()
+        if self._asked == "cold" or how == "cold":
+            await self._cold()
+        await self.pool.stop(graceful=True)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._leave()
+
+    async def _stop_receiving(self) -> None:
+        if self._tasks:
+            receiver, *self._tasks = self._tasks
+            receiver.cancel()
+            await asyncio.wait([receiver])
+
+    async def _wait_for_the_running(self) -> None:
+        """Wait until all that runs has ended and is written down, or somebody is in a hurry."""
+        quiet = asyncio.create_task(self._quiet())
+        while not quiet.done() and self._asked != "cold":
+            self._changed.clear()
+            hurry = asyncio.create_task(self._changed.wait())
+            done, _ = await asyncio.wait([quiet, hurry, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+            hurry.cancel()
+            if done - {quiet, hurry}:
+                break  # a service has ended, and with it the hope that this comes to an end
+        quiet.cancel()
+
+    async def _quiet(self) -> None:
+        while len(self.ledger):
+            await self.receiver.changed()
+        await self.reporter.drain()
+
+    async def _cold(self) -> None:
+        await self._soft_shutdown()
+        say("worker: Cold shutdown (MainProcess)")
+        self.reporter.closing = True
+        await self.pool.stop(graceful=False)
+        if self.link.connected and self._tasks:
+            try:
+                async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                    await self.reporter.drain()
+            except TimeoutError:
+                logger.error(
+                    "%s tasks could not be settled in time; their leases will end.", self.reporter.backlog
+                )
+
+    async def _soft_shutdown(self) -> None:
+        seconds = self.settings.soft_shutdown_seconds
+        if seconds <= 0 or not (len(self.ledger) or self.settings.soft_shutdown_when_idle):
+            return
+        logger.warning("Initiating Soft Shutdown, terminating in %g seconds", seconds)
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()  # somebody is in an even greater hurry
+        except TimeoutError:
+            return
+        say("Waiting gracefully for cold shutdown to complete...")
+
+    def _hand_back(self) -> None:
+        """Give what has not begun to other workers at once."""
+        for work in self.receiver.take_back():
+            self.reporter.hand_back(work, Requeue(untouched=True))
+
+    async def _leave(self) -> None:
+        try:
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                await self.link.close()
+        except (TransportError, TimeoutError) as exc:
+            logger.warning("The broker did not let us say good-bye: %r", exc)
+
+
+def say(text: str) -> None:
+    """Write to standard error, as Celery does when signals are about: past the log and its level."""
+    stream = sys.__stderr__
+    if stream is not None:
+        stream.write(f"\n{text}\n")
+        stream.flush()

@@ -1,0 +1,92 @@
+"""What a node knows of each kind of task: how it is acknowledged, limited, and how long it has taken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celeriac.app import Celeriac
+from celeriac.execute.verdict import Terms
+
+SHORT_SECONDS = 0.005  # tasks that take less may wait behind each other
+_WEIGHT = 0.1  # of the latest run
+
+
+class Policy:
+    """One kind of task.
+
+    Args:
+        task: The task; a Task of any parameters.
+        terms: How it is acknowledged.
+        time_limit: Seconds, when neither message nor task has a hard limit.
+        soft_time_limit: Likewise.
+    """
+
+    __slots__ = (
+        "count",
+        "hard_seconds",
+        "ignores_result",
+        "mean_seconds",
+        "short",
+        "soft_seconds",
+        "task",
+        "terms",
+    )
+
+    def __init__(
+        self, task: Any, terms: Terms, time_limit: float | None, soft_time_limit: float | None
+    ) -> None:  # Any: see above
+        self.task = task
+        self.terms = terms
+        self.hard_seconds: float | None = task.time_limit if task.time_limit is not None else time_limit
+        soft = task.soft_time_limit
+        self.soft_seconds: float | None = soft if soft is not None else soft_time_limit
+        self.ignores_result = bool(task.ignore_result)
+        self.mean_seconds: float | None = None  # a moving average; None before the first run
+        self.short = False  # not before we have seen one
+        self.count = 0  # runs that ended here
+
+    def note(self, seconds: float) -> None:
+        """Take a run's time into account."""
+        self.count += 1
+        mean = self.mean_seconds
+        self.mean_seconds = mean = seconds if mean is None else mean + _WEIGHT * (seconds - mean)
+        self.short = mean < SHORT_SECONDS
+
+
+class Policies:
+    """The policies of an app's tasks, by name, made when a task of that name first comes in.
+
+    Args:
+        app: The app, finalized.
+        time_limit: The node's own hard limit in seconds.
+        soft_time_limit: The node's own soft limit in seconds.
+    """
+
+    def __init__(self, app: Celeriac, time_limit: float | None, soft_time_limit: float | None) -> None:
+        self._app = app
+        self._time_limit = time_limit
+        self._soft_time_limit = soft_time_limit
+        self._known: dict[str, Policy] = {}
+
+    def get(self, name: str) -> Policy | None:
+        """Return the policy of a task, or None when nobody has registered it."""
+        known = self._known.get(name)
+        if known is None:
+            task = self._app.tasks.get(name)
+            if task is None:
+                return None
+            known = self._known[name] = self._make(task)
+        return known
+
+    def counts(self) -> dict[str, int]:
+        """Return how many runs of each task have ended here."""
+        return {name: policy.count for name, policy in self._known.items()}
+
+    def _make(self, task: Any) -> Policy:  # Any: a Task of any parameters
+        terms = Terms(
+            acks_late=bool(task.acks_late),
+            acks_on_failure_or_timeout=task.acks_on_failure_or_timeout is not False,
+            reject_on_worker_lost=bool(task.reject_on_worker_lost),
+            max_deliveries=self._app.conf.task_max_deliveries,
+        )
+        return Policy(task, terms, self._time_limit, self._soft_time_limit)

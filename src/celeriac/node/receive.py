@@ -1,0 +1,114 @@
+"""The receiver: fetches messages as long as there is room for them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from celeriac.errors import TransportError
+from celeriac.node.dispatch import Dispatcher
+from celeriac.node.intake import Intake
+from celeriac.node.link import Link
+from celeriac.node.report import BACKLOG_ITEMS, Reporter
+from celeriac.node.work import Ledger, Work
+from celeriac.ports import Pool
+
+_AT_ONCE = 1000  # messages in one fetch when there is no other limit
+
+
+class Receiver:
+    """Fetches messages.
+
+    1. wait for room, and fetch as many as there is room for
+    2. after a lost connection, forget what the broker has taken back, and wait for the broker
+
+    Args:
+        link: To the broker.
+        pool: From where work may have to be recalled.
+        ledger: The open work.
+        dispatcher: Knows how much may be outstanding.
+        reporter: Knows how much waits to be written down.
+        intake: Takes the messages in.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        pool: Pool,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        reporter: Reporter,
+        intake: Intake,
+    ) -> None:
+        self._link = link
+        self._pool = pool
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._reporter = reporter
+        self._intake = intake
+        self._changed = asyncio.Event()
+        self._told_prefetch = -1
+
+    def on_room(self) -> None:
+        """Note that there may be more room than before."""
+        self._changed.set()
+
+    async def changed(self) -> None:
+        """Wait until something was ended or settled."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def run(self) -> None:
+        """Receive until cancelled; what was taken by then is in the ledger.
+
+        Raises:
+            GiveUp: The broker is gone and shall not be tried again.
+        """
+        while True:
+            limit = await self._room()
+            try:
+                await self._tell_prefetch()
+                deliveries = await self._link.consumer.receive(limit)
+            except TransportError as exc:
+                if not self._link.transport.caps.leases:
+                    self._forget_unstarted()
+                await self._link.lost(exc)
+                continue
+            self._intake.take(deliveries)
+
+    def take_back(self) -> list[Work]:
+        """Return everything that has not begun, from wherever it waits; it stays in the ledger."""
+        works = [*self._dispatcher.take_back(), *self._intake.timers.take_back()]
+        for number in self._pool.recall():
+            work = self._ledger.get(number)
+            if work is not None:
+                self._dispatcher.ended(work)
+                works.append(work)
+        return works
+
+    async def _room(self) -> int:
+        """Wait until it is worth fetching and return how many messages may be fetched."""
+        while True:
+            self._changed.clear()
+            prefetch = self._dispatcher.prefetch()
+            outstanding = len(self._ledger) - len(self._intake.timers)
+            room = prefetch - outstanding if prefetch else _AT_ONCE
+            # When many are fetched at a time, a trickle would cost a round trip for each.
+            least = prefetch // 4 if self._dispatcher.fetches_ahead else 1
+            if room >= max(1, least) and self._reporter.backlog < BACKLOG_ITEMS:
+                return room
+            await self._changed.wait()
+
+    async def _tell_prefetch(self) -> None:
+        """Tell the broker how much it may hand out; twice as much when it is much, as some is not settled."""
+        prefetch = self._dispatcher.prefetch()
+        if prefetch:
+            prefetch = prefetch * (2 if self._dispatcher.fetches_ahead else 1) + len(self._intake.timers)
+        if prefetch != self._told_prefetch:
+            self._told_prefetch = prefetch
+            await self._link.consumer.set_prefetch(prefetch)
+
+    def _forget_unstarted(self) -> None:
+        """Drop what the broker hands to somebody else now."""
+        self._told_prefetch = -1
+        for work in self.take_back():
+            self._ledger.close(work.number)

@@ -1,0 +1,41 @@
+"""What a node knows when a message comes in."""
+
+from __future__ import annotations
+
+from celeriac.app import Celeriac
+from celeriac.clock import Clock
+from celeriac.message import Envelope
+from celeriac.node.policy import Policies, Policy
+from celeriac.wire.task import upgrade
+
+
+class Reception:
+    """The app as far as it matters for taking messages in, `celeriac.node.admit.Reception`.
+
+    Args:
+        app: The app, finalized.
+        hostname: The node's name.
+        policies: What is known of its tasks.
+        clock: Says what time it is.
+    """
+
+    def __init__(self, app: Celeriac, hostname: str, policies: Policies, clock: Clock) -> None:
+        self.hostname = hostname
+        self.hooks = app.hooks
+        self.clock = clock
+        self.policies = policies
+        self.max_bytes: int = app.conf.worker_max_message_bytes
+        self._codecs = app.codecs
+        self._accept = app.codecs.accept_set(app.conf.accept_content)
+
+    def policy(self, name: str) -> Policy | None:
+        """Return what is known of a kind of task; None when it is not registered."""
+        return self.policies.get(name)
+
+    def upgrade(self, envelope: Envelope) -> Envelope:
+        """Return a message of the old protocol in the new one."""
+        return upgrade(envelope, self._codecs, self._accept, max_bytes=self.max_bytes)
+
+    def now(self) -> float:
+        """Return epoch seconds."""
+        return self.clock.time()

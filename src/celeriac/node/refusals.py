@@ -1,0 +1,108 @@
+"""Messages that are not run: told in the log, to the hooks, and to the task's caller."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celeriac.message import Delivery
+from celeriac.node.admit import Refused
+from celeriac.node.reception import Reception
+from celeriac.node.report import Reporter
+from celeriac.node.request import Request
+from celeriac.node.results import Results
+
+logger = logging.getLogger("celery.worker.consumer.consumer")
+request_logger = logging.getLogger("celery.worker.request")
+
+_SHOWN_BYTES = 1024
+
+_UNREGISTERED = """\
+Received unregistered task of type %r.
+Its message is kept as a dead letter, and its caller gets NotRegistered.
+
+Has the module that declares it been imported here? See the settings `include` and `imports`,
+`app.autodiscover_tasks()`, and whether the app has the same name as where the task was sent from.
+
+The message body: %s
+The message headers: %r
+The delivery info: %r
+"""
+
+
+class Refusals:
+    """Tells what is refused, once, and settles it.
+
+    Args:
+        reception: Hooks and the node's name.
+        results: Encodes what the caller is told.
+        reporter: Stores and settles.
+    """
+
+    def __init__(self, reception: Reception, results: Results, reporter: Reporter) -> None:
+        self._reception = reception
+        self._results = results
+        self._reporter = reporter
+
+    def refuse(self, delivery: Delivery, refused: Refused) -> None:
+        """Tell of a refusal and settle the delivery."""
+        if refused.why == "unregistered":
+            self._tell_unregistered(delivery, refused)
+        elif refused.why == "expired":
+            self._tell_expired(delivery, refused)
+        else:
+            self._tell_invalid(delivery, refused)
+        record = None
+        if refused.state is not None and refused.headers is not None:
+            policy = self._reception.policy(refused.headers.task)
+            record = self._results.record(
+                delivery.envelope, refused.headers, refused.state, refused.error, policy
+            )
+        self._reporter.add(record, delivery, refused.verdict)
+
+    def _tell_unregistered(self, delivery: Delivery, refused: Refused) -> None:
+        headers = refused.headers
+        assert headers is not None
+        logger.error(
+            _UNREGISTERED,
+            headers.task,
+            _shown(delivery.envelope.body),
+            delivery.envelope.headers,
+            {"exchange": delivery.exchange, "routing_key": delivery.routing_key, "queue": delivery.queue},
+            exc_info=refused.error,
+        )
+        self._reception.hooks.task_unknown.send(
+            self, message=delivery, exc=refused.error, name=headers.task, id=headers.id
+        )
+
+    def _tell_expired(self, delivery: Delivery, refused: Refused) -> None:
+        headers = refused.headers
+        assert headers is not None
+        request_logger.info("Discarding revoked task: %s[%s]", headers.shadow or headers.task, headers.id)
+        self._reception.hooks.task_revoked.send(
+            self._reception.policies.get(headers.task),
+            request=Request(delivery, headers, self._reception.hostname),
+            terminated=False,
+            signum=None,
+            expired=True,
+        )
+
+    def _tell_invalid(self, delivery: Delivery, refused: Refused) -> None:
+        envelope = delivery.envelope
+        logger.error(
+            "Message %s from queue %r cannot be taken: %s; it is kept as a dead letter. Body: %s",
+            _id_of(envelope.headers, envelope.properties.correlation_id),
+            delivery.queue,
+            refused.error,
+            _shown(envelope.body),
+        )
+        self._reception.hooks.task_rejected.send(self, message=delivery, exc=refused.error)
+
+
+def _id_of(headers: dict[str, Any], correlation_id: str | None) -> str:  # Any: header values
+    return str(headers.get("id") or correlation_id or "without an id")
+
+
+def _shown(body: bytes) -> str:
+    more = f" ({len(body)} bytes)" if len(body) > _SHOWN_BYTES else ""
+    return f"{body[:_SHOWN_BYTES]!r}{more}"

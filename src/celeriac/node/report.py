@@ -1,0 +1,298 @@
+"""The reporter: what the pool reports becomes stored outcomes and settled messages."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from celeriac.backoff import intervals
+from celeriac.errors import (
+    BackendError,
+    BackendUnreachable,
+    TimeLimitExceeded,
+    TransportError,
+    WorkerLostError,
+)
+from celeriac.execute.executor import plain
+from celeriac.execute.verdict import fails, verdict
+from celeriac.message import (
+    Ack,
+    DeadLetter,
+    Delivery,
+    Finished,
+    Lost,
+    Record,
+    Report,
+    Start,
+    Started,
+    Verdict,
+)
+from celeriac.node.dispatch import Dispatcher
+from celeriac.node.link import Link
+from celeriac.node.results import Results
+from celeriac.node.work import Ledger, Work
+from celeriac.ports import ResultBackend
+from celeriac.states import FAILURE
+
+logger = logging.getLogger("celery.worker.request")
+
+FLUSH_ITEMS = 256
+FLUSH_SECONDS = 0.002
+BACKLOG_ITEMS = 4096  # unsettled beyond this, nothing more is received
+
+_RETRY_START_SECONDS, _RETRY_STEP_SECONDS, _RETRY_MOST_SECONDS = 0.2, 0.4, 3.0
+
+
+class _Entry(msgspec.Struct):
+    """One thing to write down."""
+
+    record: Record | None  # to store, before
+    delivery: Delivery  # to settle
+    verdict: Verdict
+
+
+class Reporter:
+    """Stores outcomes and settles messages, many at a time.
+
+    1. decide from each report what becomes of its message
+    2. flush: store the outcomes, then settle. No stored outcome, no acknowledgement: worse to lose than to
+       repeat
+    3. keep trying when the store or the broker is away; deliveries stay leased meanwhile
+    4. have the failures of lost jobs recorded by another child, which can read their bodies
+    5. say how much is waiting, so that no more is received than can be written down
+
+    Args:
+        link: To the broker.
+        backend: The result store; None when results are not kept.
+        ledger: The open work.
+        dispatcher: Told what has ended.
+        results: Encodes what no child can.
+        on_room: Called when something was ended or settled.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        backend: ResultBackend | None,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        results: Results,
+        on_room: Callable[[], None],
+    ) -> None:
+        self._link = link
+        self._backend = backend
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._results = results
+        self._on_room = on_room
+        self._entries: list[_Entry] = []
+        self._starts: dict[int, Delivery] = {}  # begun, not told to the broker yet
+        self._flushing = 0  # entries on their way
+        self._due = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.closing = False  # there is no pool any more that could run an obituary
+
+    # --- taking in -----------------------------------------------------------------------------------
+
+    def take(self, reports: Sequence[Report]) -> None:
+        """Take in what the pool says."""
+        runs, seconds = 0, 0.0
+        for report in reports:
+            if isinstance(report, Finished):
+                if self._finished(report):
+                    runs += 1
+                    seconds += report.runtime
+            elif isinstance(report, Started):
+                self._started(report)
+            else:
+                self._lost(report)
+        if runs:
+            self._dispatcher.note(runs, seconds)
+        self._dispatcher.pump()
+        self._on_room()
+        self._schedule()
+
+    def add(self, record: Record | None, delivery: Delivery, decided: Verdict) -> None:
+        """Settle a delivery that the pool never had."""
+        self._entries.append(_Entry(record, delivery, decided))
+        self._schedule()
+
+    def mourn(self, work: Work, lost: Lost, decided: Verdict) -> None:
+        """Have the failure of lost work recorded, with all that follows from it, before it is settled."""
+        work.lost, work.decided = lost, decided
+        self._dispatcher.add_first(work)
+
+    def hand_back(self, work: Work, decided: Verdict) -> None:
+        """Settle work that is not going to be run here; an obituary that nobody wrote is written now."""
+        if work.lost is not None:
+            self._bury(work, work.lost, work.decided or decided)
+        else:
+            self._close(work, None, decided)
+        self._schedule()
+
+    @property
+    def backlog(self) -> int:
+        """How much waits to be written down."""
+        return len(self._entries) + self._flushing
+
+    def _finished(self, report: Finished) -> bool:
+        work = self._ledger.close(report.number)
+        if work is None:
+            return False  # the broker took it back in the meantime
+        self._dispatcher.ended(work)
+        self._starts.pop(report.number, None)
+        decided = work.decided
+        if decided is None:
+            work.policy.note(report.runtime)
+            decided = verdict(work.policy.terms, report, work.delivery.attempt) or Ack()
+        self._entries.append(_Entry(report.record, work.delivery, decided))
+        return True
+
+    def _started(self, report: Started) -> None:
+        work = self._ledger.get(report.number)
+        if work is None or work.lost is not None:
+            return
+        decided = verdict(work.policy.terms, report)
+        if isinstance(decided, Start):
+            self._starts[report.number] = work.delivery
+
+    def _lost(self, report: Lost) -> None:
+        work = self._ledger.get(report.number)
+        if work is None:
+            return
+        self._dispatcher.ended(work)
+        decided = verdict(work.policy.terms, report, work.delivery.attempt) or Ack()
+        if work.lost is not None:
+            # The child that should have recorded the failure died as well: then it is recorded from here.
+            self._bury(work, work.lost, work.decided or decided)
+        elif not fails(report, decided):
+            self._close(work, None, decided)
+        elif self.closing:
+            self._tell_loss(work, report)
+            self._bury(work, report, decided)
+        else:
+            self._tell_loss(work, report)
+            self.mourn(work, report, decided)
+
+    def _tell_loss(self, work: Work, report: Lost) -> None:
+        logger.error(
+            "Task handler raised error: %r",
+            _error_of(report),
+            extra={"data": {"id": work.headers.id, "name": work.headers.task}},
+        )
+
+    def _bury(self, work: Work, report: Lost, decided: Verdict) -> None:
+        record = self._results.record(
+            work.delivery.envelope, work.headers, FAILURE, _error_of(report), work.policy
+        )
+        self._close(work, record, decided)
+
+    def _close(self, work: Work, record: Record | None, decided: Verdict) -> None:
+        self._ledger.close(work.number)
+        self._starts.pop(work.number, None)
+        self._entries.append(_Entry(record, work.delivery, decided))
+
+    # --- writing down --------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        """Flush at once, unless more is about to come in."""
+        if not self._entries and not self._starts:
+            return
+        self._idle.clear()
+        if not self._dispatcher.short_in_pool or len(self._entries) >= FLUSH_ITEMS:
+            self._due.set()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._due.set()
+
+    async def run(self) -> None:
+        """Flush whenever it is time, until cancelled."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            await self._flush()
+            if not self._entries and not self._starts:
+                self._idle.set()
+            elif not self._due.is_set():
+                self._schedule()
+
+    async def drain(self) -> None:
+        """Wait until everything is written down."""
+        if self._entries or self._starts:
+            self._due.set()
+        await self._idle.wait()
+
+    async def _flush(self) -> None:
+        entries, self._entries = self._entries, []
+        starts, self._starts = self._starts, {}
+        self._flushing = len(entries)
+        await self._store(entries)
+        verdicts: list[tuple[Delivery, Verdict]] = [(entry.delivery, entry.verdict) for entry in entries]
+        verdicts.extend((delivery, Start()) for delivery in starts.values())
+        await self._settle(verdicts)
+        self._flushing = 0
+        self._on_room()
+
+    async def _store(self, entries: list[_Entry]) -> None:
+        records = [entry.record for entry in entries if entry.record is not None]
+        if not records or self._backend is None:
+            return
+        for pause in intervals(_RETRY_START_SECONDS, _RETRY_STEP_SECONDS, _RETRY_MOST_SECONDS):
+            try:
+                await self._backend.astore(records)
+            except BackendUnreachable as exc:
+                logger.error(
+                    "%s results cannot be stored: %s; trying again in %.1f s, their messages stay ours.",
+                    len(records),
+                    exc,
+                    pause,
+                )
+                await asyncio.sleep(pause)
+            except BackendError as exc:
+                await self._store_each(entries, exc)
+                return
+            else:
+                return
+
+    async def _store_each(self, entries: list[_Entry], cause: BackendError) -> None:
+        """Find the record that the store refuses; the others must not suffer for it."""
+        with_records = [entry for entry in entries if entry.record is not None]
+        if len(with_records) > 1:
+            for entry in with_records:
+                await self._store([entry])
+            return
+        (entry,) = with_records
+        assert entry.record is not None
+        logger.error(
+            "The result of task %s is refused: %s; its message is kept as a dead letter.",
+            entry.record.id,
+            cause,
+        )
+        entry.verdict = DeadLetter(f"Its result was refused by the result store: {cause}")
+
+    async def _settle(self, verdicts: list[tuple[Delivery, Verdict]]) -> None:
+        if not verdicts:
+            return
+        for pause in intervals(_RETRY_START_SECONDS, _RETRY_STEP_SECONDS, _RETRY_MOST_SECONDS):
+            try:
+                await self._link.consumer.settle(verdicts)
+            except TransportError as exc:
+                logger.warning(
+                    "%s messages cannot be settled: %s; trying again in %.1f s.", len(verdicts), exc, pause
+                )
+                await asyncio.sleep(pause)
+            else:
+                return
+
+
+def _error_of(report: Lost) -> Exception:
+    seconds = report.limit_seconds
+    return WorkerLostError(report.reason) if seconds is None else TimeLimitExceeded(plain(seconds))

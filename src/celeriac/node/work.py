@@ -1,0 +1,103 @@
+"""Work: a delivery that was taken in, until it is settled; and the ledger of all of it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from celeriac.message import Delivery, Job, Lost, TaskHeaders, Verdict
+from celeriac.node.policy import Policy
+
+
+class Work:
+    """One task that this node has taken on.
+
+    Args:
+        number: The node's own, under which pool and ledger know it.
+        delivery: The message.
+        headers: Its headers.
+        policy: Its kind.
+    """
+
+    __slots__ = ("decided", "delivery", "headers", "lost", "number", "policy", "short", "submitted")
+
+    def __init__(self, number: int, delivery: Delivery, headers: TaskHeaders, policy: Policy) -> None:
+        self.number = number
+        self.delivery = delivery
+        self.headers = headers
+        self.policy = policy
+        self.submitted = False  # the pool has it
+        self.short = False  # it was handed over as a short one
+        self.lost: Lost | None = None  # a child has died of it: what is still to be run is its obituary
+        self.decided: Verdict | None = None  # what becomes of the message after the obituary
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it may wait behind others at a slot; an obituary does not, its caller has waited enough."""
+        return self.policy.short and self.lost is None
+
+    def job(self, hostname: str) -> Job:
+        """Return what the pool is given."""
+        delivery, headers = self.delivery, self.headers
+        envelope, limits = delivery.envelope, headers.timelimit
+        properties = envelope.properties
+        hard, soft = (None, None) if limits is None else limits
+        policy = self.policy
+        return Job(
+            number=self.number,
+            id=headers.id,
+            task=headers.task,
+            headers=envelope.headers,
+            body=envelope.body,
+            content_type=envelope.content_type,
+            content_encoding=envelope.content_encoding,
+            delivery_info={
+                "exchange": delivery.exchange,
+                "routing_key": delivery.routing_key,
+                "priority": properties.priority,
+                "redelivered": delivery.redelivered,
+            },
+            reply_to=properties.reply_to,
+            correlation_id=properties.correlation_id,
+            properties=properties.extra,
+            hostname=hostname,
+            attempt=delivery.attempt,
+            soft_limit_seconds=policy.soft_seconds if soft is None else soft,
+            hard_limit_seconds=policy.hard_seconds if hard is None else hard,
+            short=self.short,
+            lost=self.lost,
+        )
+
+
+class Ledger:
+    """Everything that was taken in and is not settled, by number."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._work: dict[int, Work] = {}
+
+    def open(self, delivery: Delivery, headers: TaskHeaders, policy: Policy) -> Work:
+        """Enter a delivery under a new number."""
+        work = Work(next(self._numbers), delivery, headers, policy)
+        self._work[work.number] = work
+        return work
+
+    def get(self, number: int) -> Work | None:
+        """Return the work of a number, if it is open."""
+        return self._work.get(number)
+
+    def close(self, number: int) -> Work | None:
+        """Strike out a number and return its work, if it was open."""
+        return self._work.pop(number, None)
+
+    def of_task(self, task_id: str) -> Work | None:
+        """Return the open work of a task id. Slow: only for what is rare."""
+        return next((work for work in self._work.values() if work.headers.id == task_id), None)
+
+    def __len__(self) -> int:
+        """Return how much is open."""
+        return len(self._work)
+
+    def __iter__(self) -> Iterator[Work]:
+        """Yield what is open."""
+        return iter(list(self._work.values()))

@@ -1,0 +1,249 @@
+"""The worker: a node in this process, from the app's modules to the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import msgspec
+
+from celeriac import connections, pools
+from celeriac.app import Celeriac
+from celeriac.execute.executor import Executor
+from celeriac.node.link import RetryPolicy
+from celeriac.node.node import EX_FAILURE, How, Node, NodeSettings, say
+from celeriac.node.options import NodeOptions
+from celeriac.node.osignals import Signals, meaning
+from celeriac.pools.base import PoolOptions
+from celeriac.pools.solo import SoloPool
+from celeriac.ports import ConsumeSpec, Transport
+from celeriac.queues import Exchange, Queue
+
+logger = logging.getLogger("celery.apps.worker")
+
+_HURRIES_BEFORE_EXIT = 3  # who asks so often for a cold shutdown does not want to wait for it
+
+
+class Worker:
+    """Runs a node in this process until it is told to stop.
+
+    1. load what the app consists of, and say to its hooks that a worker begins
+    2. fork what has to be forked, then start the loop
+    3. obey the signals of the operating system
+    4. end, or begin anew in the same process (HUP)
+
+    Args:
+        app: The app.
+        options: What the command line says.
+
+    Raises:
+        ConfigError: A setting or an option makes no sense.
+        QueueNotFound: A queue is asked for that may not be made.
+    """
+
+    def __init__(self, app: Celeriac, options: NodeOptions) -> None:
+        self.app = app
+        self.options = options
+        self.hostname = options.hostname
+        conf = app.conf
+        app.hooks.celeryd_init.send(
+            sender=self.hostname, instance=self, conf=conf, options=msgspec.structs.asdict(options)
+        )
+        conf.include = tuple(dict.fromkeys([*(conf.include or ()), *options.include]))
+        app.import_modules()
+        app.finalize()
+        app.hooks.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=conf)
+        self.queues: tuple[Queue, ...] = _queues(app, options)
+        self.pool_kind: str = options.pool or conf.worker_pool
+        pool_options = PoolOptions(
+            size=options.concurrency or conf.worker_concurrency or len(os.sched_getaffinity(0)),
+            max_tasks_per_child=options.max_tasks_per_child or conf.worker_max_tasks_per_child,
+            max_memory_per_child_kib=options.max_memory_per_child_kib or conf.worker_max_memory_per_child,
+            start_timeout_seconds=conf.worker_proc_alive_timeout,
+        )
+        self.pool = pools.make(self.pool_kind, pool_options, lambda: Executor(app, self.hostname))
+        self.concurrency = self.pool.size
+        self.exitcode: int | None = None
+        self.node: Node | None = None  # as soon as it runs
+        self._transport: Transport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._on_ready: Callable[[], None] = lambda: None
+        self._hurries = 0
+        self._interrupts = 0
+        self._restarts = False
+        self._asked: How | None = None
+
+    def run(self, on_ready: Callable[[], None] = lambda: None) -> int:
+        """Work until told to stop and return the exit code.
+
+        Args:
+            on_ready: Called when the broker is connected and the slots are ready.
+        """
+        self._on_ready = on_ready
+        self.app.hooks.worker_init.send(sender=self)
+        self.pool.open()
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main:
+            gc.freeze()  # what is loaded by now stays: there is no use in looking at it again and again
+        loop = asyncio.new_event_loop()
+        with Signals(loop, self._on_signal) if in_main else nullcontext():
+            code = self._run_beside(self.pool, loop) if isinstance(self.pool, SoloPool) else self._run(loop)
+        self.app.hooks.worker_shutdown.send(sender=self)
+        self._close()
+        if self._restarts:
+            _execute_again()
+        return code if self.exitcode is None else self.exitcode
+
+    def stop(self, how: How = "warm", exitcode: int | None = None) -> None:
+        """Ask the worker to stop; may be called from any thread.
+
+        Args:
+            how: ``warm`` lets running tasks end, ``cold`` does not.
+            exitcode: What `run` shall return.
+        """
+        if exitcode is not None:
+            self.exitcode = exitcode
+        self._asked = how
+        if self.node is not None:
+            self.node.stop(how)
+
+    # --- inside --------------------------------------------------------------------------------------
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> int:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            return runner.run(self._main())
+
+    def _run_beside(self, pool: SoloPool, loop: asyncio.AbstractEventLoop) -> int:
+        """Run tasks in this thread and the loop in another one."""
+        codes: list[int] = []
+
+        def node() -> None:
+            try:
+                codes.append(self._run(loop))
+            finally:
+                pool.leave()
+
+        thread = threading.Thread(target=node, name="celeriac-node")
+        thread.start()
+        pool.serve_here()
+        thread.join()
+        return codes[0] if codes else EX_FAILURE
+
+    async def _main(self) -> int:
+        self._transport = _transport_to_read(self.app)
+        self.node = node = Node(self.app, self._node_settings(), self.pool, self._transport)
+        if self._asked is not None:
+            node.stop(self._asked)
+        return await node.run(self._ready)
+
+    def _ready(self) -> None:
+        self.app.hooks.worker_ready.send(sender=self.node)
+        logger.info("%s ready.", self.hostname)
+        self._on_ready()
+
+    def _node_settings(self) -> NodeSettings:
+        conf, options = self.app.conf, self.options
+        multiplier = options.prefetch_multiplier
+        if multiplier is None:
+            multiplier = conf.worker_prefetch_multiplier
+        retry: bool = conf.broker_connection_retry
+        at_start = conf.broker_connection_retry_on_startup
+        return NodeSettings(
+            hostname=self.hostname,
+            spec=ConsumeSpec(
+                queues=self.queues,
+                node=self.hostname,
+                prefetch=self.concurrency * multiplier,
+                lease_seconds=conf.worker_lease_seconds,
+            ),
+            retry=RetryPolicy(
+                retry=retry,
+                retry_on_startup=retry if at_start is None else at_start,
+                max_retries=conf.broker_connection_max_retries,
+            ),
+            time_limit=options.time_limit or conf.task_time_limit,
+            soft_time_limit=options.soft_time_limit or conf.task_soft_time_limit,
+            soft_shutdown_seconds=conf.worker_soft_shutdown_timeout,
+            soft_shutdown_when_idle=conf.worker_enable_soft_shutdown_on_idle,
+        )
+
+    def _close(self) -> None:
+        if self._transport is not None and self._transport is not self.app.transport:
+            self._transport.close()
+        self.app.close()
+
+    # --- signals ---------------------------------------------------------------------------------------
+
+    def _on_signal(self, number: int) -> None:
+        """Act on a signal, on the loop."""
+        number = meaning(number)
+        if number == signal.SIGHUP:
+            self._on_hangup()
+        elif number == signal.SIGINT:
+            self._on_interrupt()
+        elif number == signal.SIGQUIT:
+            self._shut_down(number, "cold", 0)
+        else:
+            say("worker: Warm shutdown (MainProcess)")
+            self._shut_down(number, "warm", 0)
+
+    def _on_interrupt(self) -> None:
+        self._interrupts += 1
+        if self._interrupts == 1:
+            say("worker: Hitting Ctrl+C again will initiate cold shutdown, terminating all running tasks!")
+            say("worker: Warm shutdown (MainProcess)")
+            self._shut_down(signal.SIGINT, "warm", EX_FAILURE)
+        else:
+            if self._interrupts == 2:
+                say("worker: Hitting Ctrl+C again will terminate all running tasks!")
+            self._shut_down(signal.SIGINT, "cold", EX_FAILURE)
+
+    def _on_hangup(self) -> None:
+        if sys.__stdout__ is not None and sys.__stdout__.isatty():
+            return
+        say(f"Restarting celery worker ({' '.join(sys.orig_argv)})")
+        self._restarts = True
+        self._shut_down(signal.SIGHUP, "warm", 0)
+
+    def _shut_down(self, number: int, how: How, exitcode: int) -> None:
+        if how == "cold":
+            self._hurries += 1
+            if self._hurries == _HURRIES_BEFORE_EXIT:
+                os._exit(exitcode)  # the children die with us
+        self.app.hooks.worker_shutting_down.send(
+            sender=self.hostname, sig=signal.Signals(number).name, how=how.title(), exitcode=exitcode
+        )
+        self.stop(how, exitcode)
+
+
+def _queues(app: Celeriac, options: NodeOptions) -> tuple[Queue, ...]:
+    router = app.router
+    if options.queues:
+        router.select(options.queues)
+    if options.exclude_queues:
+        router.deselect(options.exclude_queues)
+    if app.conf.worker_direct:
+        own = Queue(
+            name=f"{options.hostname}.dq2", exchange=Exchange(name="C.dq2"), routing_key=options.hostname
+        )
+        router.add(own)
+    return router.consume_from()
+
+
+def _transport_to_read(app: Celeriac) -> Transport:
+    """Return the broker to consume from, which need not be the one that the app sends to."""
+    if connections.broker_url(app.conf, write=False) == connections.broker_url(app.conf, write=True):
+        return app.transport
+    return connections.connect_broker(app.conf, app_name=app.main, write=False)
+
+
+def _execute_again() -> None:
+    """Replace this process by a new one with the same command line."""
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command line

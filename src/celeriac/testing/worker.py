@@ -1,0 +1,77 @@
+"""A worker inside the test's own process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celeriac.app import Celeriac
+from celeriac.ids import origin
+from celeriac.node.options import NodeOptions
+from celeriac.node.worker import Worker
+
+START_SECONDS = 30.0
+
+
+@contextmanager
+def start_worker(
+    app: Celeriac,
+    *,
+    concurrency: int = 1,
+    pool: str = "solo",
+    shutdown_timeout: float = 10.0,
+    hostname: str | None = None,
+    **options: Any,  # Any: fields of NodeOptions
+) -> Iterator[Worker]:
+    """Run a worker in a thread as long as the block lasts; its tasks see what the test sees.
+
+    Args:
+        app: Whose tasks to run.
+        concurrency: How many at once.
+        pool: ``solo``, ``threads`` or ``prefork``; the last one forks the test's process.
+        shutdown_timeout: Seconds that running tasks have after the block.
+        hostname: The node's name.
+        **options: Other fields of `celeriac.node.options.NodeOptions`.
+
+    Raises:
+        RuntimeError: The worker did not start, or did not stop in time.
+    """
+    node = NodeOptions(hostname=hostname or f"{origin()}.test", concurrency=concurrency, pool=pool, **options)
+    ready = threading.Event()
+    made: list[Worker] = []
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            # Made here: the solo pool runs tasks in the thread that makes it.
+            worker = Worker(app, node)
+            made.append(worker)
+            worker.run(ready.set)
+        except BaseException as exc:  # noqa: BLE001 - raised below, in the test's thread
+            failed.append(exc)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=work, name="celeriac-test-worker", daemon=True)
+    thread.start()
+    if not ready.wait(START_SECONDS):
+        raise RuntimeError(f"The worker was not ready after {START_SECONDS:.0f} seconds.")
+    if failed:
+        raise RuntimeError("The worker did not start.") from failed[0]
+    if not thread.is_alive():
+        raise RuntimeError("The worker has ended at once; its log says why.")
+    (worker,) = made
+    try:
+        yield worker
+    finally:
+        worker.stop("warm")
+        thread.join(shutdown_timeout)
+        if thread.is_alive():
+            worker.stop("cold")
+            thread.join(shutdown_timeout)
+    if failed:
+        raise RuntimeError("The worker has failed.") from failed[0]
+    if thread.is_alive():
+        raise RuntimeError(f"The worker has not stopped within {shutdown_timeout:.0f} seconds.")
