@@ -35,6 +35,7 @@ FLOORS: dict[str, int] = {
             "client",
             "result",
             "registry",
+            "options",
             "hooks",
             "context",
             "run",
