@@ -6,6 +6,7 @@ import datetime
 import importlib
 import os
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -20,6 +21,7 @@ from celeriac.component import Component
 from celeriac.configured import Configured
 from celeriac.declaration import task_class
 from celeriac.discovery import discover
+from celeriac.errors import AlwaysEagerIgnored
 from celeriac.hooks import Hooks, Signal
 from celeriac.ids import IdSource
 from celeriac.ports import ResultBackend, Transport
@@ -190,15 +192,18 @@ class Celeriac(Configured):
         """The base class of this app's tasks."""
         made = self.__dict__.get("_Task")
         if made is None:
-            base = import_by_name(self.task_cls) if isinstance(self.task_cls, str) else self.task_cls
-            made = self.__dict__["_Task"] = self.subclass_with_self(
-                base, name="Task", attribute="_app", abstract=True
-            )
+            made = self.__dict__["_Task"] = self.create_task_cls()
         return cast("type[BaseTask[Any, Any]]", made)
 
     @Task.setter
     def Task(self, base: type[Any]) -> None:  # noqa: N802 - a class
         self.__dict__["_Task"] = base
+
+    def create_task_cls(self) -> type[Any]:
+        """Return the base class of this app's tasks; a subclass may make another one."""
+        return cast(
+            "type[Any]", self.subclass_with_self(self.task_cls, name="Task", attribute="_app", abstract=True)
+        )
 
     @overload
     def task(self, fun: Callable[P, R], /) -> BaseTask[P, R]: ...
@@ -353,6 +358,18 @@ class Celeriac(Configured):
             serializer=serializer,
         )
 
+    @property
+    def current_task(self) -> Any:  # Any: a task, or None
+        """The innermost task that runs here, a plain call of one included."""
+        frame = context.current()
+        return None if frame is None else frame.task
+
+    @property
+    def current_worker_task(self) -> Any:  # Any: a task, or None
+        """The innermost task that runs here for a message, or eagerly."""
+        frame = context.worker_frame()
+        return None if frame is None else frame.task
+
     # --- modules --------------------------------------------------------------------------------------
 
     def autodiscover_tasks(
@@ -418,6 +435,12 @@ class Celeriac(Configured):
             producer: A `celeriac.ports.Producer` to send with.
             **options: As for `Task.apply_async`.
         """
+        if self._conf.task_always_eager:
+            warnings.warn(
+                "task_always_eager has no effect on send_task: the task is sent.",
+                AlwaysEagerIgnored,
+                stacklevel=2,
+            )
         options["countdown"] = countdown
         options["eta"] = eta
         options["task_id"] = task_id
@@ -451,6 +474,10 @@ class Celeriac(Configured):
         if self._router is None:
             self._router = Router(self._conf)
         return self._router
+
+    def select_queues(self, queues: str | Iterable[str] | None = None) -> None:
+        """Have workers consume from these queues only."""
+        self.router.select(queues or [])
 
     @property
     def transport(self) -> Transport:
