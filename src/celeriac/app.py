@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib
-import inspect
 import os
 import threading
-import zoneinfo
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, Self, TypeVar, cast, overload
 
-from celeriac import connections, context, result, security
+from celeriac import context, result
 from celeriac.annotation import Annotations, prepare
 from celeriac.canvas.signature import Signature, signature
 from celeriac.client import Client, TaskCall
@@ -29,7 +28,6 @@ from celeriac.settings.load import from_envvar, import_by_name, read_source
 from celeriac.settings.settings import Settings
 from celeriac.standard_tasks import add_standard_tasks
 from celeriac.task import Task as BaseTask
-from celeriac.validation import validating
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -351,7 +349,7 @@ class Celeriac:
         """Add a task that was made from a class, and return it."""
         if not self.finalized and not self.autofinalize:
             raise RuntimeError("Contract breach: app not finalized")
-        task = task() if inspect.isclass(task) else task
+        task = task() if isinstance(task, type) else task
         if not task.name:
             task.name = self.gen_task_name(type(task).__name__, type(task).__module__)
         return self._adopt(task, options)
@@ -401,7 +399,7 @@ class Celeriac:
             return self._tasks[name]
         wrapped = fun
         if options.pop("pydantic", False):
-            wrapped = validating(
+            wrapped = _late("validation").validating(
                 fun,
                 app=self,
                 name=name,
@@ -468,7 +466,7 @@ class Celeriac:
             ConfigError: The settings do not ask for signed messages alone, or a file is missing.
             SecurityError: A key or certificate cannot be used.
         """
-        security.setup(
+        _late("security").setup(
             self._conf,
             self.codecs,
             now=self.now(),
@@ -585,7 +583,7 @@ class Celeriac:
         if self._transport is None:
             with self._lock:
                 if self._transport is None:
-                    self._transport = connections.connect_broker(self._conf, app_name=self.main)
+                    self._transport = _late("connections").connect_broker(self._conf, app_name=self.main)
         return self._transport
 
     @property
@@ -594,7 +592,7 @@ class Celeriac:
         if not self._backend_known:
             with self._lock:
                 if not self._backend_known:
-                    self._backend = connections.connect_backend(
+                    self._backend = _late("connections").connect_backend(
                         self._conf, self.codecs, self.transport, app_name=self.main
                     )
                     self._backend_known = True
@@ -691,7 +689,7 @@ class Celeriac:
         zone = self._conf.timezone
         if zone is None:
             return _UTC if self._conf.enable_utc else _local_zone()
-        return zoneinfo.ZoneInfo(zone) if isinstance(zone, str) else zone
+        return _zone(zone) if isinstance(zone, str) else zone
 
     def now(self) -> datetime.datetime:
         """Return the current time in the app's time zone."""
@@ -699,7 +697,7 @@ class Celeriac:
 
     def uses_utc_timezone(self) -> bool:
         """Return whether the app's time zone is UTC."""
-        return self.timezone in (_UTC, zoneinfo.ZoneInfo("UTC"))
+        return self.timezone is _UTC or str(self.timezone) == "UTC"
 
     # --- life -----------------------------------------------------------------------------------------
 
@@ -751,6 +749,16 @@ class Celeriac:
     def __repr__(self) -> str:
         """Name the app."""
         return f"<{type(self).__name__} {self.main or '__main__'} at {id(self):#x}>"
+
+
+def _late(name: str) -> Any:  # Any: a module
+    """Return a module of this floor that many an app never needs, or not before it sends."""
+    return importlib.import_module(f"celeriac.{name}")
+
+
+@functools.cache
+def _zone(name: str) -> datetime.tzinfo:
+    return cast("datetime.tzinfo", importlib.import_module("zoneinfo").ZoneInfo(name))
 
 
 def _nowhere() -> None:

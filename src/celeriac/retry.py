@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from celeriac.backoff import exponential
 from celeriac.errors import Ignore, Retry
+from celeriac.parameters import is_coroutine_function
 
 
 def add_autoretry(task: Any, options: dict[str, Any]) -> None:  # Any: a Task, whose module imports this one
@@ -45,7 +45,9 @@ def add_autoretry(task: Any, options: dict[str, Any]) -> None:  # Any: a Task, w
 
     task._orig_run = run
     task.run = (
-        _wrap_async(run, wanted, unwanted, again) if _is_async(run) else _wrap(run, wanted, unwanted, again)
+        _wrap_async(run, wanted, unwanted, again)
+        if is_coroutine_function(run)
+        else _wrap(run, wanted, unwanted, again)
     )
 
 
@@ -83,7 +85,3 @@ def _wrap_async(
             again(exc)
 
     return retrying
-
-
-def _is_async(run: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(run)

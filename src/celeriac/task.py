@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
@@ -20,7 +19,7 @@ from celeriac.ports import ResultBackend
 from celeriac.run import ErrorInfo
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
 # Attributes that are publish options where a task has them.
@@ -64,11 +63,11 @@ class _RequestOf:
         return self if task is None else context.request_of(task)
 
 
-class Task(Generic[P, R]):
+class Task(Generic[P, R_co]):
     """A function that can be called elsewhere.
 
-    Made by ``@app.task``, or by subclassing with a ``run`` method and ``app.register_task``. ``P`` and ``R``
-    are the parameters and the return type of the function.
+    Made by ``@app.task``, or by subclassing with a ``run`` method and ``app.register_task``. ``P`` are the
+    parameters of the function, ``R_co`` is what it returns.
     """
 
     default_app: ClassVar[Callable[[], Any] | None] = None  # asked when a task has no app
@@ -137,7 +136,7 @@ class Task(Generic[P, R]):
         """Do the work; a subclass says what that is."""
         raise NotImplementedError("Tasks must define the run method.")
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run right here, as a function."""
         frame = context.current()
         if frame is not None and frame.task is self:
@@ -145,10 +144,10 @@ class Task(Generic[P, R]):
             if not request.called_directly and not request._protected:
                 # An overridden `__call__` has come here from a worker's run, whose request stays in force.
                 request._protected = True
-                return cast("R", self.run(*args, **kwargs))
+                return cast("R_co", self.run(*args, **kwargs))
         context.push(self, Context(args=args, kwargs=kwargs))
         try:
-            return cast("R", self.run(*args, **kwargs))
+            return cast("R_co", self.run(*args, **kwargs))
         finally:
             context.pop()
 
@@ -162,7 +161,7 @@ class Task(Generic[P, R]):
     ) -> results.AsyncResult[T]: ...
 
     @overload
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> results.AsyncResult[R]: ...
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> results.AsyncResult[R_co]: ...
 
     def delay(self, *args: Any, **kwargs: Any) -> Any:
         """Send it, to be called with these arguments by a worker."""
@@ -174,7 +173,7 @@ class Task(Generic[P, R]):
     ) -> results.AsyncResult[T]: ...
 
     @overload
-    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> results.AsyncResult[R]: ...
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> results.AsyncResult[R_co]: ...
 
     async def adelay(self, *args: Any, **kwargs: Any) -> Any:
         """Send it without blocking the event loop."""
@@ -190,7 +189,7 @@ class Task(Generic[P, R]):
         link_error: Any = None,
         shadow: str | None = None,
         **options: Any,
-    ) -> Any:  # Any: AsyncResult[R], or what an overriding subclass returns
+    ) -> Any:  # Any: AsyncResult[R_co], or what an overriding subclass returns
         """Send it, with options.
 
         Args:
@@ -255,7 +254,7 @@ class Task(Generic[P, R]):
         loglevel: int | None = None,
         headers: Mapping[str, Any] | None = None,
         **options: Any,
-    ) -> results.EagerResult[R]:
+    ) -> results.EagerResult[R_co]:
         """Run it right here, as a worker would, and return its result.
 
         Args:
@@ -560,12 +559,12 @@ class Task(Generic[P, R]):
 
     # --- its place in an app --------------------------------------------------------------------------
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> results.AsyncResult[R]:  # noqa: N802
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> results.AsyncResult[R_co]:  # noqa: N802
         """Return the result of one of its calls."""
         app = self._get_app()
         if self._backend is not None:
             kwargs.setdefault("backend", self._backend)
-        made: results.AsyncResult[R] = app.AsyncResult(task_id, task_name=self.name, **kwargs)
+        made: results.AsyncResult[R_co] = app.AsyncResult(task_id, task_name=self.name, **kwargs)
         return made
 
     @property
@@ -621,7 +620,7 @@ class Task(Generic[P, R]):
             return
         # On the class: Python looks up `__call__` there. A task made of a function has a class of its own.
         wrapped = around(getattr(type(self), attr))
-        is_static = isinstance(inspect.getattr_static(type(self), attr), staticmethod)
+        is_static = isinstance(_static(type(self), attr), staticmethod)
         setattr(type(self), attr, staticmethod(wrapped) if is_static else wrapped)
 
     def _get_app(self) -> Any:
@@ -654,7 +653,7 @@ class Task(Generic[P, R]):
         return parameters
 
     def _is_bound_function(self) -> bool:
-        return not isinstance(inspect.getattr_static(type(self), "run"), staticmethod)
+        return not isinstance(_static(type(self), "run"), staticmethod)
 
     def _prepare(
         self,
@@ -696,6 +695,11 @@ def raise_in_context(exc: BaseException) -> NoReturn:
     if current is None or current is exc:
         raise exc
     raise exc from current
+
+
+def _static(cls: type[Any], name: str) -> Any:
+    """Return an attribute of a class as it was written there: a staticmethod as such."""
+    return next(vars(base)[name] for base in cls.__mro__ if name in vars(base))
 
 
 def _unpickle(name: str, module: str) -> Any:
