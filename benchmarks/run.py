@@ -29,7 +29,7 @@ import sides  # noqa: E402 - found through the path above
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from servers import RabbitMQServer, RedisServer  # noqa: E402
+from servers import RabbitServer, RedisServer  # noqa: E402
 
 console = Console()
 Figures = dict[str, float]
@@ -188,19 +188,13 @@ ROWS = [  # workload, figure, label, goal
 
 
 def workloads(
-    options: argparse.Namespace, redis: RedisServer, rabbit: RabbitMQServer
+    options: argparse.Namespace, redis: RedisServer, rabbit: RabbitServer
 ) -> dict[str, Callable[[str, Path], Figures | None]]:
     """Return what to run: a call per workload that takes the side and its Python."""
 
-    def flushed() -> str:
-        subprocess.run(
-            ["redis-cli", "-p", str(redis.port), "flushall"], check=True, stdout=subprocess.DEVNULL
-        )
-        return redis.url
-
     def redis_drain(kind: str) -> Callable[[str, Path], Figures]:
         def run(side: str, python: Path) -> Figures:
-            url = flushed()
+            url = redis.fresh_url()
             with Bench(python, url, url) as bench:
                 return bench.drain(kind, options.tasks)
 
@@ -208,7 +202,7 @@ def workloads(
 
     def rabbit_drain(confirm: bool) -> Callable[[str, Path], Figures]:
         def run(side: str, python: Path) -> Figures:
-            with Bench(python, rabbit.url, "", confirm=confirm) as bench:
+            with Bench(python, rabbit.fresh_url(), "", confirm=confirm) as bench:
                 return bench.drain("noop", options.tasks)
 
         return run
@@ -225,12 +219,12 @@ def workloads(
         return run
 
     def redis_round_trip(side: str, python: Path) -> Figures:
-        url = flushed()
+        url = redis.fresh_url()
         with Bench(python, url, url) as bench, bench.worker():
             return bench.client("round_trips", n=options.round_trips)
 
     def start(side: str, python: Path) -> Figures:
-        url = flushed()
+        url = redis.fresh_url()
         with Bench(python, url, url) as bench:
             return bench.start_up()
 
@@ -261,7 +255,7 @@ def main() -> int:
     options = parser.parse_args()
 
     pythons = {"celery": sides.celery(), "celeriac": sides.celeriac()}
-    redis, rabbit = RedisServer(), RabbitMQServer()
+    redis, rabbit = RedisServer(), RabbitServer()
     words = [word.strip() for word in options.only.split(",") if word.strip()]
     figures: dict[tuple[str, str], list[Figures]] = collections.defaultdict(list)
     for server in (redis, rabbit):

@@ -37,10 +37,10 @@ if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
     make_venv
 fi
 case $stage in
-    demo) extras=cli ;;
-    dev) extras=dev ;;
+    demo) set -- -e . ;;
+    dev) set -- -e ".[dev]" -e ./dropin ;;
     *) echo "usage: scripts/setup.sh demo|dev" >&2; exit 2 ;;
 esac
-echo "installing celeriac[$extras] and the celery drop-in into $venv ..."
-"$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input -e ".[$extras]" -e ./dropin
+echo "installing into $venv: $* ..."
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input "$@"
 touch "$venv/.$stage-ready"

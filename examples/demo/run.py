@@ -91,7 +91,9 @@ def count_modules(tasks, paths: list[str], table: Table) -> None:
 
     with bar() as progress:
         began = time.perf_counter()
-        expected = tasks.add_up([tasks.count(path) for path in progress.track(paths, "modules, one by one")])
+        expected = tasks.add_up(
+            [tasks.count(path) for path in progress.track(paths, description="modules, one by one")]
+        )
         alone = time.perf_counter() - began
 
         began = time.perf_counter()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import inspect
-import socket
 from collections.abc import Callable, Mapping, Sequence
+from types import CoroutineType
 from typing import Any
 
+from celeriac import ids
 from celeriac.canvas.signature import maybe_signature
 from celeriac.context import Context, denied_join_result
 from celeriac.errors import Retry
@@ -43,7 +43,7 @@ class EagerStage:
     def call(self, body: Callable[[], Any]) -> Any:
         """Call the body; a coroutine runs in an event loop of its own."""
         value = body()
-        return drive(value) if inspect.iscoroutine(value) else value
+        return drive(value) if isinstance(value, CoroutineType) else value
 
     def conclude(self, task: Runnable, request: Context, ending: Ending) -> None:
         """Run callbacks or errbacks right here, and store the result where ``store_eager_result`` says so."""
@@ -115,7 +115,7 @@ def apply(
         retries=retries,
         is_eager=True,
         called_directly=False,
-        hostname=socket.gethostname(),
+        hostname=ids.hostname(),
         callbacks=_as_list(link),
         errbacks=_as_list(link_error),
         headers=dict(headers) if headers else None,

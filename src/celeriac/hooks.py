@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable
+from types import MethodType
 from typing import Any, TypeVar, cast, overload
+
+from celeriac.parameters import takes_any_keyword
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ class Signal:
         """
 
         def attach(function: Receiver) -> Receiver:
-            if not _takes_any_keyword(function):
+            if not takes_any_keyword(function):
                 raise ValueError(
                     f"The receiver {function!r} must accept keyword arguments (**kwargs): "
                     "later versions may send more of them."
@@ -157,7 +159,7 @@ class Signal:
         def gone(_: object) -> None:
             self._remove(key)
 
-        if inspect.ismethod(function):
+        if isinstance(function, MethodType):
             return weakref.WeakMethod(function, gone)
         return weakref.ref(function, gone)
 
@@ -185,17 +187,9 @@ class Signal:
 def _receiver_key(receiver: Receiver | None, dispatch_uid: Hashable) -> Hashable:
     if dispatch_uid:
         return dispatch_uid
-    if inspect.ismethod(receiver):
+    if isinstance(receiver, MethodType):
         return (id(receiver.__self__), id(receiver.__func__))
     return id(receiver)
-
-
-def _takes_any_keyword(function: Receiver) -> bool:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return True  # written in C and without a signature: it will tell us when it is called
-    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
 
 
 # Every signal by name, with what its receivers are given besides `signal` and `sender`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import socket
 import threading
 import uuid
 
@@ -47,13 +46,18 @@ class IdSource:
 
 def process_oid() -> str:
     """Return an id for this process that is the same on every call with the same pid and host."""
-    return str(uuid.uuid3(uuid.NAMESPACE_OID, f"{uuid.getnode()}-{os.getpid()}-{socket.gethostname()}"))
+    return str(uuid.uuid3(uuid.NAMESPACE_OID, f"{uuid.getnode()}-{os.getpid()}-{hostname()}"))
+
+
+def hostname() -> str:
+    """Return this machine's name; what ``socket.gethostname()`` says, without importing ``socket``."""
+    return os.uname().nodename
 
 
 @functools.cache
 def origin() -> str:
     """Return the sender's name as Celery writes it into messages: ``gen<pid>@<host>``."""
-    return f"gen{os.getpid()}@{socket.gethostname()}"
+    return f"gen{os.getpid()}@{hostname()}"
 
 
 os.register_at_fork(after_in_child=origin.cache_clear)

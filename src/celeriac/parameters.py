@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
+import importlib
 from collections.abc import Callable, Mapping, Sequence
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_ANY_POSITIONAL = 0x04  # CO_VARARGS, CO_VARKEYWORDS and CO_COROUTINE, as `inspect` names them
+_ANY_KEYWORD = 0x08
+_COROUTINE = 0x80
 
 
 class Parameters:
@@ -19,19 +22,56 @@ class Parameters:
 
     def __init__(self, function: Callable[..., Any], *, skip_first: bool = False) -> None:
         self.name = getattr(function, "__name__", type(function).__name__)
-        parameters = list(inspect.signature(function).parameters.values())[1 if skip_first else 0 :]
-        positional = [p for p in parameters if p.kind in _POSITIONAL]
-        self.positional = [p.name for p in positional]
-        self.positional_only = {p.name for p in positional if p.kind is inspect.Parameter.POSITIONAL_ONLY}
-        self.required = [p.name for p in positional if p.default is inspect.Parameter.empty]
-        keyword_only = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
-        self.keyword_only = {p.name for p in keyword_only}
-        self.required_keywords = [p.name for p in keyword_only if p.default is inspect.Parameter.empty]
-        self.any_positional = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
-        self.any_keyword = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+        self.positional: list[str] = []
+        self.positional_only: set[str] = set()
+        self.required: list[str] = []
+        self.keyword_only: set[str] = set()
+        self.required_keywords: list[str] = []
+        self.any_positional = self.any_keyword = False
+        plain, skip = _plain_function(function)
+        if plain is not None:
+            self._read_code(plain, skip + skip_first)
+        else:
+            self._read_signature(function, int(skip_first))
         self._fewest = len(self.required)
-        self._most = len(positional) if not self.any_positional else 1 << 62
+        self._most = len(self.positional) if not self.any_positional else 1 << 62
         self._plain = not self.required_keywords
+
+    def _read_code(self, function: FunctionType, skip: int) -> None:
+        # What `inspect.signature` would say, without the 7 ms that importing `inspect` costs every client.
+        code: CodeType = function.__code__
+        count, keyword_count = code.co_argcount, code.co_kwonlyargcount
+        names = code.co_varnames
+        self.positional = list(names[skip:count])
+        self.positional_only = set(names[skip : code.co_posonlyargcount])
+        self.required = list(names[skip : count - len(function.__defaults__ or ())])
+        keywords = names[count : count + keyword_count]
+        self.keyword_only = set(keywords)
+        self.required_keywords = [name for name in keywords if name not in (function.__kwdefaults__ or ())]
+        self.any_positional = bool(code.co_flags & _ANY_POSITIONAL)
+        self.any_keyword = bool(code.co_flags & _ANY_KEYWORD)
+
+    def _read_signature(self, function: Callable[..., Any], skip: int) -> None:
+        inspect = importlib.import_module("inspect")
+        try:
+            parameters = list(inspect.signature(function).parameters.values())[skip:]
+        except ValueError:  # written in C and without a signature: it says itself what it takes
+            self.any_positional = self.any_keyword = True
+            return
+        for p in parameters:
+            required = p.default is p.empty
+            if p.kind is p.VAR_POSITIONAL:
+                self.any_positional = True
+            elif p.kind is p.VAR_KEYWORD:
+                self.any_keyword = True
+            elif p.kind is p.KEYWORD_ONLY:
+                self.keyword_only.add(p.name)
+                self.required_keywords.extend([p.name] if required else [])
+            else:
+                self.positional.append(p.name)
+                self.required.extend([p.name] if required else [])
+                if p.kind is p.POSITIONAL_ONLY:
+                    self.positional_only.add(p.name)
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Check a call.
@@ -75,6 +115,32 @@ class Parameters:
             f"{self.name}() takes {takes} positional argument{'s' if plural else ''} "
             f"but {given} {'was' if given == 1 else 'were'} given"
         )
+
+
+def takes_any_keyword(function: Callable[..., Any]) -> bool:
+    """Return whether a function takes ``**kwargs``."""
+    return Parameters(function).any_keyword
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Return whether calling a function makes a coroutine."""
+    plain, _ = _plain_function(function, follow=False)
+    return plain is not None and bool(plain.__code__.co_flags & _COROUTINE)
+
+
+def _plain_function(function: Any, *, follow: bool = True) -> tuple[FunctionType | None, int]:
+    """Return the Python function behind a function or method, and how many parameters it fills already."""
+    skip = 0
+    for _ in range(100):  # a loop of `__wrapped__` is somebody's mistake and no reason to hang
+        if isinstance(function, MethodType):
+            function, skip = function.__func__, 1
+        elif not isinstance(function, FunctionType) or "__signature__" in function.__dict__:
+            return None, skip
+        elif follow and "__wrapped__" in function.__dict__:
+            function = function.__dict__["__wrapped__"]
+        else:
+            return function, skip
+    return None, skip
 
 
 def _enumerate(names: list[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -28,7 +27,7 @@ class Registry(dict[str, Any]):  # Any: tasks, whose parameters differ
         Raises:
             InvalidTaskError: It has no name.
         """
-        if inspect.isclass(task):
+        if isinstance(task, type):
             task = task()
         if not getattr(task, "name", None):
             raise InvalidTaskError(f"Task class {type(task).__name__!r} must specify .name attribute")

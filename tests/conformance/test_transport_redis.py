@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from celeriac.net.redis_link import Links, checked, pack
-from celeriac.net.redis_url import addresses
 from celeriac.queues import Queue
 from celeriac.testing.conformance.transports import TransportConformance
+from redis_probe import command
 from servers import RedisServer, free_port
-
-
-def command(url: str, *words: str | bytes | int) -> Any:
-    """Return what the server answers to a command, past the transport."""
-    links = Links(addresses(url, {}))
-    [answer] = checked(links.call(pack(words), 1, time.monotonic() + 10))
-    links.close()
-    return answer
 
 
 class TestRedis(TransportConformance):

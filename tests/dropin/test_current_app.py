@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -25,6 +27,19 @@ def in_thread(call: Callable[[], Any]) -> Any:
     thread.start()
     thread.join()
     return seen[0]
+
+
+def run(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a folder."""
+    paths = os.pathsep.join(sys.path)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": paths, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_the_app_is_the_cores_own_class() -> None:
@@ -77,44 +92,35 @@ def test_threads_that_made_no_app_get_the_default_one_or_the_latest() -> None:
     set_default_app(None)
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "environment", "printed"),
+    [
+        ("celeryconfig.py", "task_default_queue = 'from-the-file'", {}, "default from-the-file True"),
+        ("other.py", "CELERY_DEFAULT_QUEUE = 'o'", {"CELERY_CONFIG_MODULE": "other"}, "default o True"),
+        ("unrelated.py", "", {}, "default celery True"),
+    ],
+)
 def test_without_any_app_one_is_made_that_reads_celeryconfig(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, file: str, text: str, environment: dict[str, str], printed: str
 ) -> None:
-    (tmp_path / "celeryconfig.py").write_text("task_default_queue = 'from-the-file'\n")
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / file).write_text(f"{text}\n")
 
-    try:
-        assert current_app.main == "default"
-        assert current_app.conf.task_default_queue == "from-the-file"
-        assert get_current_app() is get_current_app()
-    finally:
-        sys.modules.pop("celeryconfig", None)
+    done = run(
+        "from celery import current_app as app; from celery._state import get_current_app as get\n"
+        "print(app.main, app.conf.task_default_queue, get() is get())",
+        tmp_path,
+        **environment,
+    )
 
-
-def test_the_module_of_the_default_app_may_have_another_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "conf_of_the_default_app.py").write_text("CELERY_DEFAULT_QUEUE = 'other'\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CELERY_CONFIG_MODULE", "conf_of_the_default_app")
-
-    assert current_app.conf.task_default_queue == "other"
+    assert (done.stdout.strip(), done.stderr) == (printed, "")
 
 
-def test_without_a_file_the_default_app_has_the_default_settings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-
-    assert current_app.conf.task_default_queue == "celery"
-
-
-def test_a_mistake_in_celeryconfig_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_in_celeryconfig_is_not_hidden(tmp_path: Path) -> None:
     (tmp_path / "celeryconfig.py").write_text("import a_package_that_is_missing\n")
-    monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(ModuleNotFoundError, match="a_package_that_is_missing"):
-        _ = current_app.conf.task_default_queue
+    done = run("from celery import current_app; current_app.conf.task_default_queue", tmp_path)
+
+    assert "No module named 'a_package_that_is_missing'" in done.stderr
 
 
 def test_results_without_an_app_belong_to_the_current_one() -> None:

@@ -77,8 +77,12 @@ class TestBrokerThatDies:
             producer.send([to_queue(queue, "meanwhile")], deadline=DEADLINE_SECONDS)
         await ack(consumer, [held])  # void: it is RabbitMQ's again
 
+        with pytest.raises(BrokerUnreachable, match="No connection to RabbitMQ"):
+            await consumer.renew()
+
         await asyncio.to_thread(rabbitmq_server.start)
-        again = await take_after_trouble(consumer, 1)
+        await asyncio.gather(consumer.renew(), consumer.renew())
+        again = await take(consumer, 1)
         await ack(consumer, again)
         producer.send([to_queue(queue, "after")], deadline=DEADLINE_SECONDS)
         rest = []
@@ -98,6 +102,7 @@ class TestBrokerThatDies:
         consumer = await consume(transport, queue)
         before = await take(consumer, 2)
         consumer._stream.abort(ConnectionResetError("cut by the test"))  # type: ignore[attr-defined]
+        await consumer.renew()  # does not hide the loss from `receive`
         after = await take_after_trouble(consumer, 2)
 
         await ack(consumer, before)
@@ -365,6 +370,27 @@ class TestSettling:
 
         assert (texts([again]), again.redelivered, again.attempt) == (["b"], True, 2)
         assert [reason for reason, _ in transport.dead_letters(queue.name)] == ["its process died"]
+
+    async def test_attempts_are_counted_where_rabbitmq_does_not(self, transport: AmqpTransport) -> None:
+        queue = new_queue(exchange=Exchange(name=f"x-{uuid.uuid4()}", type="topic"), routing_key="a.#")
+        message = to_queue(queue)
+        message.exchange, message.routing_key = queue.exchange.name, "a.b"
+        transport.producer().send([message], deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue)
+
+        attempts = []
+        for verdict in (Requeue(), Requeue(), Requeue(untouched=True), Requeue(), Requeue(willing=True)):
+            [held] = await take(consumer, 1)
+            attempts.append(held.attempt)
+            await consumer.settle([(held, verdict)])
+        [held] = await take(consumer, 1)
+        await ack(consumer, [held])
+        await consumer.close()
+
+        assert attempts == [1, 2, 3, 4, 5]
+        assert (held.attempt, held.redelivered) == (2, True)
+        assert (held.exchange, held.routing_key) == (message.exchange, "a.b")
+        assert held.envelope.headers == message.envelope.headers
 
     async def test_quorum_queues_count_attempts_and_have_limits_of_their_own(
         self, transport: AmqpTransport

@@ -132,14 +132,20 @@ class group(Signature):  # noqa: N801 - Celery's name
         options = self.options
         id = options.get("task_id") or _id or self.app.new_id()
         options["task_id"] = id
-        for name, value in (("chord", chord), ("root_id", root_id), ("parent_id", parent_id)):
+        for name, value in (
+            ("chord", chord),
+            ("root_id", root_id),
+            ("parent_id", parent_id),
+            ("group_id", group_id),
+            ("group_index", group_index),
+        ):
             if value is not None:
                 options[name] = value
-        index = group_index or 0
+        index = options.get("group_index") or 0
         results = []
         for member in self.flat():
             result = member.freeze(
-                group_id=group_id or id,
+                group_id=options.get("group_id") or id,
                 chord=options.get("chord"),
                 root_id=root_id,
                 parent_id=parent_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -27,10 +28,10 @@ Answers = list[Any]  # Any: whatever Redis answers; errors are `ReplyError` item
 
 
 class _Call(msgspec.Struct):
-    future: asyncio.Future[Answers]
+    done: Callable[[Answers | RedisFailure], None]
     count: int
     sent_at: float  # the loop's time
-    answers: Answers = []
+    answers: Answers
 
 
 class Stream:
@@ -78,14 +79,25 @@ class Stream:
         Raises:
             RedisFailure: The stream has failed before.
         """
+        future: asyncio.Future[Answers] = self._loop.create_future()
+        self.ask(data, count, functools.partial(_resolve, future))
+        return future
+
+    def ask(self, data: bytes, count: int, done: Callable[[Answers | RedisFailure], None]) -> None:
+        """Send packed commands; ``done`` is called with their answers, or with what went wrong.
+
+        It is called while the answer is read, which saves two turns of the loop (20 µs) against `call`, and
+        it is called whatever becomes of the task that asked. It must not raise.
+
+        Raises:
+            RedisFailure: The stream has failed before.
+        """
         if self._failure is not None:
             raise self._failure
-        future: asyncio.Future[Answers] = self._loop.create_future()
-        self._pending.append(_Call(future, count, self._loop.time(), []))
+        self._pending.append(_Call(done, count, self._loop.time(), []))
         if self._watch is None:
             self._watch = self._loop.call_later(self._patience, self._look)
         self._write(data)
-        return future
 
     def tell(self, data: bytes) -> None:
         """Send packed commands that are answered by messages to `on_push` only, such as subscriptions."""
@@ -98,11 +110,15 @@ class Stream:
             self._end(ConnectionLost("closed here"))
 
     def close_from_anywhere(self) -> None:
-        """Close it from another thread than the loop's, or when the loop is no more."""
-        if self._loop.is_running():
-            self._loop.call_soon_threadsafe(self.close)
-        else:
+        """Close it, also from another thread than the loop's and when the loop is no more."""
+        try:
+            here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            here = False
+        if here or not self._loop.is_running():
             self.close()
+        else:
+            self._loop.call_soon_threadsafe(self.close)
 
     def _write(self, data: bytes) -> None:
         if self._unsent:
@@ -167,8 +183,7 @@ class Stream:
             call.answers.append(answer)
             if len(call.answers) == call.count:
                 self._pending.popleft()
-                if not call.future.done():
-                    call.future.set_result(call.answers)
+                call.done(call.answers)
 
     def _look(self) -> None:
         """Fail when the oldest call has waited too long, else look again when it will have."""
@@ -196,9 +211,16 @@ class Stream:
             self._watch.cancel()
         self._link.close()
         while self._pending:
-            future = self._pending.popleft().future
-            if not future.done():
-                future.set_exception(failure)
+            self._pending.popleft().done(failure)
+
+
+def _resolve(future: asyncio.Future[Answers], result: Answers | RedisFailure) -> None:
+    if future.done():
+        return
+    if isinstance(result, RedisFailure):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
 
 
 def _wants_more(exc: OSError) -> bool:

@@ -69,7 +69,7 @@ class Refusals:
             _shown(delivery.envelope.body),
             delivery.envelope.headers,
             {"exchange": delivery.exchange, "routing_key": delivery.routing_key, "queue": delivery.queue},
-            exc_info=refused.error,
+            exc_info=KeyError(headers.task),  # the line below the text, which people and their tools know
         )
         self._reception.hooks.task_unknown.send(
             self, message=delivery, exc=refused.error, name=headers.task, id=headers.id

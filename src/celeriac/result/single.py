@@ -22,10 +22,10 @@ from celeriac.result.base import (
     outcomes_in_slices,
 )
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
-class AsyncResult(ResultBase, Generic[R]):
+class AsyncResult(ResultBase, Generic[R_co]):
     """The state and result of one task, by id.
 
     It is awaitable: ``value = await result``.
@@ -77,7 +77,7 @@ class AsyncResult(ResultBase, Generic[R]):
         disable_sync_subtasks: bool = True,
         EXCEPTION_STATES: Iterable[str] = states.EXCEPTION_STATES,  # noqa: N803
         PROPAGATE_STATES: Iterable[str] = states.PROPAGATE_STATES,  # noqa: N803
-    ) -> R:
+    ) -> R_co:
         """Wait until the task is ready and return its result.
 
         Args:
@@ -99,7 +99,7 @@ class AsyncResult(ResultBase, Generic[R]):
             Exception: What the task raised.
         """
         if self.ignored:
-            return cast("R", None)
+            return cast("R_co", None)
         if disable_sync_subtasks:
             assert_will_not_block()
         outcome = self._outcome
@@ -114,21 +114,21 @@ class AsyncResult(ResultBase, Generic[R]):
             self.maybe_throw(callback=callback)
         elif callback is not None:
             callback(self.id, outcome.result)
-        return cast("R", outcome.result)
+        return cast("R_co", outcome.result)
 
     wait = get
 
-    def __await__(self) -> Generator[Any, None, R]:
+    def __await__(self) -> Generator[Any, None, R_co]:
         """Wait without blocking the loop; raises what the task raised."""
         if self.ignored:
-            return cast("R", None)
+            return cast("R_co", None)
         assert_will_not_block()
         if self._outcome is None:
             # Loaded here because asyncio costs 25 ms of every client's start; who awaits has it already.
             waiting = importlib.import_module("celeriac.awaiting")
             self._take((yield from waiting.outcome_of(self._reader(), self.id).__await__()))
         self.maybe_throw()
-        return cast("R", self.result)
+        return cast("R_co", self.result)
 
     def ready(self) -> bool:
         """Return whether the state is final."""
@@ -163,7 +163,7 @@ class AsyncResult(ResultBase, Generic[R]):
         callback: Callable[[Any], Any],
         on_error: Callable[[Any], Any] | None = None,
         weak: bool = False,
-    ) -> AsyncResult[R]:
+    ) -> AsyncResult[R_co]:
         """Call back with this result once its outcome is seen here (by ``get``, ``ready``, ``await``)."""
         self._then.append((callback, on_error))
         if self._outcome is not None:
@@ -375,7 +375,7 @@ class AsyncResult(ResultBase, Generic[R]):
             return other == self.id
         return NotImplemented
 
-    def __copy__(self) -> AsyncResult[R]:
+    def __copy__(self) -> AsyncResult[R_co]:
         """Return another handle on the same task."""
         return type(self)(self.id, self._backend, self._name, self.app, self.parent)
 
@@ -459,7 +459,7 @@ class AsyncResult(ResultBase, Generic[R]):
                 leaf.maybe_throw()
 
 
-class EagerResult(AsyncResult[R]):
+class EagerResult(AsyncResult[R_co]):
     """The result of a task that ran right here.
 
     Args:
@@ -487,14 +487,14 @@ class EagerResult(AsyncResult[R]):
         propagate: bool = True,
         disable_sync_subtasks: bool = True,
         **_: Any,
-    ) -> R:
+    ) -> R_co:
         """Return the result, or raise what the task raised."""
         if disable_sync_subtasks:
             assert_will_not_block()
         outcome = self._known()
         if outcome.state in states.PROPAGATE_STATES and propagate:
             raise as_exception(outcome.result)
-        return cast("R", outcome.result)
+        return cast("R_co", outcome.result)
 
     wait = get  # type: ignore[assignment]
 
@@ -515,7 +515,7 @@ class EagerResult(AsyncResult[R]):
         """Whether it can be waited for with others at once; there is nothing to wait for."""
         return False
 
-    def __copy__(self) -> EagerResult[R]:
+    def __copy__(self) -> EagerResult[R_co]:
         """Return another of the same."""
         return type(self)(*self.__reduce__()[1])
 

@@ -70,7 +70,6 @@ BROKER: tuple[Setting, ...] = (
         None,
         "text",
         "Broker host, where no `broker_url` is set.",
-        has_effect=False,
     ),
     Setting(
         "broker_login_method",
@@ -78,7 +77,6 @@ BROKER: tuple[Setting, ...] = (
         None,
         "text",
         "AMQP login method, such as PLAIN or EXTERNAL.",
-        has_effect=False,
     ),
     Setting(
         "broker_native_delayed_delivery_queue_type",
@@ -94,7 +92,6 @@ BROKER: tuple[Setting, ...] = (
         None,
         "text",
         "Broker password, where no `broker_url` is set.",
-        has_effect=False,
     ),
     Setting(
         "broker_pool_limit",
@@ -102,7 +99,6 @@ BROKER: tuple[Setting, ...] = (
         10,
         "int",
         "Most broker connections that one process opens.",
-        has_effect=False,
     ),
     Setting(
         "broker_port",
@@ -110,7 +106,6 @@ BROKER: tuple[Setting, ...] = (
         None,
         "int",
         "Broker port, where no `broker_url` is set.",
-        has_effect=False,
     ),
     Setting(
         "broker_read_url",
@@ -125,7 +120,6 @@ BROKER: tuple[Setting, ...] = (
         None,
         "text",
         "Broker kind, where no `broker_url` is set.",
-        has_effect=False,
     ),
     Setting(
         "broker_transport_options",
@@ -154,7 +148,6 @@ BROKER: tuple[Setting, ...] = (
         None,
         "text",
         "Broker user, where no `broker_url` is set.",
-        has_effect=False,
     ),
     Setting(
         "broker_vhost",
@@ -162,7 +155,6 @@ BROKER: tuple[Setting, ...] = (
         None,
         "text",
         "Virtual host, where no `broker_url` is set.",
-        has_effect=False,
     ),
     Setting(
         "broker_write_url",

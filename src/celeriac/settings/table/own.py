@@ -149,6 +149,7 @@ UNDECLARED: tuple[Setting, ...] = (
         None,
         "seconds",
         "Seconds after which an idle connection to a Redis result store is tested before use.",
+        has_effect=False,
     ),
     Setting(
         "redis_backend_credential_provider",
@@ -164,7 +165,6 @@ UNDECLARED: tuple[Setting, ...] = (
         None,
         "text",
         "Name under which Redis lists our connections.",
-        has_effect=False,
     ),
     Setting(
         "cassandra_secure_bundle_path",

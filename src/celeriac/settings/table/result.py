@@ -75,7 +75,6 @@ RESULT: tuple[Setting, ...] = (
         3.0,
         "seconds",
         "Seconds within which the results of a chord's header have to be read.",
-        has_effect=False,
     ),
     Setting(
         "result_chord_retry_interval",
@@ -83,7 +82,6 @@ RESULT: tuple[Setting, ...] = (
         1.0,
         "seconds",
         "Seconds between two looks at a chord's header, where the store cannot count.",
-        has_effect=False,
     ),
     Setting("result_compression", "CELERY_RESULT_COMPRESSION", None, "text", "Compression of results."),
     Setting(
@@ -130,6 +128,7 @@ RESULT: tuple[Setting, ...] = (
         True,
         "bool",
         "Create the tables when the store is opened, not at the first result.",
+        has_effect=False,
     ),
     Setting(
         "database_engine_options",
@@ -144,7 +143,6 @@ RESULT: tuple[Setting, ...] = (
         False,
         "bool",
         "Open a database session for every operation.",
-        has_effect=False,
     ),
     Setting(
         "database_table_names",
@@ -180,7 +178,6 @@ RESULT: tuple[Setting, ...] = (
         None,
         "int",
         'Redis database, where `result_backend` is only "redis".',
-        has_effect=False,
     ),
     Setting(
         "redis_host",
@@ -188,7 +185,6 @@ RESULT: tuple[Setting, ...] = (
         None,
         "text",
         'Redis host, where `result_backend` is only "redis".',
-        has_effect=False,
     ),
     Setting(
         "redis_max_connections",
@@ -196,6 +192,7 @@ RESULT: tuple[Setting, ...] = (
         None,
         "int",
         "Most connections to a Redis result store.",
+        has_effect=False,
     ),
     Setting(
         "redis_password",
@@ -203,7 +200,6 @@ RESULT: tuple[Setting, ...] = (
         None,
         "text",
         'Redis password, where `result_backend` is only "redis".',
-        has_effect=False,
     ),
     Setting(
         "redis_port",
@@ -211,7 +207,6 @@ RESULT: tuple[Setting, ...] = (
         None,
         "int",
         'Redis port, where `result_backend` is only "redis".',
-        has_effect=False,
     ),
     Setting(
         "redis_retry_on_timeout",
@@ -219,6 +214,7 @@ RESULT: tuple[Setting, ...] = (
         False,
         "bool",
         "Read again when a Redis result store did not answer in time.",
+        has_effect=False,
     ),
     Setting(
         "redis_socket_connect_timeout",
@@ -240,6 +236,7 @@ RESULT: tuple[Setting, ...] = (
         120.0,
         "seconds",
         "Longest wait for an answer of a Redis result store, in seconds.",
+        has_effect=False,
     ),
     Setting(
         "redis_username",
@@ -247,7 +244,6 @@ RESULT: tuple[Setting, ...] = (
         None,
         "text",
         'Redis user, where `result_backend` is only "redis".',
-        has_effect=False,
     ),
     Setting(
         "cache_backend",

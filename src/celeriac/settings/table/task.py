@@ -25,7 +25,6 @@ TASK: tuple[Setting, ...] = (
         False,
         "bool",
         "Link a chord's error callbacks to the tasks of its header too.",
-        has_effect=False,
     ),
     Setting(
         "task_always_eager",

@@ -59,7 +59,6 @@ WORKER: tuple[Setting, ...] = (
         False,
         "bool",
         "Consume from a queue of the worker's own as well.",
-        has_effect=False,
     ),
     Setting(
         "worker_disable_prefetch",
@@ -99,7 +98,6 @@ WORKER: tuple[Setting, ...] = (
         False,
         "bool",
         "Do the soft shutdown even when no task runs.",
-        has_effect=False,
     ),
     Setting(
         "worker_eta_task_limit",
@@ -178,7 +176,6 @@ WORKER: tuple[Setting, ...] = (
         4.0,
         "seconds",
         "Seconds within which a new process has to report.",
-        has_effect=False,
     ),
     Setting("worker_redirect_stdouts", "CELERY_REDIRECT_STDOUTS", True, "bool", "Log what tasks print."),
     Setting(
@@ -202,7 +199,6 @@ WORKER: tuple[Setting, ...] = (
         0.0,
         "seconds",
         "Seconds that running tasks are given before a cold shutdown.",
-        has_effect=False,
     ),
     Setting(
         "worker_state_db",

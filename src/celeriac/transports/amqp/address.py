@@ -15,8 +15,11 @@ from celeriac.net.url import Url, mask, parse
 from celeriac.transports.amqp.connection import Login, Lost, Refused
 
 CONNECT_SECONDS: Final = 4.0  # Celery's broker_connection_timeout
+HEARTBEAT_SECONDS: Final = 120  # Celery's broker_heartbeat
 _TLS_SCHEMES: Final = frozenset({"amqps", "pyamqps"})
-_FINAL_CODES: Final = frozenset({403, 404, 405, 406, 501, 502, 503, 530, 540})  # trying again changes nothing
+# Trying again changes nothing: access refused, not found, declared otherwise, and our own mistakes.
+_FINAL_CODES: Final = frozenset({403, 404, 406, 501, 502, 503, 504, 505, 540})
+_NOT_ALLOWED: Final = 530  # an unknown vhost, or too many connections for now
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,9 +38,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(exc, TransportError):
             return exc
         if isinstance(exc, Refused):
-            return TransportError(
-                f"RabbitMQ at {self.shown} refused: {exc}.", retryable=exc.code not in _FINAL_CODES
-            )
+            return TransportError(f"RabbitMQ at {self.shown} refused: {exc}.", retryable=_may_retry(exc))
         return TransportError(f"The connection to RabbitMQ at {self.shown} was lost: {_reason(exc)}.")
 
     @staticmethod
@@ -53,11 +54,18 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
             return BrokerUnreachable(f"No connection to RabbitMQ at {self.shown}: {_reason(exc)}.")
         advice = {
             403: "check the user and the password in the broker URL, and the user's permissions",
+            406: "another program has declared it otherwise: agree on its settings, or delete it",
             530: "check the virtual host in the broker URL (rabbitmqctl list_vhosts)",
         }.get(exc.code, "see RabbitMQ's log")
         error = BrokerUnreachable(f"RabbitMQ at {self.shown} refused the connection: {exc}; {advice}.")
-        error.retryable = exc.code not in _FINAL_CODES
+        error.retryable = _may_retry(exc)
         return error
+
+
+def _may_retry(exc: Refused) -> bool:
+    if exc.code == _NOT_ALLOWED:
+        return "not found" not in str(exc)
+    return exc.code not in _FINAL_CODES
 
 
 def _reason(exc: BaseException) -> str:
@@ -77,7 +85,8 @@ def read(url: str, options: Mapping[str, Any]) -> tuple[Address, ...]:
 
     Args:
         url: ``amqp://user:password@host:5672/vhost?heartbeat=10``. No vhost and ``//`` mean ``/``.
-        options: ``connect_timeout`` (seconds), ``heartbeat`` (seconds), ``login_method`` (PLAIN or EXTERNAL),
+        options: ``connect_timeout`` (seconds), ``heartbeat`` (at most so many seconds
+            apart; 0 = none), ``login_method`` (PLAIN or EXTERNAL),
             ``ssl`` (True or a dict with ``ca_certs``, ``certfile``, ``keyfile``, ``cert_reqs``,
             ``server_hostname``), ``client_name``.
 
@@ -100,7 +109,7 @@ def _one(text: str, options: Mapping[str, Any]) -> Address:
             password=url.password if url.password is not None else "guest",
             vhost=url.path or "/",
             mechanism=str(given.get("login_method") or "PLAIN").upper(),
-            heartbeat_seconds=int(_number("heartbeat", given.get("heartbeat"), 0, text)),
+            heartbeat_seconds=int(_number("heartbeat", given.get("heartbeat"), HEARTBEAT_SECONDS, text)),
             name=str(options.get("client_name") or options.get("app_name") or ""),
         ),
         tls=_tls(options.get("ssl"), url, text) if secure else None,

@@ -8,16 +8,12 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
-
-from celeriac.errors import BrokerUnreachable, DecodeError, TransportError
+from celeriac.errors import BrokerUnreachable, TransportError
 from celeriac.message import (
     Ack,
     DeadLetter,
     Delivery,
-    Envelope,
     Outgoing,
-    Props,
     Reject,
     Requeue,
     Start,
@@ -30,7 +26,6 @@ from celeriac.transports.amqp.address import Address
 from celeriac.transports.amqp.connection import Cancelled, ChannelClosed, Event, Lost, Message, Refused
 from celeriac.transports.amqp.producer import AmqpProducer
 from celeriac.transports.amqp.stream import Stream
-from celeriac.transports.amqp.tables import decode_properties
 
 _CHANNEL: Final = 1
 _PUBLISH_SECONDS: Final = 5.0  # for dead letters
@@ -38,6 +33,16 @@ _MOST_PREFETCH: Final = 65_535  # the protocol's field ends here; more means no 
 _NOT_IMPLEMENTED: Final = 540
 
 _Token = tuple[int, int]  # the connection it came through (counted), and its delivery tag there
+
+
+class _Source:
+    """A queue that we consume from, and what it has sent that the node has not taken yet."""
+
+    __slots__ = ("messages", "queue")
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self.messages: deque[Message] = deque()
 
 
 class AmqpConsumer:
@@ -65,6 +70,7 @@ class AmqpConsumer:
         self._stream: Stream | None = None
         self._error: TransportError | None = None  # why the last connection ended; told once
         self._closed = False
+        self._connecting = asyncio.Lock()
         self._news = asyncio.Event()
         self._epoch = 0
         self._numbers = itertools.count(1)
@@ -75,11 +81,9 @@ class AmqpConsumer:
         """Begin with a new connection: what came through the old one is RabbitMQ's again."""
         self._epoch += 1
         self._outstanding: dict[int, None] = {}  # delivery tags, oldest first, not yet taken ones included
-        self._buffers: dict[str, deque[Message]] = {}  # by consumer tag
-        self._names: dict[str, str] = {}  # consumer tag -> queue
-        self._turns: deque[deque[Message]] = deque()  # the buffers that are not empty
+        self._sources: dict[str, _Source] = {}  # by consumer tag
+        self._turns: deque[_Source] = deque()  # those that have messages, and whose turn it is
         self._gone: list[str] = []  # queues that somebody deleted under us
-        self._unacknowledged: set[str] = set()  # consumer tags of queues with `no_ack`
 
     # --- receive ---
 
@@ -103,38 +107,13 @@ class AmqpConsumer:
         taken: list[Delivery] = []
         turns = self._turns
         while turns and len(taken) < limit:
-            buffer = turns[0]
-            taken.append(self._delivery(buffer.popleft()))
-            if buffer:
+            source = turns[0]
+            taken.append(topology.read_delivery(source.messages.popleft(), source.queue.name, self._epoch))
+            if source.messages:
                 turns.rotate(-1)
             else:
                 turns.popleft()
         return taken
-
-    def _delivery(self, message: Message) -> Delivery:
-        defect = None
-        try:
-            envelope = decode_properties(message.properties, message.body)
-        except DecodeError as exc:
-            defect = str(exc)
-            envelope = Envelope(headers={}, body=message.body, properties=Props())
-        headers = envelope.headers
-        attempt = 2 if message.redelivered else 1
-        before = headers.pop("x-delivery-count", None)  # quorum queues count
-        if before is None:
-            before = headers.pop(topology.HEADER_ATTEMPT, None)  # put there by `_copy`
-        if isinstance(before, int):
-            attempt = max(attempt, before + 1)
-        return Delivery(
-            envelope=envelope,
-            queue=self._names[message.consumer],
-            exchange=message.exchange,
-            routing_key=message.routing_key,
-            redelivered=attempt > 1,
-            attempt=attempt,
-            token=(self._epoch, message.tag),
-            defect=defect,
-        )
 
     # --- settle ---
 
@@ -146,25 +125,25 @@ class AmqpConsumer:
         for delivery, verdict in verdicts:
             token: _Token = delivery.token
             kind = type(verdict)
-            if self._holds(token):
-                if kind is Start:
+            held = self._holds(token)
+            if held and (kind is Ack or kind is Start):
+                acks.add(token[1])
+            if kind is Start:
+                if held:
                     self._started.add(token)
-                else:
-                    self._started.discard(token)
-                if kind is Ack or kind is Start:
-                    acks.add(token[1])
-                elif kind is DeadLetter:
-                    copies.append((delivery, _copy(delivery, verdict)))
-                else:
+            elif not held and token not in self._started:
+                pass  # the connection that it came through is lost: it is RabbitMQ's again
+            elif isinstance(verdict, DeadLetter) or (
+                isinstance(verdict, Requeue) and not (held and self._nacks(delivery, verdict))
+            ):
+                copies.append((delivery, self._copy(delivery, verdict)))
+                acks.discard(token[1])  # not before its copy is safe
+            else:
+                self._started.discard(token)
+                if held and kind is not Ack:
                     back.append(frames.nack(_CHANNEL, token[1], requeue=_goes_back(verdict)))
                     acks.discard(token[1])
                     del self._outstanding[token[1]]
-            elif token in self._started and kind is not Start:
-                if kind is DeadLetter or kind is Requeue:
-                    copies.append((delivery, _copy(delivery, verdict)))
-                else:
-                    self._started.discard(token)
-            # Otherwise the connection that it came through is lost: it is RabbitMQ's again.
         if self._stream is not None and (acks or back):
             self._stream.write(self._acknowledge(acks) + b"".join(back))
         if copies:
@@ -174,6 +153,24 @@ class AmqpConsumer:
             tags = {delivery.token[1] for delivery, _ in copies if self._holds(delivery.token)}
             if self._stream is not None and tags:
                 self._stream.write(self._acknowledge(tags))
+
+    def _nacks(self, delivery: Delivery, verdict: Requeue) -> bool:
+        """Return whether RabbitMQ can put a delivery back by itself.
+
+        Quorum queues count how often they did, wanted or not. The others do not count, and a task that kills
+        every process it runs in would go round for ever. So what was touched is sent once more instead, with
+        its count in a header, unless the queue counts and shall.
+        """
+        queue = self._queues.get(delivery.queue)
+        counts = queue is not None and _is_quorum(queue) and not verdict.willing
+        return verdict.untouched or counts
+
+    def _copy(self, delivery: Delivery, verdict: DeadLetter | Requeue) -> Outgoing:
+        """Return what is published in a delivery's place: its dead letter, or itself once more."""
+        if isinstance(verdict, DeadLetter):
+            return topology.dead_letter(delivery, verdict.reason)
+        before = 1 if verdict.willing else delivery.attempt
+        return topology.once_more(delivery, self._queues.get(delivery.queue), before=before)
 
     def _holds(self, token: _Token) -> bool:
         return token[0] == self._epoch and token[1] in self._outstanding
@@ -195,7 +192,16 @@ class AmqpConsumer:
         return b"".join(parts)
 
     async def renew(self) -> None:
-        """Do nothing: heartbeats keep RabbitMQ's lease, and it takes back by itself what dead nodes left."""
+        """Connect again after a loss that `receive` has told.
+
+        Otherwise there is nothing to do: heartbeats keep RabbitMQ's lease, and it takes back by itself what
+        dead nodes left.
+
+        Raises:
+            BrokerUnreachable: See `connect`.
+        """
+        if self._error is None and not self._closed:
+            await self.connect()
 
     # --- what is consumed ---
 
@@ -207,7 +213,7 @@ class AmqpConsumer:
         if self._shared_limit:
             await self._call(self._limit())
         else:  # RabbitMQ minds a limit of this kind when a consumer begins, so all begin anew
-            await self._call(*(("basic.cancel", tag, False) for tag in self._names))
+            await self._cancel(list(self._sources))
             await self._consume(list(self._queues.values()))
 
     async def add_queue(self, queue: Queue) -> None:
@@ -221,21 +227,19 @@ class AmqpConsumer:
         """Stop consuming from a queue; what the node has taken stays ours, the rest goes back."""
         if self._queues.pop(name, None) is None or self._stream is None:
             return
-        tags = [tag for tag, queue in self._names.items() if queue == name]
+        await self._cancel([tag for tag, source in self._sources.items() if source.queue.name == name])
+        for source in [source for source in self._turns if source.queue.name == name]:
+            self._turns.remove(source)
+            for message in source.messages:
+                if self._stream is not None and message.tag in self._outstanding:
+                    del self._outstanding[message.tag]
+                    self._stream.write(frames.nack(_CHANNEL, message.tag, requeue=True))
+
+    async def _cancel(self, tags: list[str]) -> None:
+        """End consumers; nothing comes from them when this returns."""
         await self._call(*(("basic.cancel", tag, False) for tag in tags))
         for tag in tags:
-            self._names.pop(tag, None)
-            self._hand_back(self._buffers.pop(tag, deque()))
-
-    def _hand_back(self, buffer: deque[Message]) -> None:
-        """Give messages that nobody has taken yet back to RabbitMQ."""
-        if buffer in self._turns:
-            self._turns.remove(buffer)
-        stream = self._stream
-        for message in buffer:
-            if stream is not None and message.tag in self._outstanding:
-                del self._outstanding[message.tag]
-                stream.write(frames.nack(_CHANNEL, message.tag, requeue=True))
+            self._sources.pop(tag, None)
 
     async def close(self) -> None:
         """Stop consuming, hand back whatever is outstanding, and close the connection."""
@@ -243,7 +247,7 @@ class AmqpConsumer:
         stream = self._stream
         if stream is not None:
             try:
-                await self._call(*(("basic.cancel", tag, False) for tag in self._names))
+                await self._cancel(list(self._sources))
             except TransportError:
                 pass  # it is lost: RabbitMQ has everything back
             else:
@@ -257,19 +261,21 @@ class AmqpConsumer:
     # --- the connection ---
 
     async def connect(self) -> None:
-        """Connect to the first broker that answers and begin to consume.
+        """Connect to the first broker that answers and begin to consume, unless that is so already.
 
         Raises:
             BrokerUnreachable: Nobody answers, or RabbitMQ refuses us or one of the queues.
         """
-        for left in reversed(range(len(self._addresses))):
-            try:
-                return await self._connect_to(self._addresses[0])
-            except BrokerUnreachable:
-                self._addresses.rotate(-1)
-                if not left:
-                    raise
-        return None
+        async with self._connecting:
+            for left in reversed(range(len(self._addresses))):
+                if self._stream is not None:
+                    return
+                try:
+                    await self._connect_to(self._addresses[0])
+                except BrokerUnreachable:
+                    self._addresses.rotate(-1)
+                    if not left:
+                        raise
 
     async def _connect_to(self, address: Address) -> None:
         stream = Stream(address, self._on_events, self._on_end)
@@ -299,23 +305,9 @@ class AmqpConsumer:
         methods.append(self._limit())
         for queue in queues:
             tag = f"{next(self._numbers)}"
-            self._names[tag] = queue.name
-            self._buffers[tag] = deque()
-            if queue.no_ack:
-                self._unacknowledged.add(tag)
-            methods.append(
-                (
-                    "basic.consume",
-                    0,
-                    queue.name,
-                    tag,
-                    False,
-                    queue.no_ack,
-                    False,
-                    False,
-                    queue.consumer_arguments,
-                )
-            )
+            self._sources[tag] = _Source(queue)
+            flags = (False, queue.no_ack, False, False)  # no_local, no_ack, exclusive, nowait
+            methods.append(("basic.consume", 0, queue.name, tag, *flags, queue.consumer_arguments))
         await self._call(*methods)
 
     def _limit(self) -> topology.Method:
@@ -336,17 +328,17 @@ class AmqpConsumer:
             raise stream.address.failure(exc) from exc
 
     def _on_events(self, events: list[Event]) -> None:
-        outstanding, buffers = self._outstanding, self._buffers
+        outstanding, sources = self._outstanding, self._sources
         for event in events:
             if type(event) is Message:
-                if event.consumer not in self._unacknowledged:
+                source = sources[event.consumer]
+                if not source.queue.no_ack:
                     outstanding[event.tag] = None
-                buffer = buffers[event.consumer]
-                if not buffer:
-                    self._turns.append(buffer)
-                buffer.append(event)
+                if not source.messages:
+                    self._turns.append(source)
+                source.messages.append(event)
             elif type(event) is Cancelled:
-                self._gone.append(self._names[event.consumer])
+                self._gone.append(sources.pop(event.consumer).queue.name)
             elif type(event) is ChannelClosed and self._stream is not None:
                 self._stream.abort(event.error)
         self._news.set()
@@ -373,19 +365,3 @@ def _goes_back(verdict: Verdict) -> bool:
             return False
         case _:
             raise TransportError(f"RabbitMQ cannot do {verdict!r}.", retryable=False)
-
-
-def _copy(delivery: Delivery, verdict: Verdict) -> Outgoing:
-    """Return what is published in a delivery's place: its dead letter, or itself once more.
-
-    The latter only happens to what was acknowledged when it started; it goes to its queue's end.
-    """
-    if isinstance(verdict, DeadLetter):
-        return topology.dead_letter(
-            delivery.envelope, delivery.queue, delivery.exchange, delivery.routing_key, verdict.reason
-        )
-    envelope = msgspec.structs.replace(
-        delivery.envelope,
-        headers={**delivery.envelope.headers, topology.HEADER_ATTEMPT: delivery.attempt},
-    )
-    return Outgoing(envelope=envelope, routing_key=delivery.queue)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
+import importlib
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celeriac.errors import BrokerUnreachable, CodecError, PublishTimeout, TransportError
 from celeriac.message import Outgoing
-from celeriac.net.lane import Lane
 from celeriac.transports.amqp.address import Address
 from celeriac.transports.amqp.connection import Lost, Refused
 from celeriac.transports.amqp.session import DECLARE, Session, Ticket
+
+if TYPE_CHECKING:
+    from celeriac.net.lane import Lane
 
 
 class AmqpProducer:
@@ -40,7 +42,7 @@ class AmqpProducer:
         self._pid = os.getpid()
         self._turn = threading.Condition(threading.Lock())
         self._session: Session | None = None
-        self._lane = Lane("celeriac-amqp-producer")
+        self._lane: Lane | None = None
         self._outbox: deque[Ticket] = deque()
 
     def send(self, batch: Sequence[Outgoing], *, deadline: float) -> None:
@@ -56,11 +58,13 @@ class AmqpProducer:
         self._mind_forks()
         ticket = Ticket(batch, time.monotonic() + deadline)
         self._outbox.append(ticket)
+        if self._lane is None:  # asyncio is half of what a client would have to load, and few use it
+            self._lane = importlib.import_module("celeriac.net.lane").Lane("celeriac-amqp-producer")
         try:
             await self._lane.run(self._run_outbox, ticket)
-        except asyncio.CancelledError:
-            ticket.error = Lost("the sender was cancelled")
-            raise
+        finally:
+            if not ticket.done():
+                ticket.error = Lost("the sender was cancelled")
 
     def ask(self, name: str, *arguments: Any, deadline: float = 10.0) -> Any:
         """Ask the broker something and return its answer, such as the size of a queue.
@@ -81,7 +85,9 @@ class AmqpProducer:
     def close(self) -> None:
         """Close the connection of this process; sending afterwards opens a new one."""
         self._mind_forks()
-        self._lane.close()
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            lane.close()
         with self._turn:
             session, self._session = self._session, None
             if session is not None:

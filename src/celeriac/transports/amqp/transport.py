@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -16,10 +17,12 @@ from celeriac.ports import Caps, ConsumeSpec
 from celeriac.transports.amqp import topology
 from celeriac.transports.amqp.address import Address, read
 from celeriac.transports.amqp.connection import Lost, Message, Refused
-from celeriac.transports.amqp.consumer import AmqpConsumer
 from celeriac.transports.amqp.link import Link
 from celeriac.transports.amqp.producer import AmqpProducer
 from celeriac.transports.amqp.tables import decode_properties
+
+if TYPE_CHECKING:
+    from celeriac.transports.amqp.consumer import AmqpConsumer
 
 _NOT_FOUND: Final = 404
 _LOOK_SECONDS: Final = 30.0
@@ -56,14 +59,19 @@ class AmqpTransport:
         """Connect, declare the queues and return their consumer.
 
         RabbitMQ takes back what a dead worker held when two heartbeats are missing, which it sees within
-        three. Unless the URL or the options set them, they are a third of the spec's lease.
+        three. So there is one at least every third of the spec's lease, whatever the URL or the options say
+        (except for 0: none).
         """
         beat = max(1, int(spec.lease_seconds / 3))
         addresses = [
-            _replace_login(address, name=spec.node, heartbeat_seconds=address.login.heartbeat_seconds or beat)
+            _replace_login(
+                address, name=spec.node, heartbeat_seconds=min(address.login.heartbeat_seconds, beat)
+            )
             for address in self._addresses
         ]
-        consumer = AmqpConsumer(addresses, spec, self._producer)
+        # Only nodes consume, and asyncio is half of what a client would have to load.
+        module = importlib.import_module("celeriac.transports.amqp.consumer")
+        consumer: AmqpConsumer = module.AmqpConsumer(addresses, spec, self._producer)
         await consumer.connect()
         return consumer
 

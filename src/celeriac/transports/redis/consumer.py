@@ -7,7 +7,7 @@ import functools
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -32,11 +32,12 @@ from celeriac.transports.redis.settlement import DeadLetterNote, bury, settlemen
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS: Final = 1.0  # an idle consumer looks this often although nothing rang: for due messages, the
-# dead, and to notice a connection that is dead but not closed
+_ROUND_SECONDS: Final = 1.0  # an idle consumer renews and looks this often although nothing rang: to notice
+# dead nodes, and a connection that is dead but not closed
 _POLL_SECONDS: Final = 0.05  # the same where the server cannot ring
 _MOST_AT_ONCE: Final = 1000  # messages of one fetch: it must not hold up the server for long
-_HEAD_OF_A_FETCH: Final = 4  # items before the messages in the answer
+_KEYS_BEFORE_LISTS: Final = 3  # of FETCH
+_HEAD_OF_A_FETCH: Final = 2  # items before the messages in its answer
 
 
 class _Fetch(msgspec.Struct, eq=False):
@@ -71,7 +72,6 @@ class RedisConsumer:
     ) -> None:
         self._shown = shown
         self._names = names
-        self._prefix_length = len(names.prefix.encode())
         self._prefetch = spec.prefetch
         self._node = spec.node
         self._dead_letter_limit = dead_letter_limit
@@ -91,11 +91,14 @@ class RedisConsumer:
         self._reaper = Reaper(names, self._member, self._queues.__contains__, self._take_lost)
         self._wake = asyncio.Event()
         self._hungry = True  # there may be something to fetch
+        self._limit = 0  # how many `receive` waits for; 0 when nobody does
         self._fetching: _Fetch | None = None
+        self._asked: tuple[list[bytes], bytes] | None = None  # our lists, and the commands that arm the bell
         self._turn = 0  # the queue that comes first in the next fetch
         self._due: float | None = None  # when the next parked message is; the loop's time
-        self._dead = 0  # nodes whose lease has ended, as of the last fetch
-        self._next_funeral = 0.0  # not before that do we care for them again; the loop's time
+        self._alive = 1  # nodes, when we renewed last
+        self._idle = False  # long enough to renew before anything else
+        self._next_round = 0.0  # when that will be; the loop's time
         self._failure: RedisFailure | None = None
         self._closed = False
         for queue in spec.queues:
@@ -106,7 +109,7 @@ class RedisConsumer:
 
     async def open(self) -> None:
         """Connect and declare; `RedisTransport.consumer` calls it before anybody else has the consumer."""
-        await self._stream("connecting")
+        await self.renew()
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
         """See `celeriac.ports.Consumer`."""
@@ -117,20 +120,19 @@ class RedisConsumer:
                 failure, self._failure = self._failure, None
                 raise translated(failure, self._shown, "waiting for messages")
             self._wake.clear()
-            stream = self._member.current() or await self._stream("connecting")
-            if self._look_after_the_dead():
-                await self.renew()
+            if self._member.current() is None:
+                await self._stream("connecting")
+            if self._idle:
+                await self.renew()  # a while has passed and nothing rang
                 continue
+            self._limit = limit
             timer = None
-            room = self._room(limit)
-            if self._fetching is None and room > 0 and self._queues:
-                if self._hungry:
-                    self._fetch(stream, room)
-                else:
-                    timer = asyncio.get_running_loop().call_later(self._pause(), self._look)
+            if not self._fetch_if_hungry():
+                timer = asyncio.get_running_loop().call_later(*self._pause())
             try:
                 await self._wake.wait()
             finally:
+                self._limit = 0
                 if timer is not None:
                     timer.cancel()
 
@@ -173,15 +175,17 @@ class RedisConsumer:
             command = RENEW.call(
                 [self._names.nodes, self._names.outage], [self._member.holding.id, self._member.lease_seconds]
             )
-            [dead] = checked(await stream.call(command, 1))
-            if dead is None:
+            [found] = checked(await stream.call(command, 1))
+            self._idle = False
+            self._next_round = asyncio.get_running_loop().time() + _ROUND_SECONDS
+            if found is None:
                 await self._member.start_over()
-            elif dead:
+            else:
+                self._alive, *dead = found
                 await self._reaper.reap(dead)
         except RedisFailure as exc:
             raise self._failed(exc, "renewing leases") from exc
-        if dead is None or dead:
-            self._look()
+        self._look()
 
     async def set_prefetch(self, limit: int) -> None:
         """See `celeriac.ports.Consumer`."""
@@ -192,6 +196,7 @@ class RedisConsumer:
         """See `celeriac.ports.Consumer`."""
         stream = await self._stream("adding a queue")
         self._queues[queue.name] = queue
+        self._asked = None
         patterns = self._broadcasts.add(queue)
         data, count = declaration(queue, self._names)
         if patterns:
@@ -207,6 +212,7 @@ class RedisConsumer:
         """See `celeriac.ports.Consumer`."""
         if self._queues.pop(name, None) is None:
             return
+        self._asked = None
         patterns = self._broadcasts.cancel(name)
         stream = self._member.current()
         if patterns and stream is not None:
@@ -263,31 +269,33 @@ class RedisConsumer:
         self._look()
 
     def _failed(self, failure: RedisFailure, doing: str) -> TransportError:
-        if isinstance(failure, Refused) and str(failure).startswith("NOSCRIPT"):
-            self._member.drop()  # somebody flushed the scripts; a new connection brings them along
+        if isinstance(failure, Refused) and failure.code == "NOSCRIPT":
+            self._member.drop()  # the next connection brings the scripts along
         return translated(failure, self._shown, doing)
 
     # --- fetching ---
 
     def _look(self) -> None:
-        """Let `receive` fetch: something rang, a moment has come, or it was long enough ago."""
+        """Fetch, or let `receive` do it: something rang, a moment has come, or it was long enough ago."""
         self._hungry = True
+        if not (self._limit and self._fetch_if_hungry()):
+            self._wake.set()
+
+    def _look_around(self) -> None:
+        """Let `receive` renew before it fetches."""
+        self._idle = self._hungry = True
         self._wake.set()
 
-    def _pause(self) -> float:
-        """Return how long to wait for the bell before looking all the same; seconds."""
-        pause = _LOOK_SECONDS if self._member.rings else _POLL_SECONDS
+    def _pause(self) -> tuple[float, Callable[[], None]]:
+        """Return how long to wait for the bell, in seconds, and what to do when it did not ring."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        pauses = [(max(self._next_round - now, 0.0), self._look_around)]
+        if not self._member.rings:
+            pauses.append((_POLL_SECONDS, self._look))
         if self._due is not None:
-            pause = min(pause, max(self._due - asyncio.get_running_loop().time(), 0.0))
-        return pause
-
-    def _look_after_the_dead(self) -> bool:
-        """Whether to renew now because some node's lease has ended; not more often than every second."""
-        now = asyncio.get_running_loop().time()
-        if not self._dead or now < self._next_funeral:
-            return False
-        self._next_funeral = now + _LOOK_SECONDS
-        return True
+            pauses.append((max(self._due - now, 0.0), self._look))
+        return min(pauses, key=lambda pause: pause[0])
 
     def _room(self, limit: int) -> int:
         if self._prefetch:
@@ -308,54 +316,66 @@ class RedisConsumer:
         self._ready.append(delivery)
         self._wake.set()
 
+    def _fetch_if_hungry(self) -> bool:
+        """Fetch when somebody waits for it, and there may be something; whether a fetch is under way."""
+        if self._fetching is not None:
+            return True
+        room = self._room(self._limit)
+        stream = self._member.current()
+        if not self._hungry or room <= 0 or stream is None or not self._queues:
+            return False
+        self._fetch(stream, room)
+        return True
+
     def _fetch(self, stream: Stream, room: int) -> None:
         names, holding = self._names, self._member.holding
-        lists = [names.lists(name) for name in self._queues]
-        parked = [names.parked(name) for name in self._queues]
-        keys = [names.nodes, self._member.lease]
-        for key, several in zip(parked, lists, strict=True):
-            keys += (key, *several)
-        self._turn = (self._turn + 1) % len(lists)
-        fetch = _Fetch(holding, holding.reserve(room), keys, [*self._queues])
+        if self._asked is None:
+            lists = [key for name in self._queues for key in names.lists(name)]
+            # To read a key is to be rung when it changes. After the fetch, for what we take would unarm it.
+            self._asked = lists, pack(("EXISTS", *lists)) + pack(("EXISTS", names.due))
+        lists, arm = self._asked
+        keys = [names.nodes, self._member.lease, names.due, *lists]
+        self._turn = (self._turn + 1) % len(self._queues)
+        number = holding.reserve(room)
+        fetch = _Fetch(holding, number, keys, [*self._queues])
         command = FETCH.call(
-            keys, [holding.id, fetch.first_number, room, len(names.steps), self._turn, self._prefix_length]
+            keys, [holding.id, number, room, len(names.steps), self._turn, names.prefix, self._alive]
         )
-        # To read a key is to be rung when it changes. After the fetch, for what we take would unarm it.
-        arm = pack(("EXISTS", *(key for several in lists for key in several))) + pack(("EXISTS", *parked))
         self._fetching = fetch
         self._hungry = False
-        stream.call(command + arm, 3).add_done_callback(functools.partial(self._fetched, fetch))
+        stream.ask(command + arm, 3, functools.partial(self._fetched, fetch))
 
-    def _fetched(self, fetch: _Fetch, answer: asyncio.Future[Answers]) -> None:
+    def _fetched(self, fetch: _Fetch, answer: Answers | RedisFailure) -> None:
         self._fetching = None
         self._wake.set()
-        if answer.cancelled() or answer.exception() is not None:
-            return  # the connection was lost, which `_lost` was told
+        if isinstance(answer, RedisFailure):
+            return  # `_lost` is told, too
         try:
-            got, filled, _ = checked(answer.result())
+            got, filled, _ = checked(answer)
         except Refused as exc:
             self._failed(exc, "fetching")
             self._lost(exc)
             return
         if fetch.holding is not self._member.holding or not got:
-            self._dead = 1  # our lease was taken: renewing finds that out and starts over
-            self._next_funeral = 0.0
+            self._idle = True  # our lease was taken: renewing finds that out and starts over
             return
-        loop_now = asyncio.get_running_loop().time()
-        now = float(got[0])
-        self._due = loop_now + float(got[1]) - now if got[1] else None
-        self._dead = got[2]
-        self._hungry = self._hungry or bool(got[3]) or filled > 0
+        self._due = None
+        now = time.time()  # when nothing is parked the server does not tell its own
+        if got[0]:
+            now = float(got[0])
+            if got[1]:
+                self._due = asyncio.get_running_loop().time() + float(got[1]) - now
+        self._hungry = self._hungry or filled > 0
         self._unpack(fetch, got, now)
 
     def _unpack(self, fetch: _Fetch, got: list[Any], now: float) -> None:  # Any: as FETCH's table says
-        per = len(self._names.steps) + 1
+        per = len(self._names.steps)
         number = fetch.first_number
         early: list[tuple[Token, int, Verdict]] = []
         at = _HEAD_OF_A_FETCH
         while at < len(got):
             key = fetch.keys[got[at] - 1]
-            queue = fetch.queues[(got[at] - 3) // per]
+            queue = fetch.queues[(got[at] - _KEYS_BEFORE_LISTS - 1) // per]
             label = b":" + self._names.bare(key)
             for message in got[at + 2 : at + 2 + got[at + 1]]:
                 found = postmarks.opened(message)
@@ -375,17 +395,14 @@ class RedisConsumer:
         todo = settlement(early, self._member.lease, self._names, DeadLetterNote(self._node, 0))
         stream = self._member.current()
         if stream is not None:
-            stream.call(todo.data, todo.count).add_done_callback(self._parked)
+            stream.ask(todo.data, todo.count, self._parked)
         first = min(verdict.until for _, _, verdict in early if isinstance(verdict, Park))
         due = asyncio.get_running_loop().time() + first - now
         self._due = due if self._due is None else min(self._due, due)
 
-    def _parked(self, answer: asyncio.Future[Answers]) -> None:
-        if answer.cancelled() or answer.exception() is not None:
-            return
-        [refusal] = answer.result()
-        if isinstance(refusal, ReplyError):
-            self._lost(Refused(str(refusal)))
+    def _parked(self, answer: Answers | RedisFailure) -> None:
+        if not isinstance(answer, RedisFailure) and isinstance(answer[0], ReplyError):
+            self._lost(Refused(str(answer[0])))
             self._member.drop()
 
     def _take_lost(self, field: bytes, message: bytes) -> None:

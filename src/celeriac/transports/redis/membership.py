@@ -162,7 +162,7 @@ class Membership:
         unknown.sort(key=number_of, reverse=True)
         operations = [part for field in unknown if field not in marks for part in (b"back", field)]
         if operations:
-            command = SETTLE.call([self.lease], [self._names.prefix, 0, *operations])
+            command = SETTLE.call([self.lease, self._names.due], [self._names.prefix, 0, *operations])
             checked(await stream.call(command, 1))
         begun = [field for field in unknown if field in marks]
         if begun:

@@ -39,6 +39,7 @@ class Names:
         self._suffixes = {str(step) for step in self.steps if step}
         self.nodes = self.key("celeriac.nodes")
         self.outage = self.key("celeriac.outage")
+        self.due = self.key("celeriac.due")
         self._cache: dict[tuple[str, int], bytes] = {}
 
     def key(self, name: str) -> bytes:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
-from celeriac.net.redis_link import ReplyError, checked, pack
+from celeriac.net.redis_link import RedisFailure, ReplyError, checked, pack
 from celeriac.net.redis_stream import Answers
 from celeriac.transports.redis import postmarks
 from celeriac.transports.redis.holding import Holding, list_of, number_of
@@ -97,15 +96,14 @@ class Reaper:
                 attempt = postmarks.opened(message).attempt + 1
                 arguments += [field, b"", postmarks.redelivered(message, attempt)]
         keys = [self._names.nodes, lease, self._membership.lease]
-        answer = stream.call(INHERIT.call(keys, arguments), 1)
-        # A callback and not the lines below the await: that may be cancelled when the answer is on its way.
-        answer.add_done_callback(functools.partial(self._inherited, holding, ours))
-        await asyncio.shield(answer)
+        # A callback and not the lines below an await: that may be cancelled when the answer is on its way.
+        stream.ask(INHERIT.call(keys, arguments), 1, functools.partial(self._inherited, holding, ours))
+        checked(await stream.call(pack(("PING",)), 1))
 
-    def _inherited(self, holding: Holding, ours: dict[bytes, bytes], answer: asyncio.Future[Answers]) -> None:
-        if answer.cancelled() or answer.exception() is not None:
+    def _inherited(self, holding: Holding, ours: dict[bytes, bytes], answer: Answers | RedisFailure) -> None:
+        if isinstance(answer, RedisFailure):
             return  # when it was done all the same, we find these among our leases on the next connection
-        [fields] = answer.result()
+        [fields] = answer
         if isinstance(fields, ReplyError):
             logger.error("Taking over from a dead node failed, we will try again: %s", fields)
         elif fields is not None and holding is self._membership.holding:

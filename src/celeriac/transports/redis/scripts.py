@@ -8,6 +8,7 @@ They run on Redis 6.0 and later, hence LRANGE and LTRIM instead of RPOP with a c
                                   ``!<number>:<list>`` beside it says that the task has begun
 ``celeriac.outage``       hash    ``heard``: when any consumer renewed last; ``until``: when to reap again
 ``celeriac.parked:<q>``   zset    messages that wait for their time: ``<list>\\n<message>``, scored with it
+``celeriac.due``          zset    the queues that have such messages, scored with the time of the first one
 ``celeriac.dead:<q>``     list    dead letters, newest first: one line of JSON about it, then the message
 ========================  ======  ====================================================================
 
@@ -53,93 +54,94 @@ return kept
 
 # FETCH: pop and lease in one step.
 #
-# Queues take turns: each gives an equal part of what is asked for, what one has not the others may give.
-# Of a short queue a node takes no more than its part among the nodes, so that a handful of long tasks is
-# spread over all of them. Parked messages that are due go to the front of their list first.
+# Queues take turns: each gives an equal part of what is asked for first, what is left they give in turn. Of a
+# short queue a node takes no more than its part among the nodes, so that a handful of long tasks is spread
+# over all of them. Messages that have waited for their time go to the front of their list before.
 #
-# KEYS  1 nodes   2 our lease   then for every queue: parked set, its lists
+# Every redis.call costs 1.5 µs here, so nothing is counted that popping tells as well.
+#
+# KEYS  1 nodes   2 our lease   3 due   then the lists of every queue
 # ARGV  1 our id   2 number for the first field   3 most messages   4 lists per queue
-#       5 queue to begin with (0 = the first)   6 length of the key prefix
-# returns  {now, when the next parked message is due ("" none), dead nodes (count), more waiting (0 or 1),
+#       5 queue to begin with (0 = the first)   6 key prefix   7 nodes alive
+# returns  {now ("" when nothing is parked), when the next parked message is due (""),
 #           index of a list in KEYS, count, that many messages, index, count, messages, …}
 #          or {} when we were reaped
 FETCH: Final = Script(
-    _NOW
-    + """
+    """
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {} end
-local limit, per, first, cut = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] + 1
-local total = redis.call('ZCARD', KEYS[1])
-local alive = redis.call('ZCOUNT', KEYS[1], now, '+inf')
-local queues = (#KEYS - 2) / (per + 1)
-local due = ''
-local lengths, waiting, filled = {}, {}, 0
-for q = 0, queues - 1 do
-  local base = 3 + q * (per + 1)
-  local head = redis.call('ZRANGE', KEYS[base], 0, 0, 'WITHSCORES')
-  if head[2] and tonumber(head[2]) <= now then
-    local ready = redis.call('ZRANGEBYSCORE', KEYS[base], '-inf', now, 'LIMIT', 0, 100)
+local out = {'', ''}
+local head = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
+if head[1] then
+  local t = redis.call('TIME')
+  local now = t[1] + t[2] / 1000000
+  out[1] = tostring(now)
+  while head[1] and tonumber(head[2]) <= now do
+    local parked = ARGV[6] .. 'celeriac.parked:' .. head[1]
+    local ready = redis.call('ZRANGEBYSCORE', parked, '-inf', now, 'LIMIT', 0, 200)
     for i = #ready, 1, -1 do
       local newline = string.find(ready[i], '\\n', 1, true)
-      redis.call('RPUSH', string.sub(KEYS[base + 1], 1, cut - 1) .. string.sub(ready[i], 1, newline - 1),
-                 string.sub(ready[i], newline + 1))
+      redis.call('RPUSH', ARGV[6] .. string.sub(ready[i], 1, newline - 1), string.sub(ready[i], newline + 1))
     end
-    redis.call('ZREMRANGEBYRANK', KEYS[base], 0, #ready - 1)
-    head = redis.call('ZRANGE', KEYS[base], 0, 0, 'WITHSCORES')
-  end
-  if head[2] and (due == '' or tonumber(head[2]) < tonumber(due)) then due = head[2] end
-  local sum = 0
-  for l = base + 1, base + per do
-    lengths[l] = redis.call('LLEN', KEYS[l])
-    sum = sum + lengths[l]
-  end
-  waiting[q] = sum
-  if sum > 0 then filled = filled + 1 end
-end
-local out = {tostring(now), due, total - alive, 0}
-local number, fields = tonumber(ARGV[2]), {}
-local function take(q, n)
-  local base = 3 + q * (per + 1)
-  for l = base + 1, base + per do
-    local here = math.min(n, lengths[l])
-    if here > 0 then
-      local got = redis.call('LRANGE', KEYS[l], -here, -1)
-      redis.call('LTRIM', KEYS[l], 0, -here - 1)
-      local name = ':' .. string.sub(KEYS[l], cut)
-      out[#out + 1] = l
-      out[#out + 1] = here
-      for i = here, 1, -1 do
-        out[#out + 1] = got[i]
-        fields[#fields + 1] = number .. name
-        fields[#fields + 1] = got[i]
-        number = number + 1
-      end
-      lengths[l] = lengths[l] - here
-      waiting[q] = waiting[q] - here
-      limit = limit - here
-      n = n - here
+    if #ready > 0 then redis.call('ZREMRANGEBYRANK', parked, 0, #ready - 1) end
+    local next = redis.call('ZRANGE', parked, 0, 0, 'WITHSCORES')
+    if next[1] then
+      redis.call('ZADD', KEYS[3], next[2], head[1])
+    else
+      redis.call('ZREM', KEYS[3], head[1])
     end
+    head = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
   end
+  out[2] = head[2] or ''
 end
-local share = {}
-for q = 0, queues - 1 do share[q] = math.ceil(waiting[q] / math.max(alive, 1)) end
+local number, limit, per = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local first, alive = tonumber(ARGV[5]), tonumber(ARGV[7])
+local queues = (#KEYS - 3) / per
+local cut, used, fields, done = #ARGV[6] + 1, 2, {}, {}
+local function pop(l, n)
+  if alive > 1 then
+    n = math.min(n, math.ceil(redis.call('LLEN', KEYS[l]) / alive))
+    if n == 0 then return 0 end
+  end
+  local got = redis.pcall('RPOP', KEYS[l], n)
+  if not got then return 0 end
+  if got.err then -- Redis 6.0 pops one at a time
+    local found = redis.call('LRANGE', KEYS[l], -n, -1)
+    redis.call('LTRIM', KEYS[l], 0, -n - 1)
+    got = {}
+    for i = #found, 1, -1 do got[#found - i + 1] = found[i] end
+  end
+  local count, name = #got, ':' .. string.sub(KEYS[l], cut)
+  out[used + 1] = l
+  out[used + 2] = count
+  used = used + 2
+  for i = 1, count do
+    local f = 2 * (i - 1)
+    fields[f + 1] = number .. name
+    fields[f + 2] = got[i]
+    out[used + i] = got[i]
+    number = number + 1
+  end
+  used = used + count
+  for i = 1, 2 * count, 2000 do
+    redis.call('HSET', KEYS[2], unpack(fields, i, math.min(i + 1999, 2 * count)))
+  end
+  return count
+end
+local part = math.ceil(limit / queues)
 for round = 1, 2 do
   for i = 0, queues - 1 do
     local q = (first + i) % queues
-    local n = math.min(limit, waiting[q], share[q])
-    if round == 1 and filled > 0 then
-      if waiting[q] > 0 then n = math.min(n, math.ceil(limit / filled)) filled = filled - 1 end
+    local l, last = 4 + q * per, 3 + q * per + per
+    local wanted = math.min(limit, part)
+    while wanted > 0 and l <= last and not done[q] do
+      local got = pop(l, wanted)
+      limit = limit - got
+      wanted = wanted - got
+      l = l + 1
     end
-    if n > 0 then
-      share[q] = share[q] - n
-      take(q, n)
-    end
+    if alive > 1 or wanted > 0 then done[q] = true end
   end
-end
-for q = 0, queues - 1 do
-  if waiting[q] > 0 then out[4] = 1 end
-end
-for i = 1, #fields, 1000 do
-  redis.call('HSET', KEYS[2], unpack(fields, i, math.min(i + 999, #fields)))
+  part = limit
 end
 return out
 """
@@ -147,12 +149,12 @@ return out
 
 # SETTLE: what is more than to forget a message (that is a plain HDEL, harmless when the lease is gone).
 #
-# KEYS  1 our lease
+# KEYS  1 our lease   2 due
 # ARGV  1 key prefix   2 how many dead letters a queue keeps   then one of these for every delivery:
 #       "start", field
 #       "back", field                          to the front of its list, as it was
 #       "again", field, message                to the end of its list, in this new form
-#       "park", field, key of the set, epoch seconds
+#       "park", field, queue, epoch seconds
 #       "dead", field, key of the list, line about it
 # returns  how many of the deliveries were still ours
 SETTLE: Final = Script(
@@ -173,7 +175,11 @@ while i <= #ARGV do
       elseif verb == 'again' then
         redis.call('LPUSH', list, ARGV[i + 2])
       elseif verb == 'park' then
-        redis.call('ZADD', ARGV[i + 2], ARGV[i + 3], string.sub(list, #ARGV[1] + 1) .. '\\n' .. message)
+        local queue, at = ARGV[i + 2], ARGV[i + 3]
+        redis.call('ZADD', ARGV[1] .. 'celeriac.parked:' .. queue, at,
+                   string.sub(list, #ARGV[1] + 1) .. '\\n' .. message)
+        local earlier = redis.call('ZSCORE', KEYS[2], queue)
+        if not earlier or tonumber(at) < tonumber(earlier) then redis.call('ZADD', KEYS[2], at, queue) end
       else
         redis.call('LPUSH', ARGV[i + 2], ARGV[i + 3] .. '\\n' .. message)
         redis.call('LTRIM', ARGV[i + 2], 0, ARGV[2] - 1)
@@ -193,7 +199,7 @@ return ours
 #
 # KEYS  1 nodes   2 outage
 # ARGV  1 our id   2 lease in seconds
-# returns  {ids of the dead}, or false when we were reaped ourselves
+# returns  {how many nodes are alive, ids of the dead, …}, or false when we were reaped ourselves
 RENEW: Final = Script(
     _NOW
     + """
@@ -206,8 +212,12 @@ if heard and now - heard > lease / 2 then
   till = tostring(now + math.min(5, lease / 2))
   redis.call('HSET', KEYS[2], 'until', till)
 end
-if till and now < tonumber(till) then return {} end
-return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. tostring(now))
+local out = {redis.call('ZCOUNT', KEYS[1], now, '+inf')}
+if not till or now >= tonumber(till) then
+  local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. tostring(now))
+  for i = 1, #dead do out[i + 1] = dead[i] end
+end
+return out
 """
 )
 
@@ -268,13 +278,18 @@ return back
 
 # PURGE: throw away what waits in a queue.
 #
-# KEYS  1 parked set   then its lists
+# KEYS  1 parked set   2 due   then its lists
+# ARGV  1 the queue
 # returns  how many messages that were
 PURGE: Final = Script(
     """
 local count = redis.call('ZCARD', KEYS[1])
-for i = 2, #KEYS do count = count + redis.call('LLEN', KEYS[i]) end
-redis.call('DEL', unpack(KEYS))
+for i = 3, #KEYS do
+  count = count + redis.call('LLEN', KEYS[i])
+  redis.call('DEL', KEYS[i])
+end
+redis.call('DEL', KEYS[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
 return count
 """
 )

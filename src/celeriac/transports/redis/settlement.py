@@ -70,7 +70,7 @@ def settlement(
                 following = 2 if verdict.willing else attempt + 1
                 operations += ("again", field, postmarks.redelivered(token.message, following))
         elif type(verdict) is Park:
-            operations += ("park", field, names.parked(names.queue_of(list_of(field))), verdict.until)
+            operations += ("park", field, names.queue_of(list_of(field)), verdict.until)
         elif type(verdict) is DeadLetter:
             operations += (
                 "dead",
@@ -83,7 +83,7 @@ def settlement(
         result.data += pack(("HDEL", lease, *done))
         result.count += 1
     if operations:
-        result.data += SETTLE.call([lease], [names.prefix, note.limit, *operations])
+        result.data += SETTLE.call([lease, names.due], [names.prefix, note.limit, *operations])
         result.count += 1
     return result
 

@@ -70,8 +70,8 @@ class RedisTransport:
 
     def purge(self, queue: str) -> int:
         """See `celeriac.ports.Transport`."""
-        keys = [self._names.parked(queue), *self._names.lists(queue)]
-        answers = self._call(PURGE.load() + PURGE.call(keys, []), 2, f"purging {queue!r}")
+        keys = [self._names.parked(queue), self._names.due, *self._names.lists(queue)]
+        answers = self._call(PURGE.load() + PURGE.call(keys, [queue]), 2, f"purging {queue!r}")
         return int(answers[1])
 
     def size(self, queue: str) -> int:

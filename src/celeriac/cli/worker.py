@@ -1,0 +1,229 @@
+"""``celery worker``: run tasks."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from celeriac.app import Celeriac
+from celeriac.cli import logs
+from celeriac.cli.banner import BannerFacts, render
+from celeriac.cli.context import CLIContext
+from celeriac.cli.pidfile import EX_CANTCREAT, Pidfile, PidfileLocked
+from celeriac.errors import ConfigError, QueueNotFound
+from celeriac.net.url import mask
+from celeriac.node.options import NodeOptions
+from celeriac.node.worker import Worker
+
+logger = logging.getLogger("celery.worker")
+
+POOLS = ("prefork", "processes", "threads", "solo")
+
+
+class CommaSeparated(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
+    """Names separated by commas."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:  # Any: str or tuple
+        """Return the names as a tuple."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(name for name in (part.strip() for part in value.split(",")) if name)
+
+
+class LogLevel(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
+    """A log level by name, in any case, or number."""
+
+    name = "level"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:  # Any: str or int
+        """Return the level's number."""
+        try:
+            return logs.level_of(value)
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+def node_name(given: str | None) -> str:
+    """Return a node's name: ``%h`` is the host, ``%n`` its first part, ``%d`` its domain, ``%%`` a percent.
+
+    Args:
+        given: What ``-n`` said; a name without ``@`` is the host's part.
+    """
+    host = socket.gethostname()
+    short, _, domain = host.partition(".")
+    if not given:
+        return f"celery@{host}"
+    name = given if "@" in given else f"celery@{given}"
+    return expand(name, {"h": host, "n": short, "d": domain})
+
+
+def expand(text: str, values: dict[str, str]) -> str:
+    """Replace ``%x`` by its value for each known ``x``, and ``%%`` by ``%``."""
+    parts = text.split("%%")
+    for letter, value in values.items():
+        parts = [part.replace(f"%{letter}", value) for part in parts]
+    return "%".join(parts)
+
+
+def file_name(path: str | None, node: str) -> str | None:
+    """Return the path of a log or pid file with the node's name put in.
+
+    ``%n`` is the part before the ``@``, ``%h`` the host, ``%d`` its domain, ``%p`` the whole name;
+    ``%i`` is 0 and ``%I`` empty in the main process.
+    """
+    if not path:
+        return None
+    name, _, host = node.partition("@")
+    domain = host.partition(".")[2]
+    return expand(path, {"n": name, "h": host, "d": domain, "p": node, "i": "0", "I": ""})
+
+
+@click.command("worker", context_settings={"auto_envvar_prefix": "CELERY_WORKER"})
+@click.option("-n", "--hostname", help="Name of this node; %h host, %n its name, %d its domain.")
+@click.option("-l", "--loglevel", type=LogLevel(), default="WARNING", show_default=True, help="What to log.")
+@click.option(
+    "-O", "optimization", type=click.Choice(["default", "fair"]), default="default", help="Always fair."
+)
+@click.option("--prefetch-multiplier", type=click.IntRange(min=0), help="Messages to hold per slot.")
+@click.option("-c", "--concurrency", type=click.IntRange(min=1), help="How many tasks to run at once.")
+@click.option("-P", "--pool", type=click.Choice(POOLS), help="What runs the tasks.")
+@click.option(
+    "-E", "--task-events", "--events", "events", is_flag=True, default=None, help="Send events, for monitors."
+)
+@click.option("--time-limit", type=float, help="Hard limit in seconds for tasks with none of their own.")
+@click.option("--soft-time-limit", type=float, help="Soft limit in seconds for tasks with none of their own.")
+@click.option(
+    "--max-tasks-per-child", type=click.IntRange(min=1), help="Replace a process after so many tasks."
+)
+@click.option(
+    "--max-memory-per-child", type=click.IntRange(min=1), help="Replace a process above so many KiB."
+)
+@click.option("--purge", "--discard", is_flag=True, help="Throw away what waits in the queues first.")
+@click.option("-Q", "--queues", type=CommaSeparated(), default=(), help="Consume only from these queues.")
+@click.option("-X", "--exclude-queues", type=CommaSeparated(), default=(), help="Do not consume from these.")
+@click.option("-I", "--include", type=CommaSeparated(), default=(), help="More modules to import.")
+@click.option("--without-gossip", is_flag=True, help="Do not listen to other workers.")
+@click.option("--without-mingle", is_flag=True, help="Do not ask other workers at start.")
+@click.option("--without-heartbeat", is_flag=True, help="Send no heartbeat events.")
+@click.option("--heartbeat-interval", type=float, help="Seconds between heartbeat events.")
+@click.option("-f", "--logfile", help="Log to this file; %n, %h, %d, %p are filled in.")
+@click.option("--pidfile", help="Keep the process id in this file, and a second worker away.")
+@click.pass_obj
+def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
+    """Run a worker: take tasks from the queues and run them until told to stop."""
+    app = obj.app
+    node = node_name(options.pop("hostname"))
+    level: int = options.pop("loglevel")
+    logfile = file_name(options.pop("logfile") or app.conf.get("worker_log_file"), node)
+    pidfile = file_name(options.pop("pidfile") or app.conf.get("worker_pidfile"), node)
+    options["max_memory_per_child_kib"] = options.pop("max_memory_per_child")
+    purge: bool = options.pop("purge")
+    node_options = NodeOptions(hostname=node, loglevel=level, logfile=logfile, **options)
+    _refuse_pickle_as_root(obj)
+    lock = _lock(obj, pidfile)
+    try:
+        logs.setup(app, _log_options(obj, app, level, logfile))
+        worker = Worker(app, node_options)
+        _tell_settings_without_effect(app)
+        if purge:
+            removed = sum(app.transport.purge(queue.name) for queue in worker.queues)
+            app.close()  # the worker forks next, and no child shall inherit a connection
+            obj.echo(f"purge: Erased {removed} message{'s' if removed != 1 else ''} from the queue.")
+        _show_banner(obj, worker, level)
+        code = worker.run()
+    except (ConfigError, QueueNotFound) as exc:
+        raise click.UsageError(str(exc.args[0] if exc.args else exc)) from exc
+    finally:
+        if lock is not None:
+            lock.release()
+    sys.exit(code)
+
+
+def _refuse_pickle_as_root(obj: CLIContext) -> None:
+    accepted = {"pickle", "application/x-python-serialize"} & set(obj.app.conf.accept_content)
+    if accepted and os.geteuid() == 0 and not os.environ.get("C_FORCE_ROOT"):
+        obj.error(
+            "Running as root and accepting pickle: whoever can send a message would own this machine.\n"
+            "Use another user, take pickle out of accept_content, or set C_FORCE_ROOT=1 to do it anyway."
+        )
+        sys.exit(1)
+
+
+def _lock(obj: CLIContext, path: str | None) -> Pidfile | None:
+    if path is None:
+        return None
+    lock = Pidfile(path)
+    try:
+        if lock.acquire():
+            obj.error("Stale pidfile exists - Removing it.")
+    except PidfileLocked as exc:
+        obj.error(str(exc))
+        sys.exit(EX_CANTCREAT)
+    return lock
+
+
+def _log_options(obj: CLIContext, app: Celeriac, level: int, logfile: str | None) -> logs.LogOptions:
+    redirect = app.conf.get("worker_redirect_stdouts_level") or "WARNING"
+    return logs.LogOptions(
+        level=level,
+        file=logfile,
+        colour=False if obj.no_color else None,
+        redirect_level=logs.level_of(redirect),
+    )
+
+
+def _show_banner(obj: CLIContext, worker: Worker, level: int) -> None:
+    if obj.quiet:
+        return
+    app = worker.app
+    results = app.conf.get("result_backend")
+    facts = BannerFacts(
+        hostname=worker.hostname,
+        version=obj.version,
+        app=f"{app.main or '__main__'}:{hex(id(app))}",
+        transport=app.transport.address,
+        results=mask(str(results)) if results else _address_of_results(app),
+        concurrency=f"{worker.concurrency} ({worker.pool_kind})",
+        events=_events_on(worker),
+        queues=worker.queues,
+        tasks=_task_names(app, level),
+        show_tasks=level <= logs.level_of("INFO"),
+    )
+    text = render(facts, datetime.datetime.now().astimezone())
+    stream = sys.__stdout__  # prints go to the log by now, and the banner is no log line
+    if stream is not None:
+        click.echo(text, file=stream)
+        stream.flush()
+
+
+def _address_of_results(app: Celeriac) -> str:
+    return "disabled://" if app.backend is None else app.transport.address
+
+
+def _tell_settings_without_effect(app: Celeriac) -> None:
+    names = app.conf.without_effect()
+    if names:
+        logger.warning("These settings are known, but have no effect in this version: %s.", ", ".join(names))
+
+
+def _events_on(worker: Worker) -> bool:
+    asked = worker.options.events
+    return bool(worker.app.conf.worker_send_task_events if asked is None else asked)
+
+
+def _task_names(app: Celeriac, level: int) -> Sequence[str]:
+    show_builtin = level <= logs.level_of("DEBUG")
+    return [name for name in app.tasks if show_builtin or not name.startswith("celery.")]

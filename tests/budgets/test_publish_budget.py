@@ -1,0 +1,113 @@
+"""What sending a task may cost: counted, not timed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from celeriac import group
+from celeriac.message import Outgoing
+from desk import new_app
+
+MOST_CALLS = 80  # Python functions per delay(), the producer's included
+MOST_CALLS_OF_OURS = 40  # without the producer, so that there is room for that of Redis
+
+
+class Counting:
+    """A producer that counts its round trips."""
+
+    def __init__(self) -> None:
+        self.round_trips = 0
+
+    def send(self, batch: Sequence[Outgoing], *, deadline: float) -> None:
+        self.round_trips += 1
+
+    async def asend(self, batch: Sequence[Outgoing], *, deadline: float) -> None:
+        self.round_trips += 1
+
+    def close(self) -> None: ...
+
+
+def calls_of(function: Callable[[], Any]) -> list[str]:
+    """Return the Python functions that a call runs."""
+    names: list[str] = []
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call":
+            names.append(f"{frame.f_code.co_filename.rpartition('celeriac/')[2]}:{frame.f_code.co_name}")
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return names
+
+
+@pytest.mark.parametrize("results", [False, True])
+def test_delay_with_the_memory_broker_stays_within_its_budget(results: bool) -> None:
+    app = new_app(results=results)
+
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    add.delay(1, 2)
+    names = calls_of(lambda: add.delay(1, 2))
+
+    assert len(names) <= MOST_CALLS, names
+
+
+def test_everything_above_the_producer_stays_within_its_budget() -> None:
+    app = new_app()
+    app.client._producer = Counting()
+
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    add.delay(1, 2)
+    names = calls_of(lambda: add.delay(1, 2))
+
+    assert len(names) <= MOST_CALLS_OF_OURS, names
+
+
+def test_a_call_and_a_group_are_one_round_trip_each() -> None:
+    app = new_app()
+    app.client._producer = producer = Counting()
+
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    add.delay(1, 2)
+    assert producer.round_trips == 1
+
+    group(add.s(n, n) for n in range(100)).apply_async()
+    assert producer.round_trips == 2
+
+
+def test_sending_subscribes_to_nothing() -> None:
+    app = new_app(results=True)
+
+    class Watched:
+        persistent = True
+
+        def reply_address(self) -> None:
+            return None
+
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"sending has asked the result store for {name}")
+
+    app.backend = Watched()  # type: ignore[assignment]
+
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    add.delay(1, 2)

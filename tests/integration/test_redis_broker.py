@@ -1,0 +1,611 @@
+"""Redis at its worst, its neighbours at their most real: what the transport does beyond the common suite."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from celeriac.errors import BrokerUnreachable, ConfigError, PublishTimeout, TransportError
+from celeriac.message import Ack, DeadLetter, Outgoing, Park, Requeue, Start
+from celeriac.ports import Consumer, ConsumeSpec
+from celeriac.queues import Queue
+from celeriac.testing.conformance.fixtures import ack, nothing_arrives, take
+from celeriac.testing.conformance.messages import (
+    envelope,
+    holding_process,
+    new_exchange,
+    new_queue,
+    read_line,
+    texts,
+    to_queue,
+)
+from celeriac.transports.redis import RedisTransport
+from redis_probe import command
+from servers import RedisServer, free_port
+
+DEADLINE_SECONDS = 10.0
+BACK_SECONDS = 5.0  # how soon everything works again after the server is back
+
+
+@pytest.fixture
+def transport(redis_url: str) -> Iterator[RedisTransport]:
+    transport = RedisTransport(redis_url, {})
+    yield transport
+    transport.close()
+
+
+@pytest.fixture
+def queue() -> Queue:
+    return new_queue()
+
+
+async def consume(
+    transport: RedisTransport,
+    *queues: Queue,
+    node: str = "one@host",
+    lease_seconds: float = 15.0,
+    **terms: Any,
+) -> Consumer:
+    return await transport.consumer(
+        ConsumeSpec(queues=queues, node=node, lease_seconds=lease_seconds, **terms)
+    )
+
+
+async def eventually(consumer: Consumer, count: int, within: float = BACK_SECONDS) -> list[Any]:
+    """Receive as a node does: again after every error."""
+    got: list[Any] = []
+    async with asyncio.timeout(within):
+        while len(got) < count:
+            try:
+                got.extend(await consumer.receive(count - len(got)))
+            except TransportError:
+                await asyncio.sleep(0.05)
+    return got
+
+
+class TestOutages:
+    """The server dies, hangs, forgets."""
+
+    async def test_work_goes_on_after_the_server_was_killed(
+        self, redis_server: RedisServer, transport: RedisTransport, queue: Queue
+    ) -> None:
+        producer = transport.producer()
+        producer.send([to_queue(queue, str(n)) for n in range(3)], deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue)
+        [held] = await take(consumer, 1)
+
+        redis_server.kill()
+        with pytest.raises(TransportError):
+            producer.send([to_queue(queue, "nobody home")], deadline=DEADLINE_SECONDS)
+        with pytest.raises(TransportError):
+            await take(consumer, 3)
+        redis_server.start()
+
+        producer.send([to_queue(queue, "3")], deadline=DEADLINE_SECONDS)
+        await consumer.settle([(held, Ack())])  # the lease outlived the connection
+        got = await eventually(consumer, 3)
+        await ack(consumer, got)
+        assert texts(got) == ["1", "2", "3"]
+        assert await nothing_arrives(consumer)
+        await consumer.close()
+        producer.close()
+
+    async def test_a_waiting_consumer_notices_a_silent_server_and_comes_back(
+        self, redis_server: RedisServer, transport: RedisTransport, queue: Queue
+    ) -> None:
+        consumer = await consume(transport, queue)
+        waiting = asyncio.create_task(consumer.receive(1))
+        await asyncio.wait([waiting], timeout=0.1)
+
+        redis_server.freeze()
+        began = time.monotonic()
+        with pytest.raises(TransportError, match="silent"):
+            await waiting
+        assert time.monotonic() - began < 5.0
+        redis_server.thaw()
+
+        producer = transport.producer()
+        producer.send([to_queue(queue, "after all")], deadline=DEADLINE_SECONDS)
+        assert texts(await eventually(consumer, 1)) == ["after all"]
+        await consumer.close()
+        producer.close()
+
+    def test_a_silent_server_costs_a_publish_its_deadline(
+        self, redis_server: RedisServer, transport: RedisTransport, queue: Queue
+    ) -> None:
+        producer = transport.producer()
+        producer.send([to_queue(queue)], deadline=DEADLINE_SECONDS)
+        redis_server.freeze()
+
+        began = time.monotonic()
+        with pytest.raises(PublishTimeout):
+            producer.send([to_queue(queue)], deadline=0.5)
+        took = time.monotonic() - began
+
+        redis_server.thaw()
+        producer.send([to_queue(queue)], deadline=DEADLINE_SECONDS)
+        assert 0.4 < took < 1.5
+        producer.close()
+
+    def test_a_connection_that_died_idle_is_not_used(
+        self, redis_server: RedisServer, transport: RedisTransport, queue: Queue
+    ) -> None:
+        producer = transport.producer()
+        producer.send([to_queue(queue)], deadline=DEADLINE_SECONDS)
+        time.sleep(0.6)  # idle long enough to be looked at before it is trusted
+        redis_server.restart()
+
+        producer.send([to_queue(queue)], deadline=DEADLINE_SECONDS)
+
+        assert transport.size(queue.name) == 2
+        producer.close()
+
+    async def test_nobody_is_declared_dead_because_the_server_was_away(
+        self, redis_server: RedisServer, transport: RedisTransport, queue: Queue
+    ) -> None:
+        producer = transport.producer()
+        producer.send([to_queue(queue, "long task")], deadline=DEADLINE_SECONDS)
+        worker = await consume(transport, queue, lease_seconds=1.0)
+        other = await consume(transport, queue, node="two@host", lease_seconds=1.0)
+        [held] = await take(worker, 1)
+
+        redis_server.kill()
+        await asyncio.sleep(1.2)  # every lease has run out
+        redis_server.start()
+
+        with pytest.raises(TimeoutError):
+            await eventually(other, 1, within=0.3)
+        await worker.renew()
+        with pytest.raises(TimeoutError):
+            await eventually(other, 1, within=0.5)
+        await worker.renew()
+        await worker.settle([(held, Ack())])
+        assert transport.size(queue.name) == 0
+        await worker.close()
+        await other.close()
+        producer.close()
+
+    async def test_a_server_that_lost_its_data_is_consumed_from_again(
+        self, redis_url: str, transport: RedisTransport, queue: Queue
+    ) -> None:
+        producer = transport.producer()
+        producer.send([to_queue(queue, "lost")], deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue, prefetch=1)
+        [held] = await take(consumer, 1)
+
+        command(redis_url, "FLUSHDB")
+        command(redis_url, "SCRIPT", "FLUSH")
+
+        producer.send([to_queue(queue, "new")], deadline=DEADLINE_SECONDS)
+        got = await eventually(consumer, 1)
+        assert texts(got) == ["new"]
+        await consumer.settle([(held, Requeue()), (got[0], Ack())])
+        assert transport.size(queue.name) == 0
+        await consumer.close()
+        producer.close()
+
+
+class TestDeath:
+    """Nodes stop, start again, and die with work in hand."""
+
+    async def test_a_stopped_node_is_a_zombie_when_it_goes_on(
+        self, redis_url: str, transport: RedisTransport, queue: Queue
+    ) -> None:
+        producer = transport.producer()
+        producer.send([to_queue(queue, str(n)) for n in range(2)], deadline=DEADLINE_SECONDS)
+        with holding_process(redis_url, {}, queue, count=2, lease_seconds=1.0) as peer:
+            assert await asyncio.to_thread(read_line, peer) == "holding"
+            os.kill(peer.pid, signal.SIGSTOP)
+
+            heir = await consume(transport, queue, node="heir@host", lease_seconds=15.0)
+            got = await eventually(heir, 2, within=15.0)
+            os.kill(peer.pid, signal.SIGCONT)
+
+            assert [(d.redelivered, d.attempt, d.lost) for d in got] == [(True, 2, False)] * 2
+            assert sorted(texts(got)) == ["0", "1"]
+            await ack(heir, got)
+            assert await nothing_arrives(heir)
+            await heir.close()
+        producer.close()
+
+    async def test_what_had_begun_is_told_to_consumers_of_its_queue_only(
+        self, redis_url: str, transport: RedisTransport, queue: Queue
+    ) -> None:
+        stranger_queue = new_queue()
+        producer = transport.producer()
+        producer.send([to_queue(queue, "begun")], deadline=DEADLINE_SECONDS)
+        with holding_process(redis_url, {}, queue, count=1, lease_seconds=0.5, start=True) as peer:
+            assert await asyncio.to_thread(read_line, peer) == "holding"
+        stranger = await consume(transport, stranger_queue, node="stranger@host")
+        await asyncio.sleep(0.6)
+        await stranger.renew()
+        assert await nothing_arrives(stranger)
+
+        kin = await consume(transport, queue, node="kin@host")
+        [lost] = await eventually(kin, 1)
+        await kin.settle([(lost, DeadLetter(reason="Worker exited prematurely"))])
+
+        assert (lost.lost, lost.redelivered, lost.queue) == (True, True, queue.name)
+        [(reason, kept)] = transport.dead_letters(queue.name)
+        assert (reason, kept.body) == ("Worker exited prematurely", b"begun")
+        await stranger.close()
+        await kin.close()
+        producer.close()
+
+    async def test_the_attempts_are_counted_however_it_comes_back(
+        self, transport: RedisTransport, queue: Queue
+    ) -> None:
+        producer = transport.producer()
+        producer.send([to_queue(queue, "again and again")], deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue)
+
+        seen = []
+        for _ in range(3):
+            [delivery] = await take(consumer, 1)
+            seen.append((delivery.redelivered, delivery.attempt))
+            await consumer.settle([(delivery, Requeue())])
+
+        assert seen == [(False, 1), (True, 2), (True, 3)]
+        await consumer.close()
+        producer.close()
+
+    async def test_a_closed_node_leaves_nothing_behind(
+        self, redis_url: str, transport: RedisTransport, queue: Queue
+    ) -> None:
+        producer = transport.producer()
+        producer.send([to_queue(queue, "done")], deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue)
+        await ack(consumer, await take(consumer, 1))
+
+        await consumer.close()
+
+        left = set(command(redis_url, "KEYS", "*"))
+        assert left == {b"celeriac.outage", f"_kombu.binding.{queue.name}".encode()}
+        producer.close()
+
+
+class TestSharing:
+    """Nodes share what there is."""
+
+    async def test_few_messages_are_spread_over_idle_nodes(
+        self, transport: RedisTransport, queue: Queue
+    ) -> None:
+        one = await consume(transport, queue)
+        two = await consume(transport, queue, node="two@host")
+        await one.renew()  # now they know of each other
+        await two.renew()
+        producer = transport.producer()
+        producer.send([to_queue(queue, str(n)) for n in range(4)], deadline=DEADLINE_SECONDS)
+
+        first = await one.receive(100)
+        second = await two.receive(100)
+
+        assert texts(first) == ["0", "1"]
+        assert texts(second) == ["2"]
+        await one.close()
+        await two.close()
+        producer.close()
+
+    async def test_one_broken_connection_loses_nothing_that_was_on_its_way(
+        self, redis_url: str, transport: RedisTransport, queue: Queue
+    ) -> None:
+        producer = transport.producer()
+        consumer = await consume(transport, queue)
+        sent = 60
+        seen: list[str] = []
+
+        async def work() -> None:
+            while len(seen) < sent:
+                for delivery in await eventually(consumer, 1, within=DEADLINE_SECONDS):
+                    try:
+                        await consumer.settle([(delivery, Ack())])
+                    except TransportError:
+                        await consumer.settle([(delivery, Ack())])
+                    seen.append(delivery.envelope.body.decode())
+
+        working = asyncio.create_task(work())
+        for n in range(sent):
+            await producer.asend([to_queue(queue, str(n))], deadline=DEADLINE_SECONDS)
+            if n % 7 == 0:  # cut every connection that has a consumer's subscription or none
+                await asyncio.to_thread(
+                    command, redis_url, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"
+                )
+                producer.close()
+        await asyncio.wait_for(working, DEADLINE_SECONDS)
+
+        assert sorted(seen, key=int) == [str(n) for n in range(sent)]
+        assert await eventually(consumer, 0) == []
+        await consumer.close()
+        producer.close()
+
+
+class TestWire:
+    """What peers see of us."""
+
+    def test_a_message_lies_in_the_list_as_celery_writes_it(
+        self, redis_url: str, transport: RedisTransport
+    ) -> None:
+        queue = new_queue()
+        producer = transport.producer()
+
+        producer.send([to_queue(queue, "[[], {}, {}]", priority=5)], deadline=DEADLINE_SECONDS)
+
+        [raw] = command(redis_url, "LRANGE", f"{queue.name}\x06\x163", 0, -1)
+        document = json.loads(raw)
+        assert base64.b64decode(document["body"]) == b"[[], {}, {}]"
+        assert document["content-type"] == "text/plain"
+        properties = document["properties"]
+        assert properties["delivery_info"] == {"exchange": "", "routing_key": queue.name}
+        assert properties["body_encoding"] == "base64"
+        assert len(properties["delivery_tag"]) == 36
+        member = f"{queue.name}\x06\x16\x06\x16{queue.name}".encode()
+        assert command(redis_url, "SMEMBERS", f"_kombu.binding.{queue.name}") == [member]
+        producer.close()
+
+    async def test_a_message_that_kombu_restored_is_a_redelivery(
+        self, redis_url: str, transport: RedisTransport, queue: Queue
+    ) -> None:
+        document = {
+            "body": base64.b64encode(b"restored").decode(),
+            "content-encoding": "utf-8",
+            "content-type": "text/plain",
+            "headers": {"task": "t", "id": "1", "redelivered": True},
+            "properties": {
+                "delivery_info": {"exchange": "", "routing_key": queue.name, "redelivered": True},
+                "body_encoding": "base64",
+                "delivery_tag": "t-1",
+                "priority": 0,
+            },
+        }
+        command(redis_url, "LPUSH", queue.name, json.dumps(document))
+
+        consumer = await consume(transport, queue)
+        [got] = await take(consumer, 1)
+        await ack(consumer, [got])
+
+        assert (got.redelivered, got.attempt) == (True, 2)
+        assert texts([got]) == ["restored"]
+        await consumer.close()
+
+    async def test_a_delayed_message_is_in_reach_of_real_workers_until_one_of_ours_parks_it(
+        self, redis_url: str, transport: RedisTransport, queue: Queue
+    ) -> None:
+        producer = transport.producer()
+        due = time.time() + 0.7
+        producer.send([to_queue(queue, "later", not_before=due)], deadline=DEADLINE_SECONDS)
+        assert command(redis_url, "LLEN", queue.name) == 1
+
+        consumer = await consume(transport, queue)
+        assert await nothing_arrives(consumer)
+        assert command(redis_url, "LLEN", queue.name) == 0
+        assert command(redis_url, "ZCARD", f"celeriac.parked:{queue.name}") == 1
+        [got] = await take(consumer, 1)
+        came_at = time.time()
+        await ack(consumer, [got])
+
+        assert due <= came_at < due + 1.0
+        assert got.envelope.properties.extra == {}
+        assert command(redis_url, "EXISTS", "celeriac.due") == 0
+        await consumer.close()
+        producer.close()
+
+    async def test_a_message_parked_by_one_node_comes_to_another_in_time(
+        self, transport: RedisTransport, queue: Queue
+    ) -> None:
+        producer = transport.producer()
+        producer.send([to_queue(queue, "later")], deadline=DEADLINE_SECONDS)
+        one = await consume(transport, queue)
+        [held] = await take(one, 1)
+        two = await consume(transport, queue, node="two@host")
+        waiting = asyncio.create_task(two.receive(1))
+        await asyncio.wait([waiting], timeout=0.1)
+        due = time.time() + 0.3
+
+        await one.settle([(held, Park(until=due))])
+        got = await asyncio.wait_for(waiting, DEADLINE_SECONDS)
+        late = time.time() - due
+
+        assert texts(list(got)) == ["later"]
+        assert 0 <= late < 0.6
+        await one.close()
+        await two.close()
+        producer.close()
+
+    async def test_a_broadcast_is_requeued_parked_and_buried_without_a_lease(
+        self, transport: RedisTransport
+    ) -> None:
+        queue = new_queue(exchange=new_exchange("fanout"))
+        producer = transport.producer()
+        consumer = await consume(transport, queue, prefetch=1)
+        producer.send(
+            [
+                Outgoing(
+                    envelope=envelope("all"), exchange=queue.exchange.name, routing_key="any", queue=queue
+                )
+            ],
+            deadline=DEADLINE_SECONDS,
+        )
+
+        [first] = await take(consumer, 1)
+        await consumer.settle([(first, Requeue())])
+        [second] = await take(consumer, 1)
+        await consumer.settle([(second, Start()), (second, Park(until=time.time() + 0.1))])
+        [third] = await take(consumer, 1)
+        await consumer.settle([(third, DeadLetter(reason="enough"))])
+
+        assert [(d.redelivered, d.attempt) for d in (first, second, third)] == [
+            (False, 1),
+            (True, 2),
+            (True, 2),
+        ]
+        assert [reason for reason, _ in transport.dead_letters(queue.name)] == ["enough"]
+        await consumer.close()
+        producer.close()
+
+    async def test_everybody_who_listens_hears_a_broadcast(self, transport: RedisTransport) -> None:
+        one, two = await transport.fanout(), await transport.fanout()
+        heard: list[bytes] = []
+
+        async def listen() -> None:
+            async for message in two.subscribe("celeryev", "worker.#"):
+                heard.append(message)
+                if len(heard) == 2:
+                    return
+
+        listening = asyncio.create_task(listen())
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not listening.done():  # there is no telling when a subscription is in place
+                await one.publish("celeryev", "task.sent", b"not for us")
+                await one.publish("celeryev", "worker.heartbeat", b"alive")
+                await asyncio.sleep(0.01)
+
+        assert heard == [b"alive", b"alive"]
+        await one.close()
+        await two.close()
+
+    def test_a_task_for_an_exchange_without_queues_is_refused(self, transport: RedisTransport) -> None:
+        producer = transport.producer()
+
+        with pytest.raises(TransportError, match="nowhere"):
+            producer.send(
+                [Outgoing(envelope=envelope(), exchange="nowhere", routing_key="x")],
+                deadline=DEADLINE_SECONDS,
+            )
+
+        producer.close()
+
+    async def test_an_exchange_that_redis_cannot_emulate_is_refused(self, transport: RedisTransport) -> None:
+        queue = new_queue(exchange=new_exchange("headers"))
+
+        with pytest.raises(ConfigError, match="headers"):
+            await consume(transport, queue)
+
+
+class TestAccess:
+    """Who may come in, and how."""
+
+    @pytest.fixture
+    def guarded(self) -> Iterator[RedisServer]:
+        server = RedisServer("--requirepass", "sekrit")
+        server.start()
+        yield server
+        server.stop()
+
+    def test_a_password_opens_the_door(self, guarded: RedisServer, queue: Queue) -> None:
+        good = RedisTransport(f"redis://:sekrit@127.0.0.1:{guarded.port}/1", {})
+        bad = RedisTransport(f"redis://:wrong-one@127.0.0.1:{guarded.port}/1", {})
+
+        producer = good.producer()
+        producer.send([to_queue(queue)], deadline=DEADLINE_SECONDS)
+        assert good.size(queue.name) == 1
+        with pytest.raises(BrokerUnreachable, match="WRONGPASS") as caught:
+            bad.producer().send([to_queue(queue)], deadline=DEADLINE_SECONDS)
+
+        assert "wrong-one" not in str(caught.value)
+        assert "sekrit" not in good.address
+        producer.close()
+        good.close()
+
+    async def test_without_the_right_to_be_rung_the_consumer_looks_by_itself(
+        self, guarded: RedisServer, queue: Queue, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        admin = f"redis://:sekrit@127.0.0.1:{guarded.port}/1"
+        command(admin, "ACL", "SETUSER", "deaf", "on", ">word", "~*", "&*", "+@all", "-client|tracking")
+        transport = RedisTransport(f"redis://deaf:word@127.0.0.1:{guarded.port}/1", {})
+        consumer = await consume(transport, queue)
+        waiting = asyncio.create_task(consumer.receive(1))
+        await asyncio.wait([waiting], timeout=0.1)
+        producer = transport.producer()
+
+        producer.send([to_queue(queue, "seen")], deadline=DEADLINE_SECONDS)
+
+        assert texts(list(await asyncio.wait_for(waiting, 1.0))) == ["seen"]
+        assert "20 times a second" in caplog.text
+        await consumer.close()
+        producer.close()
+        transport.close()
+
+    def test_the_second_server_takes_over(self, redis_server: RedisServer, queue: Queue) -> None:
+        down = f"redis://127.0.0.1:{free_port()}/0"
+        transport = RedisTransport(f"{down};{redis_server.fresh_url()}", {})
+        producer = transport.producer()
+
+        producer.send([to_queue(queue)], deadline=DEADLINE_SECONDS)
+
+        assert transport.size(queue.name) == 1
+        producer.close()
+        transport.close()
+
+    async def test_everything_works_over_tls(self, tmp_path: Any, queue: Queue) -> None:
+        key, certificate, port = tmp_path / "key.pem", tmp_path / "cert.pem", free_port()
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+             "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+             "-keyout", key, "-out", certificate],
+            check=True,
+            capture_output=True,
+        )  # fmt: skip
+        files = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-auth-clients", "no")
+        server = RedisServer("--tls-port", str(port), *files)
+        server.start()
+        url = f"rediss://localhost:{port}/3"
+        stranger = RedisTransport(url, {})
+        transport = RedisTransport(f"{url}?ssl_cert_reqs=required&ssl_ca_certs={certificate}", {})
+        producer = transport.producer()
+
+        with pytest.raises(BrokerUnreachable, match=r"(?i)certificate"):
+            stranger.size(queue.name)
+        producer.send([to_queue(queue, "x" * 300_000)] * 3, deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue)
+        got = await take(consumer, 3)
+        await ack(consumer, got)
+
+        assert [len(text) for text in texts(got)] == [300_000] * 3
+        await consumer.close()
+        producer.close()
+        transport.close()
+        server.stop()
+
+
+def test_a_thread_that_ends_leaves_no_open_connection(transport: RedisTransport, queue: Queue) -> None:
+    producer = transport.producer()
+    threads = [
+        threading.Thread(
+            target=producer.send, args=([to_queue(queue)],), kwargs={"deadline": DEADLINE_SECONDS}
+        )
+        for _ in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    del producer
+    gc.collect()  # a warning about an unclosed socket would fail the test
+
+    assert transport.size(queue.name) == 5
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("redis://localhost/shop", "number"),
+        ("unix://", "path"),
+        ("redis://localhost:7000000/0", "port"),
+        ("rediss://localhost/0?ssl_cert_reqs=maybe", "required, optional or none"),
+    ],
+)
+def test_a_url_that_cannot_be_is_told(url: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        RedisTransport(url, {})
