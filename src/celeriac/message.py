@@ -229,6 +229,7 @@ class Lost(msgspec.Struct, kw_only=True, array_like=True, tag="lost"):
     started: bool
     reason: str  # `Worker exited prematurely: signal 9 (SIGKILL) Job: 3.`
     limit_seconds: float | None = None  # set when the hard time limit killed it
+    stopped: bool = False  # the worker itself was told not to wait for it
     pid: int = 0
 
 

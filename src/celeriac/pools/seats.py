@@ -226,6 +226,7 @@ class SeatPool:
                 number=job.number,
                 started=job.number in running,
                 reason=f"The worker was shut down. Job: {job.number}.",
+                stopped=True,
                 pid=os.getpid(),
             )
             for job in self._jobs.values()

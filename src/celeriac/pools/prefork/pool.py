@@ -130,6 +130,7 @@ class PreforkPool:
         self._turn = 0  # whose turn it is to be given a short job
         self._opened = False
         self._stopping = False
+        self._killing = False
         self._broken = asyncio.Event()
 
     # --- life --------------------------------------------------------------------------------------
@@ -171,6 +172,8 @@ class PreforkPool:
             for child in self._alive():
                 self._retire(child)
             await self._until(lambda: not self._alive(), None)
+        else:
+            self._killing = True
         if not self._broken.is_set():
             self._loop.remove_reader(self._forker.fileno())
         self._forker.close()
@@ -491,7 +494,16 @@ class PreforkPool:
             return []
         limit = child.limit[1] if child.limit is not None and child.limit[0] == number else None
         reason = exit_text(status, number)
-        return [Lost(number=number, started=True, reason=reason, limit_seconds=limit, pid=child.pid)]
+        return [
+            Lost(
+                number=number,
+                started=True,
+                reason=reason,
+                limit_seconds=limit,
+                stopped=self._killing,
+                pid=child.pid,
+            )
+        ]
 
     def _never_started(self, job: Job) -> Lost:
         return Lost(number=job.number, started=False, reason="The worker is shutting down.")
