@@ -41,9 +41,13 @@ def conclude(app: Any, task: Any, request: Context, ending: Ending) -> Record | 
         TransportError: What follows could not be sent.
     """
     if ending.kind == "success":
-        with app.client.batch():
-            _apply_callbacks(app, request, ending.value)
-            _apply_next_step(app, request, ending.value)
+        if request.callbacks or request.chain:
+            with app.client.batch():
+                _apply_callbacks(app, request, ending.value)
+                _apply_next_step(app, request, ending.value)
+                outcome = outcome_of(app, task, request, ending)
+                record = _record(app, task, request, outcome)
+        else:
             outcome = outcome_of(app, task, request, ending)
             record = _record(app, task, request, outcome)
         if request.chord is not None:
