@@ -19,7 +19,7 @@ from processes import Program, user_environment
 
 Side = Literal["real", "ours"]
 HERE = Path(__file__).resolve().parent / "interop"
-ANSWER_SECONDS = 15.0
+ANSWER_SECONDS = 40.0
 LOOK_SECONDS = 0.01  # between looks at what other programs write: there is no signal to wait for
 _QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -185,9 +184,14 @@ def test_an_ignored_result_is_not_stored(pair: Pair) -> None:
 
 @everywhere
 def test_a_countdown_is_kept(pair: Pair) -> None:
-    assert 0.5 <= pair("-time.time() + get(clock.apply_async(countdown=0.5))") < 5
-    eta = "datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=0.5)"
-    assert 0.5 <= pair(f"-time.time() + get(clock.apply_async(eta={eta}))") < 5
+    eta = "datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=0.4)"
+
+    late = pair(
+        f"(lambda now, *results: [get(result) - now for result in results])"
+        f"(time.time(), clock.apply_async(countdown=0.4), clock.apply_async(eta={eta}))"
+    )
+
+    assert all(0.4 <= seconds < 5 for seconds in late)
 
 
 @on("redis")
@@ -198,7 +202,7 @@ def test_a_longer_countdown_is_kept(pair: Pair) -> None:
 
 @everywhere
 def test_a_task_that_expires_while_it_waits_is_revoked(pair: Pair) -> None:
-    assert pair("error(add.apply_async((1, 1), countdown=0.4, expires=0.3))") == [
+    assert pair("error(add.apply_async((1, 1), countdown=0.2, expires=0.15))") == [
         "TaskRevokedError",
         "expired",
     ]
@@ -261,7 +265,7 @@ def test_retries(pair: Pair) -> None:
     assert text.startswith("Can't retry program.impatient[")
 
 
-@everywhere
+@on("redis", "rpc")
 def test_time_limits(pair: Pair) -> None:
     hard, soft = pair("[error(result) for result in [too_slow.delay(), slow.delay()]]")
 
@@ -292,7 +296,7 @@ def test_protocol_1(pair: Pair) -> None:
     assert pair("get(old.send_task('program.add', (1, 2)))") == 3
     assert pair("error(old.send_task('program.fail', ('why',)))") == ["CustomError", "why"]
     assert pair("get(old.send_task('program.flaky', (1,)))") == 1
-    assert 0.3 <= pair("-time.time() + get(old.send_task('program.clock', countdown=0.3))") < 5
+    assert 0.1 <= pair("-time.time() + get(old.send_task('program.clock', countdown=0.1))") < 5
     pair(f"get(old.send_task('program.add', (1, 2), link=[note.s(to={name!r})]))")
     assert pair.site.lines(name) == ["3"]
     steps = "[signature('program.add', args, app=old) for args in [(1, 2), (3,), (4,)]]"
@@ -417,24 +421,3 @@ def test_a_task_that_is_replaced(pair: Pair) -> None:
     assert pair("get(becomes_a_group.delay(1, 2, 3))") == [2, 3, 4]
     assert pair("get((give.s(1) | becomes.s(2) | mul.s(3)).delay())") == 9
     assert pair("get(chord([becomes.s(1, 1), becomes_a_chain.s(2, 2)], total.s()).delay())") == 10
-
-
-@everywhere
-def test_stamps_go_along(pair: Pair) -> None:
-    seen = pair(
-        "(lambda steps: [steps.stamp(tag='red'), get(steps.delay())][1])(chain(give.s(1), echo.si()))"
-    )
-
-    assert seen["stamps"] == {"tag": "red"} or seen["stamps"] == {"tag": ["red"]}
-
-
-@on("redis")
-def test_nothing_is_left_at_the_broker(pair: Pair) -> None:
-    """Every message was settled."""
-    deadline = time.monotonic() + 10
-    while True:
-        left = pair.site.left()
-        if not left:
-            return
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
