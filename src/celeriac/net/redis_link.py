@@ -101,6 +101,7 @@ class Link:
         self.reader = hiredis.Reader(notEnoughData=MORE)
         self.pushes: deque[Any] = deque()  # Any: a Push, whose items are whatever was sent
         self.used_at = time.monotonic()
+        self.farewell = b""  # commands to send before the next ones, answered by pushes only
 
     def __del__(self) -> None:
         """Close quietly: the thread or loop that owned it may have ended without a word."""
@@ -133,6 +134,8 @@ class Link:
 
     def send(self, data: bytes, until: float) -> None:
         """Send packed commands."""
+        if self.farewell:
+            data, self.farewell = self.farewell + data, b""
         try:
             self.socket.settimeout(_left(until))
             self.socket.sendall(data)

@@ -27,7 +27,7 @@ from celeriac.transports.redis.holding import Holding, Token, list_of, number_of
 from celeriac.transports.redis.membership import Commands, Membership
 from celeriac.transports.redis.names import Names
 from celeriac.transports.redis.reaper import Reaper
-from celeriac.transports.redis.scripts import FETCH, LEAVE, RENEW
+from celeriac.transports.redis.scripts import FETCH, LEAVE, QUICK, RENEW
 from celeriac.transports.redis.settlement import DeadLetterNote, bury, settlement
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,6 @@ _ROUND_SECONDS: Final = 1.0  # an idle consumer renews and looks this often alth
 # dead nodes, and a connection that is dead but not closed
 _POLL_SECONDS: Final = 0.05  # the same where the server cannot ring
 _MOST_AT_ONCE: Final = 1000  # messages of one fetch: it must not hold up the server for long
-_KEYS_BEFORE_LISTS: Final = 3  # of FETCH
 _HEAD_OF_A_FETCH: Final = 2  # items before the messages in its answer
 
 
@@ -46,7 +45,7 @@ class _Fetch(msgspec.Struct, eq=False):
     holding: Holding
     first_number: int
     keys: list[bytes]
-    queues: list[str]
+    partial: bool = False  # it did not look everywhere
 
 
 class RedisConsumer:
@@ -93,7 +92,8 @@ class RedisConsumer:
         self._hungry = True  # there may be something to fetch
         self._limit = 0  # how many `receive` waits for; 0 when nobody does
         self._fetching: _Fetch | None = None
-        self._asked: tuple[list[bytes], bytes] | None = None  # our lists, and the commands that arm the bell
+        self._queue_of: dict[bytes, str] = {}  # our lists in the order of FETCH -> their queues
+        self._arm = b""  # the commands that arm the bell
         self._turn = 0  # the queue that comes first in the next fetch
         self._due: float | None = None  # when the next parked message is; the loop's time
         self._alive = 1  # nodes, when we renewed last
@@ -104,6 +104,7 @@ class RedisConsumer:
         for queue in spec.queues:
             self._queues[queue.name] = queue
             self._broadcasts.add(queue)
+        self._know_lists()
 
     # --- the port ---
 
@@ -196,7 +197,7 @@ class RedisConsumer:
         """See `celeriac.ports.Consumer`."""
         stream = await self._stream("adding a queue")
         self._queues[queue.name] = queue
-        self._asked = None
+        self._know_lists()
         patterns = self._broadcasts.add(queue)
         data, count = declaration(queue, self._names)
         if patterns:
@@ -212,7 +213,7 @@ class RedisConsumer:
         """See `celeriac.ports.Consumer`."""
         if self._queues.pop(name, None) is None:
             return
-        self._asked = None
+        self._know_lists()
         patterns = self._broadcasts.cancel(name)
         stream = self._member.current()
         if patterns and stream is not None:
@@ -260,7 +261,7 @@ class RedisConsumer:
 
     def _pushed(self, push: list[Any]) -> None:  # Any: whatever Redis sends
         if push[0] == b"invalidate":
-            self._look()
+            self._ring(push[1])
         else:
             self._broadcasts.heard(push)
 
@@ -275,6 +276,20 @@ class RedisConsumer:
 
     # --- fetching ---
 
+    def _ring(self, keys: list[bytes] | None) -> None:
+        """Take the message that the bell rang for; when that is not so simple, look everywhere."""
+        stream = self._member.current()
+        if (
+            self._fetching is None
+            and stream is not None
+            and keys is not None
+            and keys[0] in self._queue_of
+            and self._room(self._limit) > 0
+        ):
+            self._quick_fetch(stream, keys[0])
+        else:
+            self._look()
+
     def _look(self) -> None:
         """Fetch, or let `receive` do it: something rang, a moment has come, or it was long enough ago."""
         self._hungry = True
@@ -285,6 +300,11 @@ class RedisConsumer:
         """Let `receive` renew before it fetches."""
         self._idle = self._hungry = True
         self._wake.set()
+
+    def _know_lists(self) -> None:
+        self._queue_of = {key: name for name in self._queues for key in self._names.lists(name)}
+        lists = pack(("EXISTS", *self._queue_of)) if self._queue_of else pack(("ECHO", ""))
+        self._arm = lists + pack(("EXISTS", self._names.due))
 
     def _pause(self) -> tuple[float, Callable[[], None]]:
         """Return how long to wait for the bell, in seconds, and what to do when it did not ring."""
@@ -327,23 +347,29 @@ class RedisConsumer:
         self._fetch(stream, room)
         return True
 
+    def _quick_fetch(self, stream: Stream, key: bytes) -> None:
+        names, holding = self._names, self._member.holding
+        number = holding.reserve(1)
+        field = b"%d:%s" % (number, names.bare(key))
+        keys = [names.nodes, self._member.lease, key]
+        command = QUICK.call(keys, [holding.id, field])
+        self._ask(stream, command, _Fetch(holding, number, keys, partial=True))
+
     def _fetch(self, stream: Stream, room: int) -> None:
         names, holding = self._names, self._member.holding
-        if self._asked is None:
-            lists = [key for name in self._queues for key in names.lists(name)]
-            # To read a key is to be rung when it changes. After the fetch, for what we take would unarm it.
-            self._asked = lists, pack(("EXISTS", *lists)) + pack(("EXISTS", names.due))
-        lists, arm = self._asked
-        keys = [names.nodes, self._member.lease, names.due, *lists]
+        keys = [names.nodes, self._member.lease, names.due, *self._queue_of]
         self._turn = (self._turn + 1) % len(self._queues)
         number = holding.reserve(room)
-        fetch = _Fetch(holding, number, keys, [*self._queues])
         command = FETCH.call(
             keys, [holding.id, number, room, len(names.steps), self._turn, names.prefix, self._alive]
         )
-        self._fetching = fetch
         self._hungry = False
-        stream.ask(command + arm, 3, functools.partial(self._fetched, fetch))
+        self._ask(stream, command, _Fetch(holding, number, keys))
+
+    def _ask(self, stream: Stream, command: bytes, fetch: _Fetch) -> None:
+        self._fetching = fetch
+        # To read a key is to be rung when it changes. After the fetch, for what we take would unarm it.
+        stream.ask(command + self._arm, 3, functools.partial(self._fetched, fetch))
 
     def _fetched(self, fetch: _Fetch, answer: Answers | RedisFailure) -> None:
         self._fetching = None
@@ -359,23 +385,19 @@ class RedisConsumer:
         if fetch.holding is not self._member.holding or not got:
             self._idle = True  # our lease was taken: renewing finds that out and starts over
             return
-        self._due = None
-        now = time.time()  # when nothing is parked the server does not tell its own
-        if got[0]:
-            now = float(got[0])
-            if got[1]:
-                self._due = asyncio.get_running_loop().time() + float(got[1]) - now
-        self._hungry = self._hungry or filled > 0
+        now = float(got[0] or time.time())  # when nothing is parked the server does not tell its own
+        if not fetch.partial:
+            self._due = asyncio.get_running_loop().time() + float(got[1]) - now if got[1] else None
+        self._hungry = self._hungry or bool(filled)
         self._unpack(fetch, got, now)
 
     def _unpack(self, fetch: _Fetch, got: list[Any], now: float) -> None:  # Any: as FETCH's table says
-        per = len(self._names.steps)
         number = fetch.first_number
         early: list[tuple[Token, int, Verdict]] = []
         at = _HEAD_OF_A_FETCH
         while at < len(got):
             key = fetch.keys[got[at] - 1]
-            queue = fetch.queues[(got[at] - _KEYS_BEFORE_LISTS - 1) // per]
+            queue = self._queue_of.get(key) or self._names.queue_of(self._names.bare(key))
             label = b":" + self._names.bare(key)
             for message in got[at + 2 : at + 2 + got[at + 1]]:
                 found = postmarks.opened(message)

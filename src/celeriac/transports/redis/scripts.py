@@ -147,6 +147,22 @@ return out
 """
 )
 
+# QUICK: pop and lease the one message that the bell rang for. A script that has not run for a moment is slow,
+# the more so the longer it is (under load 63 µs for FETCH, 30 for this one), and this is what clients wait for.
+#
+# KEYS  1 nodes   2 our lease   3 list
+# ARGV  1 our id   2 field
+# returns  as FETCH does
+QUICK: Final = Script(
+    """
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {} end
+local message = redis.call('RPOP', KEYS[3])
+if not message then return {'', ''} end
+redis.call('HSET', KEYS[2], ARGV[2], message)
+return {'', '', 3, 1, message}
+"""
+)
+
 # SETTLE: what is more than to forget a message (that is a plain HDEL, harmless when the lease is gone).
 #
 # KEYS  1 our lease   2 due
@@ -294,4 +310,4 @@ return count
 """
 )
 
-OF_A_CONSUMER: Final = (JOIN, FETCH, SETTLE, RENEW, INHERIT, LEAVE)
+OF_A_CONSUMER: Final = (JOIN, FETCH, QUICK, SETTLE, RENEW, INHERIT, LEAVE)
