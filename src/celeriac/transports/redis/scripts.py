@@ -148,7 +148,7 @@ return out
 )
 
 # QUICK: pop and lease the one message that the bell rang for. A script that has not run for a moment is slow,
-# the more so the longer it is (under load 63 µs for FETCH, 30 for this one), and this is what clients wait for.
+# the more so the longer it is (under load 63 µs for FETCH, 30 for this one), and clients wait for this.
 #
 # KEYS  1 nodes   2 our lease   3 list
 # ARGV  1 our id   2 field
