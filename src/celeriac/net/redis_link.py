@@ -101,6 +101,7 @@ class Link:
         self.reader = hiredis.Reader(notEnoughData=MORE)
         self.pushes: deque[Any] = deque()  # Any: a Push, whose items are whatever was sent
         self.used_at = time.monotonic()
+        self.client_id = 0  # the server's number for this connection
         self.farewell = b""  # commands to send before the next ones, answered by pushes only
 
     def __del__(self) -> None:
@@ -266,7 +267,7 @@ def _log_in(link: Link, until: float) -> None:
         if text.startswith("ERR unknown command") and "HELLO" in text.upper():
             text = "it does not know HELLO; Redis 6 or newer is needed"
         raise Unreachable(text) from exc
-    assert answers
+    link.client_id = answers[0][b"id"]
 
 
 class Links:
