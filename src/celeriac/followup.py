@@ -14,6 +14,7 @@ import msgspec
 
 from celeriac import states
 from celeriac.canvas import group, maybe_signature
+from celeriac.clock import TextClock
 from celeriac.context import Context
 from celeriac.errors import ChordError, NotRegistered
 from celeriac.message import Outcome, Record
@@ -22,7 +23,7 @@ from celeriac.run import Ending
 
 logger = logging.getLogger(__name__)
 
-_STORED_KINDS = frozenset({"success", "failure", "retry", "revoked"})
+_clock = TextClock()
 
 
 def conclude(app: Any, task: Any, request: Context, ending: Ending) -> Record | None:
@@ -103,7 +104,7 @@ def outcome_of(app: Any, task: Any, request: Context, ending: Ending) -> Outcome
         result=ending.value,
         traceback=ending.einfo.traceback if ending.einfo is not None else None,
         children=[child.as_tuple() for child in request._children or ()],
-        date_done=app.now().isoformat() if done else None,
+        date_done=_clock.now(app.timezone) if done else None,
         group_id=request.group,
         parent_id=request.parent_id,
         extended=extended(task, request) if app.conf.result_extended else None,

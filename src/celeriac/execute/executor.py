@@ -157,24 +157,29 @@ class Executor:
 
     def _bind(self, job: Job, call: Call) -> Context:
         headers = job.headers
-        custom = headers.keys() - _KNOWN_HEADERS
-        return Context(
-            headers,
-            args=call.args,
-            kwargs=call.kwargs,
-            callbacks=call.callbacks,
-            errbacks=call.errbacks,
-            chain=call.chain,
-            chord=call.chord,
-            called_directly=False,
-            retries=headers.get("retries") or 0,
-            headers={name: headers[name] for name in custom} if custom else None,
-            hostname=self._hostname,
-            delivery_info=job.delivery_info,
-            reply_to=job.reply_to,
-            correlation_id=job.correlation_id,
-            properties=job.properties,
+        request = Context()
+        # Past the constructor: 0.7 µs instead of 3, and this is done for every task.
+        attributes = request.__dict__
+        attributes.update(headers)
+        attributes["args"] = call.args
+        attributes["kwargs"] = call.kwargs
+        attributes["callbacks"] = call.callbacks
+        attributes["errbacks"] = call.errbacks
+        attributes["chain"] = call.chain
+        attributes["chord"] = call.chord
+        attributes["called_directly"] = False
+        attributes["retries"] = headers.get("retries") or 0
+        attributes["hostname"] = self._hostname
+        attributes["delivery_info"] = job.delivery_info
+        attributes["reply_to"] = job.reply_to
+        attributes["correlation_id"] = job.correlation_id
+        attributes["properties"] = job.properties
+        attributes["headers"] = (
+            None
+            if _KNOWN_HEADERS.issuperset(headers)
+            else {name: value for name, value in headers.items() if name not in _KNOWN_HEADERS}
         )
+        return request
 
     def _encode(self, outcome: Outcome, request: Context) -> Record:
         backend = self._app.backend
