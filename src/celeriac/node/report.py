@@ -41,6 +41,7 @@ logger = logging.getLogger("celery.worker.request")
 
 FLUSH_ITEMS = 256
 FLUSH_SECONDS = 0.002
+FLUSH_MOST_SECONDS = 0.01  # when store and broker are slow, fewer and larger flushes serve everybody better
 BACKLOG_ITEMS = 4096  # unsettled beyond this, nothing more is received
 
 _RETRY_START_SECONDS, _RETRY_STEP_SECONDS, _RETRY_MOST_SECONDS = 0.2, 0.4, 3.0
@@ -91,6 +92,7 @@ class Reporter:
         self._entries: list[_Entry] = []
         self._starts: dict[int, Delivery] = {}  # begun, not told to the broker yet
         self._flushing = 0  # entries on their way
+        self._flush_took = 0.0  # seconds, the latest one
         self._due = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
@@ -207,7 +209,8 @@ class Reporter:
         if not self._dispatcher.short_in_pool or len(self._entries) >= FLUSH_ITEMS:
             self._due.set()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._on_timer)
+            pause = min(max(FLUSH_SECONDS, 3 * self._flush_took), FLUSH_MOST_SECONDS)
+            self._timer = asyncio.get_running_loop().call_later(pause, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -234,10 +237,12 @@ class Reporter:
         entries, self._entries = self._entries, []
         starts, self._starts = self._starts, {}
         self._flushing = len(entries)
+        began = asyncio.get_running_loop().time()
         await self._store(entries)
         verdicts: list[tuple[Delivery, Verdict]] = [(entry.delivery, entry.verdict) for entry in entries]
         verdicts.extend((delivery, Start()) for delivery in starts.values())
         await self._settle(verdicts)
+        self._flush_took = asyncio.get_running_loop().time() - began
         self._flushing = 0
         self._on_room()
 
