@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -226,6 +226,8 @@ class Server:
     def freeze(self) -> None:
         """Stop its clock: connections stay open and nobody answers, as behind a black hole."""
         self._signal(signal.SIGSTOP)
+        # On a busy machine its threads go on for a moment, in which it would still answer.
+        until(lambda: set("".join(self._thread_states())) <= {"T", "Z"} or None, STOP_SECONDS, "it to stand still")
 
     def thaw(self) -> None:
         """Let it go on after `freeze`."""
@@ -316,6 +318,14 @@ class Server:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
+
+    def _thread_states(self) -> Iterator[str]:
+        """Yield the state of every thread of its process group, one letter each, as ``ps`` shows them."""
+        for entry in Path("/proc").glob("[0-9]*/task/[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                state, _, group, *_ = entry.read_text().rpartition(")")[2].split()
+                if int(group) == self.pid:
+                    yield state
 
     def _reap(self) -> None:
         assert self._process is not None
