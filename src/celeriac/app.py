@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import importlib
 import os
 import threading
+import warnings
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, Self, TypeVar, cast, overload
@@ -16,16 +17,18 @@ from celeriac.annotation import Annotations, prepare
 from celeriac.canvas.signature import Signature, signature
 from celeriac.client import Client, TaskCall
 from celeriac.codecs.registry import Codecs
+from celeriac.component import Component
+from celeriac.configured import Configured
+from celeriac.declaration import task_class
 from celeriac.discovery import discover
-from celeriac.errors import ConfigError, UsageError
+from celeriac.errors import AlwaysEagerIgnored
 from celeriac.hooks import Hooks, Signal
 from celeriac.ids import IdSource
 from celeriac.ports import ResultBackend, Transport
 from celeriac.registry import Registry
 from celeriac.retry import add_autoretry
 from celeriac.routing import Router
-from celeriac.settings.load import from_envvar, import_by_name, read_source
-from celeriac.settings.settings import Settings
+from celeriac.settings.load import import_by_name
 from celeriac.standard_tasks import add_standard_tasks
 from celeriac.task import Task as BaseTask
 
@@ -35,36 +38,19 @@ R = TypeVar("R")
 _UTC = datetime.UTC
 
 
-class _Component:
-    """A part of the app that another distribution brings: made when it is first asked for.
-
-    Args:
-        name: Of the attribute; the class is in ``<name>_cls``, itself or by its dotted name.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __get__(self, app: Any, owner: Any = None) -> Any:
-        if app is None:
-            return self
-        made = app._components.get(self._name)
-        if made is None:
-            wanted = getattr(app, f"{self._name}_cls")
-            if wanted is None:
-                raise UsageError(
-                    f"This app has no {self._name!r}: nothing that is installed here provides it "
-                    f"({self._name}_cls is None)."
-                )
-            factory = import_by_name(wanted) if isinstance(wanted, str) else wanted
-            made = app._components[self._name] = factory(app=app)
-        return made
-
-    def __set__(self, app: Any, made: Any) -> None:
-        app._components[self._name] = made
+_IDS = IdSource()
+_alive: weakref.WeakSet[Celeriac] = weakref.WeakSet()
 
 
-class Celeriac:
+def _tell_of_fork() -> None:
+    for app in list(_alive):
+        app.on_after_fork.send(sender=app)
+
+
+os.register_at_fork(after_in_child=_tell_of_fork)
+
+
+class Celeriac(Configured):
     """A task queue of one project: its tasks, its settings, and the way to its broker and results.
 
     Nothing is read, imported or connected before it is needed: the settings at the first look at one of
@@ -105,11 +91,11 @@ class Celeriac:
     loader_cls: type[Any] | str | None = None
     log_cls: type[Any] | str | None = None
 
-    amqp: Any = _Component("amqp")  # Any: classes of other distributions
-    control: Any = _Component("control")
-    events: Any = _Component("events")
-    loader: Any = _Component("loader")
-    log: Any = _Component("log")
+    amqp: Any = Component("amqp")  # Any: classes of other distributions
+    control: Any = Component("control")
+    events: Any = Component("events")
+    loader: Any = Component("loader")
+    log: Any = Component("log")
 
     def __init__(
         self,
@@ -137,7 +123,6 @@ class Celeriac:
         self.main = main or settings.pop("name", None) or type(self).main
         self.set_as_current = set_as_current
         self.autofinalize = autofinalize
-        self.namespace = namespace
         self.strict_typing = strict_typing
         self.finalized = False
         self.steps: dict[str, set[Any]] = {"worker": set(), "consumer": set()}
@@ -149,16 +134,11 @@ class Celeriac:
         }
         self.hooks = Hooks()
         self.codecs = Codecs()
-        self.on_configure = Signal(name="app.on_configure")
-        self.on_after_configure = Signal(name="app.on_after_configure", providing_args={"source"})
         self.on_after_finalize = Signal(name="app.on_after_finalize")
         self.on_after_fork = Signal(name="app.on_after_fork")
-        self._ids = IdSource()
-        self.new_id = self._ids.next
+        self.new_id = _IDS.next
         self._lock = threading.RLock()
         self._components: dict[str, Any] = {}
-        self._config_source: Any = config_source
-        self._config_namespace = namespace
         self._tasks = tasks if isinstance(tasks, Registry) else Registry(tasks or {})
         self._client: Client | None = None
         self._transport: Transport | None = None
@@ -176,14 +156,16 @@ class Celeriac:
             self.task_cls = task_cls
         includes = [include] if isinstance(include, str) else include
         given_settings = {"result_backend": backend, "broker_url": broker, "include": includes}
-        self._conf = Settings(
+        super().__init__(
             {
                 **{key: value for key, value in given_settings.items() if value is not None},
                 **settings,
                 **(changes or {}),
-            }
+            },
+            config_source,
+            namespace,
         )
-        self._conf.pending(self._read_settings, self._settings_read)
+        _alive.add(self)
         self.fixups = list(type(self).builtin_fixups if fixups is None else fixups)
         for announce in Celeriac.on_create:
             announce(self)
@@ -193,88 +175,8 @@ class Celeriac:
     def on_init(self) -> None:
         """Run at the end of the constructor, for subclasses."""
 
-    # --- settings -------------------------------------------------------------------------------------
-
-    @property
-    def conf(self) -> Settings:
-        """The settings; they are read from their source at the first look at one."""
-        return self._conf
-
-    @conf.setter
-    def conf(self, conf: Settings) -> None:
-        self._conf = conf
-        self._client = self._router = None  # made of the old ones
-
-    @property
-    def configured(self) -> bool:
-        """Whether the settings were read."""
-        return self._conf.configured
-
-    def config_from_object(
-        self, obj: Any, silent: bool = False, force: bool = False, namespace: str | None = None
-    ) -> bool | None:
-        """Take the settings from an object, in place of where they came from before.
-
-        Args:
-            obj: A module, class, instance or dict, or the dotted name of one (``pkg.mod:attribute``).
-            silent: Ignore that it cannot be imported.
-            force: Read it now, not at the first look at a setting.
-            namespace: Prefix of the settings' names in it, such as ``CELERY``.
-
-        Raises:
-            ImportError: There is nothing of that name (with ``force``, else when it is read).
-        """
-        self._config_source = obj
-        self._config_namespace = namespace or self.namespace
-        self._config_silent = silent
-        if self._conf.configured:
-            self._use(obj)
-        elif force:
-            self._conf.finalize()
-        return True if silent else None
-
-    def config_from_envvar(self, variable_name: str, silent: bool = False, force: bool = False) -> bool:
-        """Take the settings from the module that an environment variable names.
-
-        Raises:
-            ConfigError: The variable is not set.
-        """
-        try:
-            module = from_envvar(variable_name)
-        except ConfigError:
-            if silent:
-                return False
-            raise
-        self.config_from_object(module, silent=silent, force=force)
-        return True
-
-    def add_defaults(self, source: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
-        """Put settings above the source and below those that are set directly."""
-        self._conf.add_defaults(source)
-
-    def either(self, default_key: str, *defaults: Any) -> Any:
-        """Return the first value that is not None, else the setting."""
-        return next((value for value in defaults if value is not None), self._conf.get(default_key))
-
-    _config_silent = False
-
-    def _read_settings(self) -> None:
-        self.on_configure.send(sender=self)
-        source = self._config_source
-        if source is None:
-            source = os.environ.get("CELERY_CONFIG_MODULE")
-        if source is not None:
-            self._use(source)
-
-    def _use(self, source: Any) -> None:
-        try:
-            self._conf.use(read_source(source), self._config_namespace)
-        except ImportError:
-            if not self._config_silent:
-                raise
-
-    def _settings_read(self) -> None:
-        self.on_after_configure.send(sender=self, source=self._conf)
+    def _settings_replaced(self) -> None:
+        self._client = self._router = None
 
     # --- tasks ----------------------------------------------------------------------------------------
 
@@ -290,15 +192,18 @@ class Celeriac:
         """The base class of this app's tasks."""
         made = self.__dict__.get("_Task")
         if made is None:
-            base = import_by_name(self.task_cls) if isinstance(self.task_cls, str) else self.task_cls
-            made = self.__dict__["_Task"] = self.subclass_with_self(
-                base, name="Task", attribute="_app", abstract=True
-            )
+            made = self.__dict__["_Task"] = self.create_task_cls()
         return cast("type[BaseTask[Any, Any]]", made)
 
     @Task.setter
     def Task(self, base: type[Any]) -> None:  # noqa: N802 - a class
         self.__dict__["_Task"] = base
+
+    def create_task_cls(self) -> type[Any]:
+        """Return the base class of this app's tasks; a subclass may make another one."""
+        return cast(
+            "type[Any]", self.subclass_with_self(self.task_cls, name="Task", attribute="_app", abstract=True)
+        )
 
     @overload
     def task(self, fun: Callable[P, R], /) -> BaseTask[P, R]: ...
@@ -397,32 +302,7 @@ class Celeriac:
         name = name or self.gen_task_name(getattr(fun, "__name__", type(fun).__name__), fun.__module__)
         if name in self._tasks:
             return self._tasks[name]
-        wrapped = fun
-        if options.pop("pydantic", False):
-            wrapped = _late("validation").validating(
-                fun,
-                app=self,
-                name=name,
-                strict=options.pop("pydantic_strict", False),
-                context=options.pop("pydantic_context", None),
-                dump_kwargs=options.pop("pydantic_dump_kwargs", None),
-            )
-        made = type(
-            getattr(fun, "__name__", type(fun).__name__),
-            (base or self.Task,),
-            {
-                "_app": self,
-                "name": name,
-                "run": wrapped if bind else staticmethod(wrapped),
-                "_decorated": True,
-                "__doc__": fun.__doc__,
-                "__module__": fun.__module__,
-                "__annotations__": getattr(fun, "__annotations__", {}),
-                "__wrapped__": staticmethod(fun),
-                "__qualname__": getattr(fun, "__qualname__", type(fun).__name__),
-                **options,
-            },
-        )()
+        made = task_class(self, fun, name, base or self.Task, bind=bind, options=options)()
         return self._adopt(made, options)
 
     def _adopt(self, task: Any, options: Mapping[str, Any]) -> Any:
@@ -477,6 +357,18 @@ class Celeriac:
             digest=digest,
             serializer=serializer,
         )
+
+    @property
+    def current_task(self) -> Any:  # Any: a task, or None
+        """The innermost task that runs here, a plain call of one included."""
+        frame = context.current()
+        return None if frame is None else frame.task
+
+    @property
+    def current_worker_task(self) -> Any:  # Any: a task, or None
+        """The innermost task that runs here for a message, or eagerly."""
+        frame = context.worker_frame()
+        return None if frame is None else frame.task
 
     # --- modules --------------------------------------------------------------------------------------
 
@@ -543,6 +435,12 @@ class Celeriac:
             producer: A `celeriac.ports.Producer` to send with.
             **options: As for `Task.apply_async`.
         """
+        if self._conf.task_always_eager:
+            warnings.warn(
+                "task_always_eager has no effect on send_task: the task is sent.",
+                AlwaysEagerIgnored,
+                stacklevel=2,
+            )
         options["countdown"] = countdown
         options["eta"] = eta
         options["task_id"] = task_id
@@ -576,6 +474,10 @@ class Celeriac:
         if self._router is None:
             self._router = Router(self._conf)
         return self._router
+
+    def select_queues(self, queues: str | Iterable[str] | None = None) -> None:
+        """Have workers consume from these queues only."""
+        self.router.select(queues or [])
 
     @property
     def transport(self) -> Transport:
@@ -681,24 +583,6 @@ class Celeriac:
             self.__dict__[name] = self.subclass_with_self(base)
         return self.__dict__[name]
 
-    # --- time -----------------------------------------------------------------------------------------
-
-    @property
-    def timezone(self) -> datetime.tzinfo:
-        """The time zone of the settings; UTC, or with ``enable_utc`` off the system's, when there is none."""
-        zone = self._conf.timezone
-        if zone is None:
-            return _UTC if self._conf.enable_utc else _local_zone()
-        return _zone(zone) if isinstance(zone, str) else zone
-
-    def now(self) -> datetime.datetime:
-        """Return the current time in the app's time zone."""
-        return datetime.datetime.now(self.timezone)
-
-    def uses_utc_timezone(self) -> bool:
-        """Return whether the app's time zone is UTC."""
-        return self.timezone is _UTC or str(self.timezone) == "UTC"
-
     # --- life -----------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -756,11 +640,6 @@ def _late(name: str) -> Any:  # Any: a module
     return importlib.import_module(f"celeriac.{name}")
 
 
-@functools.cache
-def _zone(name: str) -> datetime.tzinfo:
-    return cast("datetime.tzinfo", importlib.import_module("zoneinfo").ZoneInfo(name))
-
-
 def _nowhere() -> None:
     return None
 
@@ -776,12 +655,6 @@ def _unique(*lists: Any) -> list[str]:
         for name in [values] if isinstance(values, str) else values or ():
             names.setdefault(name)
     return list(names)
-
-
-def _local_zone() -> datetime.tzinfo:
-    zone = datetime.datetime.now().astimezone().tzinfo
-    assert zone is not None, "astimezone() gives every time a zone"
-    return zone
 
 
 def _unpickle(cls: type[Celeriac], keys: dict[str, Any]) -> Celeriac:

@@ -17,6 +17,7 @@ from celeriac import context, ids
 from celeriac.backoff import publish_intervals
 from celeriac.errors import PublishTimeout, TransportError
 from celeriac.message import Outgoing, Props
+from celeriac.options import check_spelling
 from celeriac.ports import Producer
 from celeriac.routing import Route, Router
 from celeriac.settings.settings import Settings
@@ -270,6 +271,8 @@ class Client:
         if options:
             for consumed in _CONSUMED:
                 pop(consumed, None)
+            if options:
+                check_spelling(options, name, strict=self._app.conf.strict)
             message.properties = options or None
         headers, body, props = compose(message) if plan.protocol == 2 else compose_v1(message)
         before = self._app.hooks.before_task_publish

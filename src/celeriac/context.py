@@ -151,7 +151,7 @@ def request_of_message(headers: Mapping[str, Any], call: Call, **more: Any) -> C
         **more: What the receiver knows: ``delivery_info``, ``hostname``, ``reply_to``, ``correlation_id`` and
             ``properties``.
     """
-    request = Context()
+    request = Context.__new__(Context)
     attributes = request.__dict__
     attributes.update(headers)
     if headers.get("retries") is None:

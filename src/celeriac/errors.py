@@ -32,6 +32,9 @@
         ├── Ignore
         ├── Reject
         └── Retry
+
+    CeleriacWarning (UserWarning)
+    └── AlwaysEagerIgnored        send_task() sends although tasks run eagerly
 """
 
 from __future__ import annotations
@@ -41,10 +44,12 @@ from typing import Any
 
 __all__ = [
     "AlreadyRegistered",
+    "AlwaysEagerIgnored",
     "BackendError",
     "BackendUnreachable",
     "BrokerUnreachable",
     "CeleriacError",
+    "CeleriacWarning",
     "ChordError",
     "CodecError",
     "ConfigError",
@@ -282,3 +287,11 @@ class Retry(TaskSignal):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the three fields that mean something in another process."""
         return self.__class__, (self.message, self.exc, self.when)
+
+
+class CeleriacWarning(UserWarning):
+    """Root of the warnings."""
+
+
+class AlwaysEagerIgnored(CeleriacWarning):
+    """``send_task`` sends, also where tasks run eagerly: it need not know the task."""

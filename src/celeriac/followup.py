@@ -41,9 +41,13 @@ def conclude(app: Any, task: Any, request: Context, ending: Ending) -> Record | 
         TransportError: What follows could not be sent.
     """
     if ending.kind == "success":
-        with app.client.batch():
-            _apply_callbacks(app, request, ending.value)
-            _apply_next_step(app, request, ending.value)
+        if request.callbacks or request.chain:
+            with app.client.batch():
+                _apply_callbacks(app, request, ending.value)
+                _apply_next_step(app, request, ending.value)
+                outcome = outcome_of(app, task, request, ending)
+                record = _record(app, task, request, outcome)
+        else:
             outcome = outcome_of(app, task, request, ending)
             record = _record(app, task, request, outcome)
         if request.chord is not None:
@@ -72,7 +76,7 @@ def _fail(app: Any, request: Context, outcome: Outcome, record: Record | None) -
     tail = _chain_tail(request) if failed else []
     errbacks = request.errbacks if failed else None
     backend: ResultBackend | None = app.backend
-    if backend is not None and (tail or errbacks):
+    if backend is not None and (tail or errbacks or request.chord is not None):
         # Whoever is told of the failure may look at once: it has to be there.
         outcomes = [msgspec.structs.replace(outcome, id=options["task_id"]) for options in tail]
         records = [backend.encode(o, reply_to=request.reply_to, correlation_id=o.id) for o in outcomes]

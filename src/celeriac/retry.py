@@ -1,14 +1,20 @@
-"""Running a task again by itself when it raises certain exceptions: ``autoretry_for`` and its friends."""
+"""Running a task again: ``self.retry()``, and by itself with ``autoretry_for`` and its friends."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from celeriac.backoff import exponential
+from celeriac.canvas import Signature
+from celeriac.context import Context
 from celeriac.errors import Ignore, Retry
 from celeriac.parameters import is_coroutine_function
+
+# Headers that RabbitMQ adds to what it has dead-lettered; a retry is a new message.
+_DEATH_HEADERS = ("x-death", "x-first-death", "x-last-death")
 
 
 def add_autoretry(task: Any, options: dict[str, Any]) -> None:  # Any: a Task, whose module imports this one
@@ -85,3 +91,91 @@ def _wrap_async(
             again(exc)
 
     return retrying
+
+
+def send_again(
+    task: Any,  # Any: a Task
+    args: Iterable[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    exc: BaseException | None,
+    *,
+    throw: bool,
+    eta: Any,
+    countdown: float | None,
+    most: int | None,
+    options: dict[str, Any],
+) -> Retry:
+    """Send the current call of a task again; `celeriac.task.Task.retry` says what the arguments are."""
+    request = task.request
+    retries = request.retries + 1
+    if most is not None:
+        task.override_max_retries = most
+    else:
+        most = task.max_retries
+    if request.called_directly:
+        # Nobody has sent it, so nobody can send it again: the caller gets what went wrong.
+        raise_in_context(exc or Retry("Task can be retried", None))
+    if not eta and countdown is None:
+        countdown = task.default_retry_delay
+    again = task.signature_from_request(
+        request,
+        args,
+        kwargs,
+        countdown=countdown,
+        eta=eta,
+        retries=retries,
+        ignore_result=task.ignore_result if request.ignore_result is None else request.ignore_result,
+        **options,
+    )
+    if most is not None and retries > most:
+        if exc is not None:
+            raise_in_context(exc)
+        raise task.MaxRetriesExceededError(
+            f"Can't retry {task.name}[{request.id}] args:{tuple(again.args)} kwargs:{again.kwargs}",
+            task_args=again.args,
+            task_kwargs=again.kwargs,
+        )
+    verdict = Retry(exc=exc, when=eta or countdown, is_eager=request.is_eager, sig=again)
+    if not request.is_eager:
+        again.apply_async()
+    if throw:
+        raise verdict
+    return verdict
+
+
+def call_again(
+    task: Any,  # Any: a Task
+    request: Context,
+    args: Iterable[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    queue: str | None,
+    extra_options: Mapping[str, Any],
+) -> Signature:
+    """Return the signature that sends a call again, under its id and to where it came from."""
+    options = request.as_execution_options()
+    if options["headers"]:
+        options["headers"] = {k: v for k, v in options["headers"].items() if not k.startswith(_DEATH_HEADERS)}
+    info = request.delivery_info or {}
+    if info.get("priority") is not None:
+        options["priority"] = info["priority"]
+    if queue is not None:
+        options["queue"] = queue
+    elif info.get("exchange"):
+        options.update(exchange=info["exchange"], routing_key=info.get("routing_key"))
+    elif info.get("routing_key"):
+        options["queue"] = info["routing_key"]
+    options.update(extra_options)
+    again: Signature = task.signature(
+        request.args if args is None else args,
+        request.kwargs if kwargs is None else kwargs,
+        **{name: value for name, value in options.items() if value is not None},
+    )
+    return again
+
+
+def raise_in_context(exc: BaseException) -> NoReturn:
+    """Raise an exception, or the one that is being handled when that is the same; chained to the latter."""
+    current = sys.exc_info()[1]
+    if current is None or current is exc:
+        raise exc
+    raise exc from current

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast, overload
 
 from celeriac import context, eager
 from celeriac import result as results
-from celeriac.canvas import Signature, chunks, group, maybe_signature, xmap, xstarmap
-from celeriac.canvas.chain import _chain
+from celeriac.canvas import Signature, chunks, xmap, xstarmap
 from celeriac.context import Context
-from celeriac.errors import ConfigError, Ignore, MaxRetriesExceededError, NotRegistered, Retry, TransportError
+from celeriac.errors import (
+    ConfigError,
+    Ignore,
+    MaxRetriesExceededError,
+    NotRegistered,
+    Retry,
+    TransportError,
+)
 from celeriac.message import Outcome
 from celeriac.parameters import Parameters
 from celeriac.ports import ResultBackend
+from celeriac.replacement import in_place_of
+from celeriac.retry import call_again, send_again
 from celeriac.run import ErrorInfo
+from celeriac.task_hooks import TaskHooks
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -37,9 +45,6 @@ EXEC_OPTIONS = (
     "immediate",
     "mandatory",
 )
-
-# Headers that RabbitMQ adds to what it has dead-lettered; a retry is a new message.
-_DEATH_HEADERS = ("x-death", "x-first-death", "x-last-death")
 
 
 class _AppOf:
@@ -63,7 +68,7 @@ class _RequestOf:
         return self if task is None else context.request_of(task)
 
 
-class Task(Generic[P, R_co]):
+class Task(TaskHooks, Generic[P, R_co]):
     """A function that can be called elsewhere.
 
     Made by ``@app.task``, or by subclassing with a ``run`` method and ``app.register_task``. ``P`` are the
@@ -321,40 +326,17 @@ class Task(Generic[P, R_co]):
             Retry: Always, with ``throw``: the worker expects it.
             MaxRetriesExceededError: No retries are left, and there is no ``exc``.
         """
-        request = self.request
-        retries = request.retries + 1
-        if max_retries is not None:
-            self.override_max_retries = max_retries
-        most = self.max_retries if max_retries is None else max_retries
-        if request.called_directly:
-            # Nobody has sent it, so nobody can send it again: the caller gets what went wrong.
-            raise_in_context(exc or Retry("Task can be retried", None))
-        if not eta and countdown is None:
-            countdown = self.default_retry_delay
-        again = self.signature_from_request(
-            request,
+        return send_again(
+            self,
             args,
             kwargs,
-            countdown=countdown,
+            exc,
+            throw=throw,
             eta=eta,
-            retries=retries,
-            ignore_result=self.ignore_result if request.ignore_result is None else request.ignore_result,
-            **options,
+            countdown=countdown,
+            most=max_retries,
+            options=options,
         )
-        if most is not None and retries > most:
-            if exc is not None:
-                raise_in_context(exc)
-            raise self.MaxRetriesExceededError(
-                f"Can't retry {self.name}[{request.id}] args:{tuple(again.args)} kwargs:{again.kwargs}",
-                task_args=again.args,
-                task_kwargs=again.kwargs,
-            )
-        verdict = Retry(exc=exc, when=eta or countdown, is_eager=request.is_eager, sig=again)
-        if not request.is_eager:
-            again.apply_async()
-        if throw:
-            raise verdict
-        return verdict
 
     def signature_from_request(
         self,
@@ -365,28 +347,7 @@ class Task(Generic[P, R_co]):
         **extra_options: Any,
     ) -> Signature:
         """Return the signature that sends the current call again, under its id."""
-        request = self.request if request is None else request
-        options = request.as_execution_options()
-        if options["headers"]:
-            options["headers"] = {
-                k: v for k, v in options["headers"].items() if not k.startswith(_DEATH_HEADERS)
-            }
-        info = request.delivery_info or {}
-        if info.get("priority") is not None:
-            options["priority"] = info["priority"]
-        if queue is not None:
-            options["queue"] = queue
-        elif info.get("exchange"):
-            options.update(exchange=info["exchange"], routing_key=info.get("routing_key"))
-        elif info.get("routing_key"):
-            options["queue"] = info["routing_key"]
-        options.update(extra_options)
-        return self.signature(
-            request.args if args is None else args,
-            request.kwargs if kwargs is None else kwargs,
-            app=self._get_app(),
-            **{name: value for name, value in options.items() if value is not None},
-        )
+        return call_again(self, request or self.request, args, kwargs, queue, extra_options)
 
     subtask_from_request = signature_from_request
 
@@ -402,31 +363,7 @@ class Task(Generic[P, R_co]):
             Ignore: Always, in a worker: this run has no result.
             ConfigError: The signature belongs to a chord, or is an empty chain.
         """
-        request = self.request
-        app = self._get_app()
-        if "chord" in sig.options:
-            raise ConfigError("A signature that replaces a task must not be part of a chord.")
-        if isinstance(sig, _chain) and not sig.tasks:
-            raise ConfigError("A task cannot be replaced by an empty chain.")
-        if isinstance(sig, group):
-            sig |= app.tasks["celery.accumulate"].s(index=0)
-        for callback in request.callbacks or ():
-            sig.link(callback)
-        for errback in request.errbacks or ():
-            sig.link_error(errback)
-        if sig._app is None:
-            sig._app = app
-        sig.freeze(request.id)
-        sig.set(
-            chord=request.chord,
-            group_id=request.group,
-            group_index=request.group_index,
-            root_id=request.root_id,
-            replaced_task_nesting=request.replaced_task_nesting + 1,
-        )
-        for step in reversed(request.chain or ()):
-            sig |= maybe_signature(step, app=app)
-        return self.on_replace(sig)
+        return self.on_replace(in_place_of(self, sig))
 
     def on_replace(self, sig: Signature) -> Any:
         """Send the signature that replaces this run, and end the run."""
@@ -483,40 +420,6 @@ class Task(Generic[P, R_co]):
     def pop_request(self) -> None:
         """Take back `push_request`."""
         context.pop()
-
-    # --- what happens around a run --------------------------------------------------------------------
-
-    def before_start(self, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Run by the worker before the body; an exception fails the task."""
-
-    def on_success(self, retval: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Run by the worker after a success."""
-
-    def on_retry(
-        self,
-        exc: BaseException | None,
-        task_id: str,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        einfo: Any,
-    ) -> None:
-        """Run by the worker when the task is to be retried."""
-
-    def on_failure(
-        self, exc: BaseException, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], einfo: Any
-    ) -> None:
-        """Run by the worker after a failure."""
-
-    def after_return(
-        self,
-        status: str,
-        retval: Any,
-        task_id: str,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        einfo: Any,
-    ) -> None:
-        """Run by the worker after a success or failure."""
 
     def shadow_name(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
@@ -687,14 +590,6 @@ class Task(Generic[P, R_co]):
         return (
             f"<@task: {self.name} of {app.main or '__main__'}>" if app is not None else f"<@task {self.name}>"
         )
-
-
-def raise_in_context(exc: BaseException) -> NoReturn:
-    """Raise an exception, or the one that is being handled when that is the same; chained to the latter."""
-    current = sys.exc_info()[1]
-    if current is None or current is exc:
-        raise exc
-    raise exc from current
 
 
 def _static(cls: type[Any], name: str) -> Any:

@@ -9,7 +9,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "celeriac"
 DROPIN = Path(__file__).resolve().parents[2] / "dropin" / "src" / "celery"
 
 FLOORS: dict[str, int] = {
-    **dict.fromkeys(["errors", "states", "ids", "clock"], 0),
+    **dict.fromkeys(["errors", "states", "ids", "clock", "version"], 0),
     **dict.fromkeys(
         [
             "message",
@@ -35,6 +35,7 @@ FLOORS: dict[str, int] = {
             "client",
             "result",
             "registry",
+            "options",
             "hooks",
             "context",
             "run",
@@ -48,6 +49,11 @@ FLOORS: dict[str, int] = {
             "standard_tasks",
             "security",
             "validation",
+            "component",
+            "configured",
+            "declaration",
+            "replacement",
+            "task_hooks",
         ],
         3,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import pickle
 import sys
 import zoneinfo
@@ -417,6 +418,54 @@ def test_used_as_a_context_the_app_closes_itself() -> None:
     assert app._transport is None
     add.delay()
     assert app.transport is not transport
+
+
+def test_the_app_knows_which_task_runs_here() -> None:
+    app = new_app()
+    seen = []
+
+    @app.task(bind=True)
+    def look(self: Any) -> None:
+        seen.append((app.current_task is self, app.current_worker_task is self))
+
+    look()
+    look.apply()
+
+    assert seen == [(True, False), (True, True)]
+    assert app.current_task is None
+
+
+def test_an_app_tells_of_a_fork_in_the_child() -> None:
+    app = new_app()
+    told: list[Any] = []
+    app.on_after_fork.connect(lambda sender, **kwargs: told.append(sender), weak=False)
+
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(writer, b"told" if told == [app] else b"not")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert pipe.read() == "told"
+    assert told == []
+
+
+def test_a_subclass_may_make_the_class_of_tasks() -> None:
+    class Tenant(Task[Any, Any]):
+        tenant = "t1"
+
+    class App(Celeriac):
+        def create_task_cls(self) -> type[Any]:
+            return self.subclass_with_self(Tenant, name="Task", attribute="_app", abstract=True)  # type: ignore[no-any-return]
+
+    app = App("proj")
+
+    @app.task
+    def add() -> None: ...
+
+    assert add.tenant == "t1"  # type: ignore[attr-defined]
 
 
 def test_the_worker_command_has_to_be_named() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from celeriac import chain, chord, group
 from celeriac.app import Celeriac
-from celeriac.errors import EncodeError, Ignore
+from celeriac.errors import AlwaysEagerIgnored, EncodeError, Ignore
 from celeriac.result import AsyncResult
 from desk import new_app
 
@@ -168,6 +168,12 @@ def test_always_eager_tasks_may_not_wait_for_each_other(eager: Celeriac) -> None
     with pytest.raises(RuntimeError, match=r"Never call result\.get\(\) within a task"):
         outer.delay().get()
     assert outer.apply().get() == 1 or outer.apply().failed()
+
+
+def test_sending_by_name_sends_and_warns(eager: Celeriac) -> None:
+    with pytest.warns(AlwaysEagerIgnored):
+        eager.send_task("by.name")
+    assert eager.transport.size("celery") == 1
 
 
 def test_always_eager_workflows_run_to_their_end(eager: Celeriac) -> None:

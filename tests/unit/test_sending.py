@@ -15,7 +15,7 @@ from celeriac import context
 from celeriac.app import Celeriac
 from celeriac.client import TaskCall
 from celeriac.context import Context
-from celeriac.errors import BrokerUnreachable, EncodeError, PublishTimeout
+from celeriac.errors import BrokerUnreachable, EncodeError, PublishTimeout, UsageError
 from celeriac.message import Outgoing
 from desk import new_app
 
@@ -473,3 +473,30 @@ def test_an_overridden_apply_async_is_what_delay_and_signatures_call(
     assert producer.headers["tenant"] == "t1"
     (add.s(1) | add.s()).delay()
     assert producer.headers["tenant"] == "t1"
+
+
+def test_a_misspelt_option_is_refused_before_anything_is_sent(app: Celeriac, producer: Producer) -> None:
+    with pytest.raises(UsageError, match=r"no option 'countdwn' for a call of t; did you mean 'countdown'"):
+        app.send_task("t", countdwn=60)
+
+    assert producer.batches == []
+
+
+def test_a_misspelt_option_is_sent_along_with_a_warning_in_a_celery_program(
+    app: Celeriac, producer: Producer, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.conf.strict = False
+
+    app.send_task("t", countdwn=60)
+
+    assert "did you mean 'countdown'" in caplog.text
+    assert producer.last.envelope.properties.extra == {"countdwn": 60}
+
+
+def test_options_that_resemble_none_of_ours_become_message_properties(
+    app: Celeriac, producer: Producer, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.send_task("t", once={"keys": ["x"]})
+
+    assert producer.last.envelope.properties.extra == {"once": {"keys": ["x"]}}
+    assert not caplog.records

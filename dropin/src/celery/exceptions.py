@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from celeriac.errors import (
     AlreadyRegistered,
+    AlwaysEagerIgnored,
     BackendError,
     ChordError,
     Ignore,
@@ -31,6 +32,7 @@ from celeriac.errors import (
     WorkerLostError,
 )
 from celeriac.errors import CeleriacError as CeleryError
+from celeriac.errors import CeleriacWarning as CeleryWarning
 from celeriac.errors import ConfigError as ImproperlyConfigured
 from celeriac.errors import TaskSignal as TaskPredicate
 
@@ -83,14 +85,6 @@ _ELSEWHERE = {
     "OperationalError": "kombu.exceptions",
     "Terminated": "billiard.exceptions",
 }
-
-
-class CeleryWarning(UserWarning):
-    """Root of the warnings."""
-
-
-class AlwaysEagerIgnored(CeleryWarning):
-    """`send_task` sends, also where tasks run eagerly."""
 
 
 class DuplicateNodenameWarning(CeleryWarning):

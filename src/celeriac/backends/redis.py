@@ -24,7 +24,6 @@ from celeriac.net.redis_link import (
     Links,
     RedisFailure,
     ReplyError,
-    Unreachable,
     checked,
     pack,
 )
@@ -277,12 +276,12 @@ class RedisBackend:
     def _translated(self, doing: str) -> Iterator[None]:
         try:
             yield
-        except Unreachable as exc:
-            raise BackendUnreachable(
-                f"The result store {self._shown} cannot be reached while {doing}: {exc}"
-            ) from exc
         except RedisFailure as exc:
-            raise BackendError(f"The result store {self._shown} failed while {doing}: {exc}") from exc
+            if exc.passing:
+                raise BackendUnreachable(
+                    f"The result store {self._shown} cannot be reached while {doing}: {exc}"
+                ) from exc
+            raise BackendError(f"The result store {self._shown} refused while {doing}: {exc}") from exc
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterator
 from celeriac.errors import TimeoutError as ResultTimeout
 from celeriac.message import Outcome
 from celeriac.net.redis_link import (
-    ConnectionLost,
     Link,
     Links,
     NoAnswer,
     RedisFailure,
-    Unreachable,
     checked,
     pack,
 )
@@ -64,12 +62,12 @@ class Wait:
                 for outcome in self._listen():
                     yield outcome
                     away_since, pause = None, _FIRST_PAUSE_SECONDS
-            except (ConnectionLost, NoAnswer, Unreachable) as exc:
+            except RedisFailure as exc:
                 now = time.monotonic()
                 away_since = away_since or now
                 if now >= self._until:
                     raise self._too_late() from exc
-                if now - away_since > _PATIENCE_SECONDS:
+                if not exc.passing or now - away_since > _PATIENCE_SECONDS:
                     raise
                 time.sleep(min(pause, self._until - now))
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any, Final
 
 import click
 
 from celeriac.app import Celeriac
 from celeriac.cli.context import CLIContext
+from celeriac.drivers import entry_points
 from celeriac.errors import CeleriacError
+from celeriac.settings.spelling import did_you_mean
+from celeriac.version import VERSION
 
 COMMANDS: Final = {
     "call": "celeriac.cli.call",
@@ -65,10 +66,9 @@ class LazyCommands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as exc:
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=3)
-            if near:
-                text = f"{exc.message} Did you mean {' or '.join(near)}?"
-                raise click.UsageError(text, exc.ctx) from exc
+            meant = did_you_mean(args[0], self.list_commands(ctx))
+            if meant is not None:
+                raise click.UsageError(f"{exc.message} Did you mean {meant}?", exc.ctx) from exc
             raise
 
 
@@ -164,20 +164,12 @@ def app_of_working_folder() -> Celeriac:
     return app
 
 
-def installed_version() -> str:
-    """Return the version of the installed distribution."""
-    try:
-        return version("celeriac")
-    except PackageNotFoundError:
-        return "0 (not installed)"
-
-
 def run(
     args: Sequence[str] | None = None,
     *,
     app: Celeriac | None = None,
     program: str = "celeriac",
-    shown_version: str | None = None,
+    shown_version: str = VERSION,
     default_app: Callable[[], Celeriac] = app_of_working_folder,
 ) -> int:
     """Run the command line and return its exit code.
@@ -186,11 +178,11 @@ def run(
         args: Arguments without the program's name; those of the process when not given.
         app: The app of a command without ``-A``, for programs that start a worker themselves.
         program: Name shown in usage texts.
-        shown_version: What ``--version`` prints; the installed distribution's when not given.
+        shown_version: What ``--version`` prints.
         default_app: Makes the app of a command without ``-A`` when no ``app`` is given.
     """
     given = {
-        "version": shown_version or installed_version(),
+        "version": shown_version,
         "default_app": (lambda: app) if app is not None else default_app,
     }
     arguments = hoist(sys.argv[1:] if args is None else args)

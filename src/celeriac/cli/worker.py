@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import socket
 import sys
@@ -20,6 +21,8 @@ from celeriac.errors import ConfigError, QueueNotFound
 from celeriac.net.url import mask
 from celeriac.node.options import NodeOptions
 from celeriac.node.worker import Worker
+
+logger = logging.getLogger("celery.worker")
 
 POOLS = ("prefork", "processes", "threads", "solo")
 
@@ -134,6 +137,7 @@ def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
     try:
         logs.setup(app, _log_options(obj, app, level, logfile))
         worker = Worker(app, node_options)
+        _tell_settings_without_effect(app)
         if purge:
             removed = sum(app.transport.purge(queue.name) for queue in worker.queues)
             app.close()  # the worker forks next, and no child shall inherit a connection
@@ -207,6 +211,12 @@ def _show_banner(obj: CLIContext, worker: Worker, level: int) -> None:
 
 def _address_of_results(app: Celeriac) -> str:
     return "disabled://" if app.backend is None else app.transport.address
+
+
+def _tell_settings_without_effect(app: Celeriac) -> None:
+    names = app.conf.without_effect()
+    if names:
+        logger.warning("These settings are known, but have no effect in this version: %s.", ", ".join(names))
 
 
 def _events_on(worker: Worker) -> bool:

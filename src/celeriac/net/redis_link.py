@@ -35,8 +35,28 @@ CHUNK_BYTES: Final = 1 << 16
 _STALE_SECONDS: Final = 0.5  # a connection idle for longer is looked at before it is trusted with a command
 
 
+# Answers after which the same command may do: the server is starting, stopping, electing or out of room, or
+# somebody flushed its scripts, which the next connection brings along.
+_PASSING: Final = frozenset(
+    [
+        "BUSY",
+        "CLUSTERDOWN",
+        "LOADING",
+        "MASTERDOWN",
+        "MISCONF",
+        "NOREPLICAS",
+        "NOSCRIPT",
+        "OOM",
+        "READONLY",
+        "TRYAGAIN",
+    ]
+)
+
+
 class RedisFailure(Exception):
     """Root of what goes wrong here; drivers translate it at their edge."""
+
+    passing = True  # whether the same may succeed later
 
 
 class Unreachable(RedisFailure):
@@ -53,6 +73,11 @@ class NoAnswer(RedisFailure):
 
 class Refused(RedisFailure):
     """Raised when the server answers with an error; its text is the message."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.code = text.partition(" ")[0]  # such as WRONGTYPE
+        self.passing = self.code in _PASSING
 
 
 def checked(answers: list[Any]) -> list[Any]:  # Any: whatever Redis answers

@@ -43,6 +43,10 @@ class ResultBase:
         """Return whether there will be no further news of it."""
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """Remove what the backend keeps of it."""
+        raise NotImplementedError
+
     def leaves(self) -> Iterator[Any]:
         """Yield the results of single tasks in it that a backend has to be asked for."""
         return iter(())

@@ -173,7 +173,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
     def forget(self) -> None:
         """Remove the result, and those of the steps before it, from the backend."""
         self._outcome = None
-        if self.parent is not None and hasattr(self.parent, "forget"):
+        if self.parent is not None:
             self.parent.forget()
         self._reader().forget([self.id])
 

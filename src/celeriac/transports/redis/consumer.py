@@ -269,8 +269,8 @@ class RedisConsumer:
         self._look()
 
     def _failed(self, failure: RedisFailure, doing: str) -> TransportError:
-        if isinstance(failure, Refused) and str(failure).startswith("NOSCRIPT"):
-            self._member.drop()  # somebody flushed the scripts; a new connection brings them along
+        if isinstance(failure, Refused) and failure.code == "NOSCRIPT":
+            self._member.drop()  # the next connection brings the scripts along
         return translated(failure, self._shown, doing)
 
     # --- fetching ---

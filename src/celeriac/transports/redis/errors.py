@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from celeriac.errors import BrokerUnreachable, PublishTimeout, TransportError
 from celeriac.net.redis_link import NoAnswer, RedisFailure, Refused, Unreachable
-
-# Answers after which the same command may do: the server is starting, stopping, electing or out of room.
-_PASSING: Final = frozenset(
-    ["LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "OOM", "MISCONF", "NOREPLICAS"]
-)
 
 
 def translated(
@@ -30,8 +23,7 @@ def translated(
     if isinstance(failure, NoAnswer) and publishing:
         return PublishTimeout(f"{where} did not confirm in time while {doing}; it may still have been done")
     if isinstance(failure, Refused):
-        retryable = str(failure).partition(" ")[0] in _PASSING
-        return TransportError(f"{where} refused while {doing}: {failure}", retryable=retryable)
+        return TransportError(f"{where} refused while {doing}: {failure}", retryable=failure.passing)
     if isinstance(failure, NoAnswer):
         return TransportError(f"{where} is silent while {doing}: {failure}")
     return TransportError(f"The connection to {where} was lost while {doing}: {failure}")

@@ -1,0 +1,45 @@
+"""Putting another task in the place of the one that runs: ``self.replace()``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celeriac.canvas import group, maybe_signature
+from celeriac.canvas.chain import _chain
+from celeriac.errors import ConfigError
+
+
+def in_place_of(task: Any, sig: Any) -> Any:  # Any: a Task, whose module imports this one; signatures
+    """Return the signature that takes over from a task's current call: its id, callbacks, chain and chord.
+
+    Args:
+        task: The task that runs.
+        sig: What shall run instead; the result of a group is the list of its members' results.
+
+    Raises:
+        ConfigError: The signature belongs to a chord, or is an empty chain.
+    """
+    request, app = task.request, task._get_app()
+    if "chord" in sig.options:
+        raise ConfigError("A signature that replaces a task must not be part of a chord.")
+    if isinstance(sig, _chain) and not sig.tasks:
+        raise ConfigError("A task cannot be replaced by an empty chain.")
+    if isinstance(sig, group):
+        sig |= app.tasks["celery.accumulate"].s(index=0)
+    for callback in request.callbacks or ():
+        sig.link(callback)
+    for errback in request.errbacks or ():
+        sig.link_error(errback)
+    if sig._app is None:
+        sig._app = app
+    sig.freeze(request.id)
+    sig.set(
+        chord=request.chord,
+        group_id=request.group,
+        group_index=request.group_index,
+        root_id=request.root_id,
+        replaced_task_nesting=request.replaced_task_nesting + 1,
+    )
+    for step in reversed(request.chain or ()):
+        sig |= maybe_signature(step, app=app)
+    return sig

@@ -1,0 +1,61 @@
+"""A whole worker on RabbitMQ: tasks there, results back, and a broker that comes and goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from celeriac import Celeriac
+from celeriac.errors import TransportError
+from celeriac.testing.worker import start_worker
+from servers import RabbitServer
+
+PATIENCE_SECONDS = 30.0
+
+
+@pytest.fixture
+def app(rabbitmq_url: str) -> Iterator[Celeriac]:
+    app = Celeriac("rabbits", broker=rabbitmq_url, backend="rpc://")
+
+    @app.task(name="rabbits.add")
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    @app.task(name="rabbits.fail")
+    def fail() -> None:
+        raise ValueError("boom", 42)
+
+    app.finalize()
+    yield app
+    app.close()
+
+
+def test_tasks_run_and_results_come_back(app: Celeriac) -> None:
+    add, fail = app.tasks["rabbits.add"], app.tasks["rabbits.fail"]
+
+    with start_worker(app, pool="threads", concurrency=2):
+        results = [add.delay(n, 1) for n in range(50)]
+        failure = fail.delay()
+
+        assert [result.get(timeout=PATIENCE_SECONDS) for result in results] == [n + 1 for n in range(50)]
+        with pytest.raises(ValueError, match="boom"):
+            failure.get(timeout=PATIENCE_SECONDS)
+
+
+def test_a_worker_goes_on_when_rabbitmq_is_back(app: Celeriac, rabbitmq_server: RabbitServer) -> None:
+    add = app.tasks["rabbits.add"]
+    with start_worker(app, pool="threads", concurrency=2):
+        assert add.delay(1, 1).get(timeout=PATIENCE_SECONDS) == 2
+
+        rabbitmq_server.kill()
+        with pytest.raises(TransportError):
+            add.apply_async((1, 2), retry=False)
+        rabbitmq_server.start()
+        back = time.monotonic()
+        result = add.delay(1, 3).get(timeout=PATIENCE_SECONDS)
+        took = time.monotonic() - back
+
+    assert result == 4
+    assert took < 8.0  # the node's pauses between attempts, and a slow machine

@@ -1,0 +1,80 @@
+"""Commands are found by name, help is shown, and mistakes are answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from celeriac.cli.main import COMMANDS, run
+from celeriac.version import VERSION
+
+PROGRAM = """
+from celeriac import Celeriac
+app = Celeriac("prog", broker="memory://{name}")
+
+@app.task
+def add(x, y):
+    return x + y
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the name of a module with an app, in the working directory."""
+    name = f"prog_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(PROGRAM.format(name=name))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"{VERSION}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["help"], ["--help"]])
+def test_help_lists_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 0
+
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_a_help_of_its_own(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([name, "--help"]) == 0
+    assert "Usage:" in capsys.readouterr().out
+
+
+def test_a_misspelt_command_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["wrker"]) == 2
+    assert "Did you mean worker?" in capsys.readouterr().err
+
+
+def test_a_misspelt_option_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["worker", "--concurency", "2"]) == 2
+    assert "--concurrency" in capsys.readouterr().err
+
+
+def test_an_app_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["-A", "no_such_module", "purge", "-f"]) == 2
+
+    shown = capsys.readouterr().err
+    assert "Unable to load celery application.\nThe module no_such_module was not found." in shown
+
+
+def test_a_call_waits_in_the_queue_until_it_is_purged(
+    program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["call", "-A", program, "prog.add", "-a", "[1, 2]"]) == 0
+    assert len(capsys.readouterr().out.strip()) == 36
+
+    assert run(["purge", "-A", program, "-f"]) == 0
+    assert "Purged 1 message from 1 task queue(s)." in capsys.readouterr().out
+
+
+def test_arguments_that_are_not_json_are_refused(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["call", "-A", program, "prog.add", "-a", "[1"]) == 2
+    assert "is not JSON" in capsys.readouterr().err
