@@ -17,6 +17,9 @@ from servers import (
     required,
 )
 
+# Asserts of the shipped suites tell their values, as those of test modules do; before anybody imports them.
+pytest.register_assert_rewrite("celeriac.testing.conformance")
+
 SHARED: dict[str, Server] = {
     "redis_server": RedisServer(),
     "rabbitmq_server": RabbitServer(),

@@ -194,6 +194,7 @@ class Job(msgspec.Struct, kw_only=True, array_like=True):
     soft_limit_seconds: float | None = None
     hard_limit_seconds: float | None = None
     short: bool = False  # jobs of its kind take a few milliseconds: several may wait at one slot
+    more: bool = False  # the next job for the same slot is on its way: report both together
     lost: Lost | None = (
         None  # an earlier child died of it: record that failure and its consequences, do not run
     )
@@ -228,6 +229,7 @@ class Lost(msgspec.Struct, kw_only=True, array_like=True, tag="lost"):
     started: bool
     reason: str  # `Worker exited prematurely: signal 9 (SIGKILL) Job: 3.`
     limit_seconds: float | None = None  # set when the hard time limit killed it
+    stopped: bool = False  # the worker itself was told not to wait for it
     pid: int = 0
 
 

@@ -277,8 +277,8 @@ class Pool(Protocol):
         """
         ...
 
-    def submit(self, job: Job) -> None:
-        """Hand over a job (`Job.short` says of which kind); never blocks, never beyond `free`."""
+    def submit(self, batch: Sequence[Job]) -> None:
+        """Hand over jobs of one kind (`Job.short`); never blocks, never beyond `free`."""
         ...
 
     def recall(self) -> list[int]:

@@ -51,7 +51,7 @@ async def test_jobs_run_in_the_children_and_their_outcomes_come_back(make: Make)
     jobs = [job("echo", i) for i in range(2)]
 
     for each in jobs:
-        pool.submit(each)
+        pool.submit([each])
     await reports.ended(*jobs)
 
     finished = reports.finished()
@@ -66,7 +66,7 @@ async def test_slow_jobs_get_an_idle_child_each_and_no_more_are_taken(make: Make
 
     before = pool.free()
     for each in jobs:
-        pool.submit(each)
+        pool.submit([each])
 
     assert (before, pool.free(), pool.free(short=True)) == (2, 0, 0)
     await reports.ended(*jobs)
@@ -79,7 +79,7 @@ async def test_several_short_jobs_wait_in_one_inbox(make: Make) -> None:
     jobs = [job("echo", i, short=True) for i in range(room)]
 
     for each in jobs:
-        pool.submit(each)
+        pool.submit([each])
 
     assert room > 1
     assert pool.free(short=True) == 0
@@ -94,7 +94,7 @@ async def test_every_job_runs_once_under_a_flood_of_short_ones(make: Make, runne
     while left:
         await reports.until(lambda: pool.free(short=True) > 0)
         for _ in range(min(pool.free(short=True), len(left))):
-            pool.submit(left.pop())
+            pool.submit([left.pop()])
     await reports.ended(*jobs)
 
     assert [runner.times(each.id) for each in jobs] == [1] * len(jobs)
@@ -106,7 +106,7 @@ async def test_a_start_is_told_while_the_job_runs(make: Make) -> None:
     slow = job("sleep", 0.2)
     before = time.time()
 
-    pool.submit(slow)
+    pool.submit([slow])
     await reports.until(lambda: bool(reports.of(Started)))
 
     (started,) = reports.of(Started)
@@ -121,7 +121,7 @@ async def test_a_killed_child_loses_its_job_and_is_replaced(make: Make) -> None:
     victim = job("kill", signal.SIGKILL)
     (old,) = pool.pids()
 
-    pool.submit(victim)
+    pool.submit([victim])
     await reports.ended(victim)
     await reports.until(lambda: pool.free() == 1)
 
@@ -137,7 +137,7 @@ async def test_a_job_that_exits_takes_its_child_along(make: Make, runner: Comman
     (old,) = pool.pids()
     victim = job("exit", 1)
 
-    pool.submit(victim)
+    pool.submit([victim])
     await reports.ended(victim)
 
     assert reports.of(Lost)[0].reason == f"Worker exited prematurely: exitcode 1 Job: {victim.number}."
@@ -151,9 +151,9 @@ async def test_unread_jobs_of_a_killed_child_run_elsewhere_and_none_twice(
     victim = job("kill", signal.SIGKILL, short=True)
     behind = [job("echo", i, short=True) for i in range(pool.free(short=True) - 1)]
 
-    pool.submit(victim)
+    pool.submit([victim])
     for each in behind:
-        pool.submit(each)
+        pool.submit([each])
     await reports.ended(victim, *behind)
 
     assert [lost.number for lost in reports.of(Lost)] == [victim.number]
@@ -174,7 +174,7 @@ async def test_accounts_are_exact_when_a_busy_child_is_killed_from_outside(
     while left:
         await reports.until(lambda: pool.free(short=True) > 0)
         for _ in range(min(pool.free(short=True), len(left))):
-            pool.submit(left.pop())
+            pool.submit([left.pop()])
         if not killed and len(reports.finished()) > 20 * round_number:
             os.kill(victim, signal.SIGKILL)
             killed = True
@@ -194,9 +194,9 @@ async def test_what_waits_behind_a_stalled_job_is_given_to_others(make: Make, ru
     stalled = [job("wait_for", "go", short=True)]
     quick = [job("echo", i, short=True) for i in range(pool.free(short=True) - 1)]
 
-    pool.submit(stalled[0])
+    pool.submit([stalled[0]])
     for each in quick:
-        pool.submit(each)
+        pool.submit([each])
     await reports.ended(*quick)
 
     assert stalled[0].number not in reports.finished()
@@ -211,8 +211,8 @@ async def test_reports_of_short_jobs_are_not_held_up_by_a_long_one_behind_them(
     pool, reports = await make(size=1)
     quick, long = job("echo", 1, short=True), job("wait_for", "go", short=True)
 
-    pool.submit(quick)
-    pool.submit(long)
+    pool.submit([quick])
+    pool.submit([long])
     await reports.ended(quick)
 
     assert long.number not in reports.finished()
@@ -225,7 +225,7 @@ async def test_unread_jobs_can_be_recalled(make: Make, runner: CommandRunner) ->
     first, *others = [job("wait_for", "go", short=True) for _ in range(5)]
 
     for each in (first, *others):
-        pool.submit(each)
+        pool.submit([each])
     await reports.until(lambda: bool(pool.running()))
     recalled = pool.recall()
     (runner.folder / "go").touch()
@@ -240,11 +240,11 @@ async def test_long_jobs_and_long_results_travel_too(make: Make) -> None:
     there = job("size", body=b"x" * 3_000_000)
     back = [job("echo", "before", short=True), job("big", 2_000_000, short=True), job("echo", "after")]
 
-    pool.submit(there)
+    pool.submit([there])
     await reports.ended(there)
     for each in back:
         await reports.until(lambda: pool.free() > 0)
-        pool.submit(each)
+        pool.submit([each])
     await reports.ended(*back)
 
     finished = reports.finished()
@@ -258,7 +258,7 @@ async def test_many_results_that_fill_the_outbox_arrive_complete(make: Make) -> 
     jobs = [job("big", 30_000, short=True) for _ in range(16)]
 
     for each in jobs:
-        pool.submit(each)
+        pool.submit([each])
     await reports.ended(*jobs)
 
     sizes = [len(report.record.payload) for report in reports.finished().values() if report.record]
@@ -271,7 +271,7 @@ async def test_a_child_is_replaced_after_its_number_of_tasks(make: Make, runner:
 
     for each in jobs:
         await reports.until(lambda: pool.free(short=True) > 0)
-        pool.submit(each)
+        pool.submit([each])
     await reports.ended(*jobs)
 
     by_child: dict[int, int] = {}
@@ -287,10 +287,10 @@ async def test_a_child_that_has_grown_too_big_is_replaced_after_its_job(make: Ma
     (old,) = pool.pids()
     small, big = job("echo", 1), job("eat", 120_000_000)
 
-    pool.submit(small)
+    pool.submit([small])
     await reports.ended(small)
     same = pool.pids() == [old]
-    pool.submit(big)
+    pool.submit([big])
     await reports.ended(big)
     await reports.until(lambda: pool.free() == 1 and pool.pids() != [old])
 
@@ -302,7 +302,7 @@ async def test_the_soft_limit_raises_inside_the_job(make: Make) -> None:
     pool, reports = await make(size=1)
     limited = job("sleep", 30, soft=0.2)
 
-    pool.submit(limited)
+    pool.submit([limited])
     await reports.ended(limited)
 
     assert reports.finished()[limited.number].exception_repr == "soft"
@@ -313,9 +313,9 @@ async def test_the_soft_limit_spares_the_next_job(make: Make) -> None:
     pool, reports = await make(size=1)
     first, second = job("sleep", 0.15, soft=0.2), job("sleep", 0.3, soft=5)
 
-    pool.submit(first)
+    pool.submit([first])
     await reports.ended(first)
-    pool.submit(second)
+    pool.submit([second])
     await reports.ended(second)
 
     assert [report.kind for report in reports.finished().values()] == ["success", "success"]
@@ -325,7 +325,7 @@ async def test_the_hard_limit_kills_and_the_slot_is_refilled(make: Make) -> None
     pool, reports = await make(size=1)
     limited = job("sleep", 30, hard=0.2)
 
-    pool.submit(limited)
+    pool.submit([limited])
     await reports.ended(limited)
     await reports.until(lambda: pool.free() == 1)
 
@@ -337,7 +337,7 @@ async def test_a_running_job_can_be_terminated(make: Make) -> None:
     pool, reports = await make(size=1)
     slow = job("sleep", 30)
 
-    pool.submit(slow)
+    pool.submit([slow])
     await reports.until(lambda: bool(reports.of(Started)))
     killed = pool.kill(slow.number, signal.SIGTERM)
     await reports.ended(slow)
@@ -351,7 +351,7 @@ async def test_children_ignore_interrupts(make: Make) -> None:
     pool, reports = await make(size=1)
     slow = job("sleep", 0.3)
 
-    pool.submit(slow)
+    pool.submit([slow])
     await reports.until(lambda: bool(reports.of(Started)))
     os.kill(pool.pids()[0], signal.SIGINT)
     await reports.ended(slow)
@@ -364,7 +364,7 @@ async def test_a_graceful_stop_waits_for_the_running_job(make: Make, runner: Com
     (pid, _) = pool.pids()
     slow = job("wait_for", "go")
 
-    pool.submit(slow)
+    pool.submit([slow])
     await reports.until(lambda: bool(reports.of(Started)))
     stopping = asyncio.ensure_future(pool.stop(graceful=True))
     (runner.folder / "go").touch()
@@ -379,7 +379,7 @@ async def test_stopping_at_once_tells_what_was_running(make: Make, runner: Comma
     pool, reports = await make(size=1)
     slow = job("sleep", 30)
 
-    pool.submit(slow)
+    pool.submit([slow])
     await reports.until(lambda: bool(reports.of(Started)))
     await pool.stop(graceful=False)
 
@@ -398,7 +398,7 @@ async def test_the_death_of_the_forker_loses_what_ran_and_frees_nothing(make: Ma
     slow = job("sleep", 30)
     child = psutil.Process(pool.pids()[0])
 
-    pool.submit(slow)
+    pool.submit([slow])
     await reports.until(lambda: bool(reports.of(Started)))
     child.parent().kill()  # type: ignore[union-attr]
     await reports.ended(slow)
@@ -419,7 +419,7 @@ PARENT = """
     async def main():
         pool = PreforkPool(PoolOptions(size=2), lambda: CommandRunner(Path({folder!r})))
         await pool.start(Reports())
-        pool.submit(job("sleep", 60))
+        pool.submit([job("sleep", 60)])
         print(*pool.pids(), flush=True)
         await asyncio.sleep(60)
 

@@ -69,7 +69,7 @@ async def test_outcomes_come_back(make: Make) -> None:
     pool, reports = await make()
     echo = job("echo", 7)
 
-    pool.submit(echo)
+    pool.submit([echo])
     await reports.ended(echo)
 
     report = reports.finished()[echo.number]
@@ -83,7 +83,7 @@ async def test_slow_jobs_are_taken_one_for_each_seat(make: Make, runner: Command
     slow = job("wait_for", "go")
 
     before = pool.free()
-    pool.submit(slow)
+    pool.submit([slow])
 
     assert (before, pool.free()) == (1, 0)
     assert pool.free(short=True) > 0
@@ -100,7 +100,7 @@ async def test_every_job_of_a_flood_runs_once(make: Make, runner: CommandRunner)
     while left:
         await reports.until(lambda: pool.free(short=True) > 0)
         for _ in range(min(pool.free(short=True), len(left))):
-            pool.submit(left.pop())
+            pool.submit([left.pop()])
     await reports.ended(*jobs)
 
     assert [runner.times(each.id) for each in jobs] == [1] * len(jobs)
@@ -110,7 +110,7 @@ async def test_a_start_is_told_while_the_job_runs(make: Make, runner: CommandRun
     pool, reports = await make()
     slow = job("wait_for", "go")
 
-    pool.submit(slow)
+    pool.submit([slow])
     await reports.until(lambda: bool(reports.of(Started)))
 
     assert [running.number for running in pool.running()] == [slow.number]
@@ -124,9 +124,9 @@ async def test_a_job_that_exits_is_lost_and_the_pool_goes_on(make: Make) -> None
     pool, reports = await make()
     victim, after = job("exit", 3), job("echo", 1)
 
-    pool.submit(victim)
+    pool.submit([victim])
     await reports.ended(victim)
-    pool.submit(after)
+    pool.submit([after])
     await reports.ended(after)
 
     assert [lost.reason for lost in reports.of(Lost)] == [
@@ -138,9 +138,9 @@ async def test_jobs_that_were_not_taken_can_be_recalled(make: Make, runner: Comm
     pool, reports = await make()
     slow, waiting = job("wait_for", "go"), job("echo", 1, short=True)
 
-    pool.submit(slow)
+    pool.submit([slow])
     await reports.until(lambda: bool(reports.of(Started)))
-    pool.submit(waiting)
+    pool.submit([waiting])
     recalled = pool.recall()
     (runner.folder / "go").touch()
     await reports.ended(slow)
@@ -153,9 +153,9 @@ async def test_the_soft_limit_raises_inside_the_job(make: Make) -> None:
     pool, reports = await make()
     limited, after = job("sleep", 30, soft=0.2), job("sleep", 0.1, soft=5)
 
-    pool.submit(limited)
+    pool.submit([limited])
     await reports.ended(limited)
-    pool.submit(after)
+    pool.submit([after])
     await reports.ended(after)
 
     assert reports.finished()[limited.number].exception_repr == "soft"
@@ -166,7 +166,7 @@ async def test_a_graceful_stop_waits_for_the_running_job(make: Make, runner: Com
     pool, reports = await make()
     slow = job("wait_for", "go")
 
-    pool.submit(slow)
+    pool.submit([slow])
     await reports.until(lambda: bool(reports.of(Started)))
     stopping = asyncio.ensure_future(pool.stop(graceful=True))
     (runner.folder / "go").touch()
@@ -182,9 +182,9 @@ async def test_stopping_at_once_tells_what_was_running_and_what_was_not(
     pool, reports = await make()
     slow, waiting = job("wait_for", "go"), job("echo", 1, short=True)
 
-    pool.submit(slow)
+    pool.submit([slow])
     await reports.until(lambda: bool(reports.of(Started)))
-    pool.submit(waiting)
+    pool.submit([waiting])
     await pool.stop(graceful=False)
 
     assert {(lost.number, lost.started) for lost in reports.of(Lost)} == {
@@ -200,9 +200,9 @@ async def test_a_thread_past_its_hard_limit_is_replaced(runner: CommandRunner) -
     await pool.start(reports)
     stuck, after = job("wait_for", "go", hard=0.1), job("echo", 1)
 
-    pool.submit(stuck)
+    pool.submit([stuck])
     await reports.ended(stuck)
-    pool.submit(after)
+    pool.submit([after])
     await reports.ended(after)
     (runner.folder / "go").touch()
     await pool.stop(graceful=True)
@@ -235,7 +235,7 @@ def test_limits_interrupt_a_sleep_in_the_main_thread(
         reports = Reports()
         await pool.start(reports)
         limited = job("any", soft=soft, hard=hard)
-        pool.submit(limited)
+        pool.submit([limited])
         await reports.ended(limited)
         await reports.until(lambda: pool.free() == 1)
         ended.extend(reports.of(Finished) or reports.of(Lost))

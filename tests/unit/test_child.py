@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -86,6 +87,50 @@ def test_short_jobs_that_wait_together_are_reported_with_one_ring(
 
     assert desk.rings() == [desk.slot.tail]
     assert desk.reports() == [each.number for each in jobs]
+
+
+def test_a_child_that_was_promised_more_does_not_ring_before(desk: Desk) -> None:
+    first, second = job("t", short=True), job("t", short=True)
+    first.more = True
+    rung: list[int] = []
+
+    def send_second() -> None:
+        rung.extend(desk.rings())
+        desk.inbox.put(second)
+        desk.inbox.put_stop()
+
+    desk.inbox.put(first)
+    timer = threading.Timer(0.1, send_second)
+    timer.start()
+    desk.child(Runner()).run()
+    timer.join()
+
+    assert rung == []
+    assert desk.reports() == [first.number, second.number]
+
+
+def test_a_recall_makes_up_for_a_broken_promise(desk: Desk) -> None:
+    first, second = job("t", short=True), job("t", short=True)
+    first.more = True
+    recalled: list[int] = []
+    rung: list[int] = []
+
+    def recall(job: Job) -> None:
+        desk.inbox.put(second)
+        recalled.extend(desk.inbox.recall())
+
+    def look_and_stop() -> None:
+        rung.extend(desk.rings())
+        desk.inbox.put_stop()
+
+    desk.inbox.put(first)
+    timer = threading.Timer(0.2, look_and_stop)
+    timer.start()
+    desk.child(Runner(recall)).run()
+    timer.join()
+
+    assert recalled == [second.number]
+    assert len(rung) == 1
 
 
 def test_a_full_batch_rings_before_the_inbox_is_empty(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,6 +145,21 @@ def test_deliveries_are_unlimited_when_the_limit_is_zero() -> None:
     assert verdict(terms, lost(), 1000) == Requeue()
 
 
+@pytest.mark.parametrize("terms", ALL_TERMS)
+@pytest.mark.parametrize("attempt", [1, 99])
+def test_a_cold_shutdown_gives_late_tasks_back_and_keeps_early_ones(terms: Terms, attempt: int) -> None:
+    report = Lost(number=1, started=True, reason="The worker was shut down.", stopped=True)
+
+    decided = verdict(terms, report, attempt)
+
+    if terms.acks_late:
+        assert decided == Requeue(willing=True)
+        assert not fails(report, decided)
+    else:
+        assert decided == DeadLetter(report.reason)
+        assert fails(report, decided)
+
+
 @pytest.mark.parametrize("terms", EARLY)
 def test_the_hard_limit_of_an_early_acknowledged_task_is_a_failure_like_another(terms: Terms) -> None:
     report = lost(limit=2.0)

@@ -14,6 +14,8 @@
     lost before it started     Requeue(untouched)             Requeue(untouched)
     lost while it ran          DeadLetter                     Requeue if reject_on_worker_lost and deliveries
                                                               are left, else DeadLetter
+    lost as the worker was     DeadLetter                     Requeue(willing)
+    told to stop at once
     hard time limit            Ack                            Ack, or Requeue unless
                                                               acks_on_failure_or_timeout (DeadLetter when
                                                               no deliveries are left)
@@ -104,6 +106,8 @@ def _finished(terms: Terms, report: Finished) -> Verdict:
 def _lost(terms: Terms, report: Lost, attempt: int) -> Verdict:
     if not report.started:
         return _UNTOUCHED
+    if report.stopped:
+        return _AS_ASKED if terms.acks_late else DeadLetter(report.reason)
     if report.limit_seconds is not None:
         if not terms.acks_late or terms.acks_on_failure_or_timeout:
             return _ACK

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from celeriac.message import Job
 from celeriac.node.policy import SHORT_SECONDS
 from celeriac.node.work import Work
 from celeriac.ports import Pool
@@ -58,11 +59,12 @@ class Dispatcher:
             room = pool.free(short=short)
             if room <= 0:
                 return
-            while room > 0 and line and line[0].is_short == short:
+            jobs: list[Job] = []
+            while len(jobs) < room and line and line[0].is_short == short:
                 work = line.popleft()
                 if work.headers.expires is None or self._wanted(work):
-                    room -= 1
-                    self._submit(work, short)
+                    jobs.append(self._job(work, short))
+            pool.submit(jobs)
 
     def ended(self, work: Work) -> None:
         """Note that the pool is done with a piece of work."""
@@ -102,9 +104,9 @@ class Dispatcher:
         """Whether more is outstanding than the settings ask for, because tasks are that short."""
         return self.prefetch() > self._base
 
-    def _submit(self, work: Work, short: bool) -> None:
+    def _job(self, work: Work, short: bool) -> Job:
         work.submitted = True
         work.short = short
         self.in_pool += 1
         self.short_in_pool += short
-        self._pool.submit(work.job(self._hostname))
+        return work.job(self._hostname)

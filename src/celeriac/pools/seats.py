@@ -114,10 +114,11 @@ class SeatPool:
             return 0
         return max(0, len(self._seats) * (WINDOW if short else 1) - len(self._jobs))
 
-    def submit(self, job: Job) -> None:
-        """Hand over a job."""
-        self._jobs[job.number] = job
-        self._queue.put(job)
+    def submit(self, batch: Sequence[Job]) -> None:
+        """Hand over jobs."""
+        for job in batch:
+            self._jobs[job.number] = job
+            self._queue.put(job)
         self._look_soon()
 
     def recall(self) -> list[int]:
@@ -225,6 +226,7 @@ class SeatPool:
                 number=job.number,
                 started=job.number in running,
                 reason=f"The worker was shut down. Job: {job.number}.",
+                stopped=True,
                 pid=os.getpid(),
             )
             for job in self._jobs.values()

@@ -19,14 +19,14 @@ from celeriac.message import Finished, Job
 from celeriac.pools.base import Runner, exit_code
 from celeriac.pools.limits import SignalLimit
 from celeriac.pools.prefork.board import OUTBOX_BYTES, Board
-from celeriac.pools.prefork.inbox import STOP, Mail
+from celeriac.pools.prefork.inbox import NO_MORE, STOP, Mail
 
 logger = logging.getLogger(__name__)
 
 # Reports of short jobs wait for company, so that the parent wakes once for many: no longer than this, unless
 # the inbox is empty before.
 RING_AFTER_SECONDS = 0.002
-RING_AFTER_REPORTS = 64
+RING_AFTER_REPORTS = 16  # half of what the parent gives: it refills while we go on
 
 _LONG_REPORT = OUTBOX_BYTES // 4 - 8
 _ROOM_PAUSE_SECONDS = 0.0005
@@ -84,15 +84,21 @@ class Child:
     def _work(self) -> None:
         mail, slot, run = self._mail, self._slot, self._runner.run
         clock = time.time
+        more = False
         while True:
             read = mail.poll()
             if read is None:
-                self._ring()
+                if not more:
+                    self._ring()
                 read = mail.wait()
             if read is STOP:
                 self._ring()
                 return
+            if read is NO_MORE:
+                more = False
+                continue
             job = cast("Job", read)
+            more = job.more
             now = clock()
             if self._unrung and (not job.short or now - self._oldest > RING_AFTER_SECONDS):
                 self._ring()  # what comes now may take long

@@ -4,6 +4,7 @@
 
     parent                                        child
     near ── number, job ───────────────────────▶  far      (in a memfd beside the datagram when it is long)
+    near ── one byte ──────────────────────────▶  far      no more follows: report what you have done
     near ── nothing ───────────────────────────▶  far      finish what you have and end
     near ◀── tail of the outbox ────────────────  far      there are reports on the board
     near ◀── nothing ───────────────────────────  far      a report too long for the board, in a memfd
@@ -32,7 +33,10 @@ _FD_SPACE = socket.CMSG_SPACE(4)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Job).decode
 
+_NO_MORE: Final = b"\0"
+
 STOP: Final = object()
+NO_MORE: Final = object()
 
 
 class Inbox:
@@ -71,17 +75,24 @@ class Inbox:
     def recall(self) -> list[int]:
         """Take back what the child has not read and return the numbers of those jobs."""
         numbers: list[int] = []
-        while True:
-            try:
-                data, fds = _receive(self.far, _NUMBER.size, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return numbers
-            for fd in fds:
-                os.close(fd)
+        while (data := self._take_back()) is not None:
             if len(data) == _NUMBER.size:
                 numbers.append(_NUMBER.unpack(data)[0])
             elif not data:
                 return numbers  # closed, or a word to stop, behind which nothing is ever sent
+        if numbers:
+            # What it is doing may have come with the word that more would follow.
+            self.near.send(_NO_MORE)
+        return numbers
+
+    def _take_back(self) -> bytes | None:
+        try:
+            data, fds = _receive(self.far, _NUMBER.size, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        for fd in fds:
+            os.close(fd)
+        return data
 
     def close(self) -> None:
         """Close both ends."""
@@ -103,14 +114,14 @@ class Mail:
         self._view = memoryview(self._buffer)
 
     def poll(self) -> Job | object | None:
-        """Return the next job, STOP, or None when there is nothing now."""
+        """Return the next job, STOP, NO_MORE, or None when there is nothing now."""
         try:
             return self._read(socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
 
     def wait(self) -> Job | object:
-        """Return the next job or STOP, as soon as there is one."""
+        """Return the next job, STOP or NO_MORE, as soon as there is one."""
         return self._read(0)
 
     def ring(self, tail: int) -> None:
@@ -128,6 +139,8 @@ class Mail:
             return _decode(_read_file(_fds(ancillary)))
         if not size:
             return STOP  # told so, or the parent is gone
+        if size == len(_NO_MORE):
+            return NO_MORE
         return _decode(self._view[_NUMBER.size : size])
 
 

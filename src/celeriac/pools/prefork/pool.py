@@ -20,7 +20,9 @@ from celeriac.pools.prefork.inbox import INFLIGHT_BYTES, Inbox
 
 logger = logging.getLogger("celery.pool")
 
-WINDOW = 16  # short jobs in one inbox
+WINDOW = 32  # short jobs in one inbox
+_REFILL_AT = WINDOW // 2  # jobs left: one by one they would cost a wake-up each
+_WORTH_TAKING = 4  # jobs behind each other while another child is idle
 LOOK_SECONDS = 0.005  # how often the board is read while somebody's start is of interest
 _FIRST_PAUSE_SECONDS = 1.0  # before a child is made again that died while it started
 _MOST_PAUSE_SECONDS = 30.0
@@ -92,7 +94,7 @@ class PreforkPool:
     1. have the forker make the children, and make them again when they die or have served their time
     2. place jobs: any job on an idle child, short ones also behind other short ones
     3. take in reports, and look on the board for what nobody rings about: starts, stalled children
-    4. recall what a stalled child has not read, for others
+    4. recall what a stalled child has not read, for others, and share with idle ones
     5. watch the time limits: SIGUSR1 at the soft one, SIGKILL at the hard one
     6. account for the dead: what ran is lost, what waited runs elsewhere, nothing runs twice
 
@@ -128,6 +130,7 @@ class PreforkPool:
         self._turn = 0  # whose turn it is to be given a short job
         self._opened = False
         self._stopping = False
+        self._killing = False
         self._broken = asyncio.Event()
 
     # --- life --------------------------------------------------------------------------------------
@@ -169,6 +172,8 @@ class PreforkPool:
             for child in self._alive():
                 self._retire(child)
             await self._until(lambda: not self._alive(), None)
+        else:
+            self._killing = True
         if not self._broken.is_set():
             self._loop.remove_reader(self._forker.fileno())
         self._forker.close()
@@ -190,13 +195,10 @@ class PreforkPool:
             return sum(self._room(child) for child in self._children if child is not None)
         return sum(1 for child in self._children if child is not None and self._idle(child))
 
-    def submit(self, job: Job) -> None:
-        """Place a job."""
-        child = self._choose(job)
-        if child is None:
-            self._waiting.append(job)  # only when the caller did not ask `free`
-        else:
-            self._give(child, job)
+    def submit(self, batch: Sequence[Job]) -> None:
+        """Place jobs."""
+        self._waiting.extend(batch)
+        self._place_waiting()
 
     def recall(self) -> list[int]:
         """Take back what the children have not read."""
@@ -239,28 +241,48 @@ class PreforkPool:
         """Return how many short jobs fit into a child's inbox."""
         if not child.ready or child.slow or child.retiring or child.bytes >= INFLIGHT_BYTES:
             return 0
+        if len(child.jobs) > _REFILL_AT:
+            return 0
         room = WINDOW - len(child.jobs)
         if self._options.max_tasks_per_child is not None:
             room = min(room, self._options.max_tasks_per_child - child.taken)
         return room
 
-    def _choose(self, job: Job) -> _Child | None:
-        # In turns, starting behind the one that was chosen last: all children are kept equally busy, and a
-        # single job after a pause finds an idle child as soon as there is one.
-        with_room: _Child | None = None
+    def _place_waiting(self) -> None:
+        """Give the jobs that wait to children, as far as these have room."""
+        waiting = self._waiting
+        while waiting:
+            short = waiting[0].short
+            candidates = self._candidates(short=short)
+            if not candidates:
+                return
+            # Idle ones first, to each its share in one go: it wakes up once for all of them.
+            for position, (child, room) in enumerate(candidates):
+                share = min(room, -(-len(waiting) // (len(candidates) - position)))
+                while share > 0 and waiting and waiting[0].short == short:
+                    share -= 1
+                    job = waiting.popleft()
+                    job.more = share > 0 and bool(waiting) and waiting[0].short == short
+                    self._give(child, job)
+        return
+
+    def _candidates(self, *, short: bool) -> list[tuple[_Child, int]]:
+        """Return the children that can be given jobs of a kind and how many, in the order to be asked.
+
+        They take turns at being the first, so that all are kept equally busy.
+        """
+        self._turn += 1
+        idle: list[tuple[_Child, int]] = []
+        others: list[tuple[_Child, int]] = []
         for step in range(self.size):
-            index = (self._turn + step) % self.size
-            child = self._children[index]
+            child = self._children[(self._turn + step) % self.size]
             if child is None:
                 continue
             if self._idle(child):
-                self._turn = index + 1
-                return child
-            if with_room is None and job.short and self._room(child) > 0:
-                with_room = child
-        if with_room is not None:
-            self._turn = with_room.index + 1
-        return with_room
+                idle.append((child, self._room(child) if short else 1))
+            elif short and (room := self._room(child)) > 0:
+                others.append((child, room))
+        return idle + others
 
     def _give(self, child: _Child, job: Job) -> None:
         size = child.inbox.put(job)
@@ -270,13 +292,6 @@ class PreforkPool:
         child.taken += 1
         child.slow = child.slow or not job.short
         self._look_soon()
-
-    def _place_waiting(self) -> None:
-        while self._waiting:
-            child = self._choose(self._waiting[0])
-            if child is None:
-                return
-            self._give(child, self._waiting.popleft())
 
     def _recall_from(self, child: _Child) -> list[Job]:
         if not child.jobs:
@@ -338,11 +353,19 @@ class PreforkPool:
                 self._look_at(child, job, now, reports)
                 self._retire_if_due(child)
             again = again or len(child.jobs) > 1 or child.started not in child.jobs
+        self._share_out()
         if again:
             self._look_soon()
         if reports:
-            self._place_waiting()
             self._deliver(reports)
+
+    def _share_out(self) -> None:
+        """Let an idle child have some of what lies before a busy one."""
+        if not self._waiting and any(self._idle(child) for child in self._alive()):
+            for child in self._alive():
+                if len(child.jobs) >= _WORTH_TAKING:
+                    self._waiting.extend(self._recall_from(child))
+        self._place_waiting()
 
     def _look_at(self, child: _Child, job: Job, now: float, reports: list[Report]) -> None:
         started = child.slot.started
@@ -471,7 +494,16 @@ class PreforkPool:
             return []
         limit = child.limit[1] if child.limit is not None and child.limit[0] == number else None
         reason = exit_text(status, number)
-        return [Lost(number=number, started=True, reason=reason, limit_seconds=limit, pid=child.pid)]
+        return [
+            Lost(
+                number=number,
+                started=True,
+                reason=reason,
+                limit_seconds=limit,
+                stopped=self._killing,
+                pid=child.pid,
+            )
+        ]
 
     def _never_started(self, job: Job) -> Lost:
         return Lost(number=job.number, started=False, reason="The worker is shutting down.")

@@ -1,0 +1,317 @@
+"""A worker in a process of its own: signals, exit codes, and what is left behind."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import psutil
+import pytest
+
+from celeriac.errors import TimeoutError as ResultTimeout
+from celeriac.errors import WorkerLostError
+from processes import Program, user_environment
+
+TIMEOUT = 20.0
+
+PROJECT = """
+import time
+from pathlib import Path
+from celeriac.app import Celeriac
+
+HERE = Path(__file__).parent
+FILE = f"sqlite:///{HERE}/q.db"
+app = Celeriac("proj", broker=FILE, backend=FILE, set_as_current=False)
+app.conf.worker_lease_seconds = 1.5
+
+def trace(name):
+    with (HERE / name).open("a") as file:
+        file.write("x")
+
+@app.task(name="proj.add")
+def add(x, y):
+    return x + y
+
+@app.task(name="proj.early")
+def early(name):
+    trace(f"{name}-begun")
+    while not (HERE / "go").exists():
+        time.sleep(0.01)
+    trace(f"{name}-done")
+    return name
+
+@app.task(name="proj.late", acks_late=True)
+def late(name):
+    return early.run(name)
+"""
+
+RUN = """
+import logging, sys
+from proj import app
+from celeriac.node.options import NodeOptions
+from celeriac.node.worker import Worker
+logging.basicConfig(level=logging.INFO, format="[%(asctime)s: %(levelname)s/%(processName)s] %(message)s")
+pool, concurrency, soft = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+app.conf.worker_soft_shutdown_timeout = soft
+sys.exit(Worker(app, NodeOptions(hostname="w1@here", pool=pool, concurrency=concurrency)).run())
+"""
+
+Start = Callable[..., Program]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "proj.py").write_text(PROJECT)
+    (tmp_path / "run_worker.py").write_text(RUN)
+    return tmp_path
+
+
+@pytest.fixture
+def proj(home: Path) -> Iterator[ModuleType]:
+    spec = importlib.util.spec_from_file_location("proj", home / "proj.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    module.app.close()
+
+
+@pytest.fixture
+def start(home: Path) -> Iterator[Start]:
+    programs: list[Program] = []
+
+    def start_worker(
+        pool: str = "prefork", concurrency: int = 1, soft: float = 0, **environment: str
+    ) -> Program:
+        command = [sys.executable, "run_worker.py", pool, str(concurrency), str(soft)]
+        program = Program(command, cwd=home, env=user_environment(home, **environment))
+        programs.append(program)
+        program.wait_for(r"w1@here ready\.")
+        return program
+
+    yield start_worker
+    for program in programs:
+        program.end()
+
+
+def until(condition: Callable[[], bool], seconds: float = TIMEOUT) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def begun(home: Path, name: str) -> None:
+    until((home / f"{name}-begun").exists)
+
+
+def runs(home: Path, name: str) -> int:
+    path = home / f"{name}-begun"
+    return len(path.read_text()) if path.exists() else 0
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_log_lines_and_results(proj: ModuleType, start: Start, pool: str) -> None:
+    worker = start(pool)
+
+    result = proj.add.delay(1, 2)
+
+    assert result.get(timeout=TIMEOUT) == 3
+    name = "ForkPoolWorker-1" if pool == "prefork" else "MainProcess"
+    worker.wait_for(rf"INFO/MainProcess\] Task proj\.add\[{result.id}\] received")
+    worker.wait_for(rf"INFO/{name}\] Task proj\.add\[{result.id}\] succeeded in [\d.e-]+s: 3")
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_term_lets_the_running_task_end(home: Path, proj: ModuleType, start: Start, pool: str) -> None:
+    worker = start(pool)
+    result = proj.early.delay("one")
+    begun(home, "one")
+
+    for _ in range(3):
+        worker.signal(signal.SIGTERM)
+    worker.wait_for(r"worker: Warm shutdown \(MainProcess\)")
+    (home / "go").touch()
+
+    assert worker.finish() == 0
+    assert result.get(timeout=TIMEOUT) == "one"
+
+
+def test_what_had_not_begun_is_handed_back_at_once(home: Path, proj: ModuleType, start: Start) -> None:
+    worker = start()
+    results = [proj.early.delay(name) for name in ("one", "two", "three")]
+    begun(home, "one")
+
+    worker.signal(signal.SIGTERM)
+    until(lambda: proj.app.transport.size("celery") == 2)
+    (home / "go").touch()
+
+    assert worker.finish() == 0
+    assert results[0].get(timeout=TIMEOUT) == "one"
+    start()
+    assert [result.get(timeout=TIMEOUT) for result in results] == ["one", "two", "three"]
+    assert [runs(home, name) for name in ("one", "two", "three")] == [1, 1, 1]
+
+
+def test_an_interrupt_is_warm_and_fails(proj: ModuleType, start: Start) -> None:
+    worker = start()
+
+    worker.signal(signal.SIGINT)
+
+    assert worker.finish() == 1
+    output = worker.output
+    assert (
+        "worker: Hitting Ctrl+C again will initiate cold shutdown, terminating all running tasks!" in output
+    )
+    assert "worker: Warm shutdown (MainProcess)" in output
+
+
+def test_a_second_interrupt_is_cold(home: Path, proj: ModuleType, start: Start) -> None:
+    worker = start()
+    proj.late.delay("one")
+    begun(home, "one")
+
+    worker.signal(signal.SIGINT)
+    worker.wait_for("Warm shutdown")
+    worker.signal(signal.SIGINT)
+
+    assert worker.finish() == 1
+    assert "worker: Hitting Ctrl+C again will terminate all running tasks!" in worker.output
+    assert "worker: Cold shutdown (MainProcess)" in worker.output
+    assert not (home / "one-done").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "environment"),
+    [(signal.SIGQUIT, {}), (signal.SIGTERM, {"REMAP_SIGTERM": "SIGQUIT"})],
+    ids=["quit", "remapped"],
+)
+def test_a_cold_shutdown_gives_late_tasks_back(
+    home: Path, proj: ModuleType, start: Start, number: int, environment: dict[str, str]
+) -> None:
+    worker = start(**environment)
+    result = proj.late.delay("one")
+    begun(home, "one")
+
+    worker.signal(number)
+
+    assert worker.finish() == 0
+    assert "worker: Cold shutdown (MainProcess)" in worker.output
+    assert "Warm" not in worker.output
+    with pytest.raises(ResultTimeout):
+        result.get(timeout=0.3)
+    assert not (home / "one-done").exists()
+    (home / "go").touch()
+    start()
+    assert result.get(timeout=TIMEOUT) == "one"
+
+
+def test_a_cold_shutdown_does_not_hide_the_loss_of_early_tasks(
+    home: Path, proj: ModuleType, start: Start
+) -> None:
+    worker = start()
+    result = proj.early.delay("one")
+    begun(home, "one")
+    time.sleep(0.05)  # so that its start has been seen
+
+    worker.signal(signal.SIGQUIT)
+
+    assert worker.finish() == 0
+    with pytest.raises(WorkerLostError):
+        result.get(timeout=TIMEOUT)
+    assert len(proj.app.transport.dead_letters("celery")) == 1
+
+
+def test_a_soft_shutdown_gives_running_tasks_time(home: Path, proj: ModuleType, start: Start) -> None:
+    worker = start(soft=15)
+    result = proj.late.delay("one")
+    begun(home, "one")
+
+    worker.signal(signal.SIGQUIT)
+    worker.wait_for("Initiating Soft Shutdown, terminating in 15 seconds")
+    (home / "go").touch()
+
+    assert worker.finish() == 0
+    assert result.get(timeout=TIMEOUT) == "one"
+    assert "worker: Cold shutdown (MainProcess)" in worker.output
+
+
+def test_a_soft_shutdown_can_be_hurried(home: Path, proj: ModuleType, start: Start) -> None:
+    worker = start(soft=60)
+    proj.late.delay("one")
+    begun(home, "one")
+
+    worker.signal(signal.SIGQUIT)
+    worker.wait_for("Initiating Soft Shutdown")
+    worker.signal(signal.SIGQUIT)
+
+    assert worker.finish() == 0
+    assert "Waiting gracefully for cold shutdown to complete..." in worker.output
+    assert not (home / "one-done").exists()
+
+
+def test_hangup_begins_anew_in_the_same_process(proj: ModuleType, start: Start) -> None:
+    worker = start()
+    before = psutil.Process(worker.pid).children(recursive=True)
+
+    worker.signal(signal.SIGHUP)
+    worker.wait_for("Restarting celery worker")
+    worker.wait_for(r"w1@here ready\.", count=2)
+
+    assert proj.add.delay(1, 2).get(timeout=TIMEOUT) == 3
+    assert all(not child.is_running() for child in before)
+    assert worker.stop() == 0
+
+
+def test_usr1_shows_what_every_thread_does(start: Start) -> None:
+    worker = start("threads")
+
+    worker.signal(signal.SIGUSR1)
+
+    worker.wait_for("Current thread|Thread 0x")
+    assert worker.stop() == 0
+
+
+def test_nothing_is_left_when_the_worker_is_killed(home: Path, proj: ModuleType, start: Start) -> None:
+    worker = start(concurrency=2)
+    late, early = proj.late.delay("late"), proj.early.delay("early")
+    waiting = [proj.add.delay(i, 1) for i in range(3)]
+    begun(home, "late")
+    begun(home, "early")
+    time.sleep(0.1)  # so that the broker knows that the early one has begun
+    family = psutil.Process(worker.pid).children(recursive=True)
+
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.finish()
+    _, alive = psutil.wait_procs(family, timeout=5)
+    (home / "go").touch()
+    start()
+
+    assert alive == []
+    assert len(family) == 3
+    assert [result.get(timeout=TIMEOUT) for result in waiting] == [1, 2, 3]
+    assert late.get(timeout=TIMEOUT) == "late"
+    with pytest.raises(WorkerLostError):
+        early.get(timeout=TIMEOUT)
+    assert (runs(home, "late"), runs(home, "early")) == (2, 1)
+
+
+def test_an_idle_worker_costs_next_to_nothing(start: Start) -> None:
+    worker = start(concurrency=2)
+    family = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)]
+
+    def spent() -> float:
+        return sum(sum(process.cpu_times()[:2]) for process in family)
+
+    before = spent()
+    time.sleep(2)
+
+    assert spent() - before < 0.2
