@@ -72,6 +72,8 @@ for line in sys.stdin:
         groups.discard(int(what))
     elif verb == "folder":
         folders.append(what)
+    elif verb == "end":
+        break
 for group in groups:
     try:
         os.killpg(group, signal.SIGKILL)
@@ -112,7 +114,7 @@ class Watchdog:
         with self._lock:
             process, self._process = self._process, None
         if process is not None:
-            process.communicate(timeout=STOP_SECONDS)
+            process.communicate("end\n", timeout=STOP_SECONDS)
 
 
 watchdog = Watchdog()
@@ -227,7 +229,11 @@ class Server:
         """Stop its clock: connections stay open and nobody answers, as behind a black hole."""
         self._signal(signal.SIGSTOP)
         # On a busy machine its threads go on for a moment, in which it would still answer.
-        until(lambda: set("".join(self._thread_states())) <= {"T", "Z"} or None, STOP_SECONDS, "it to stand still")
+        until(
+            lambda: set("".join(self._thread_states())) <= {"T", "Z"} or None,
+            STOP_SECONDS,
+            "it to stand still",
+        )
 
     def thaw(self) -> None:
         """Let it go on after `freeze`."""
