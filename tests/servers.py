@@ -36,6 +36,10 @@ class MissingServer(Exception):
     """The server's program is not installed; the text says how to install it."""
 
 
+class ServerEnded(RuntimeError):
+    """The server ended before it answered; the text has the end of its log."""
+
+
 def required() -> bool:
     """Whether a missing server is a failure (CI, ``make test``) and not a reason to skip."""
     return os.environ.get("CI", "").lower() in {"1", "true"} or bool(
@@ -210,9 +214,16 @@ class Server:
         with self._lock:
             if self.running:
                 return
-            if self._process is None:
+            if self._process is not None:
+                self._run()
+                return
+            self._set_up()
+            try:
+                self._run()
+            except ServerEnded:
+                # A free port can be found, but not reserved: somebody may have been faster.
                 self._set_up()
-            self._run()
+                self._run()
 
     def kill(self) -> None:
         """Kill -9, as a power cut would; `start` brings it back."""
@@ -317,7 +328,7 @@ class Server:
     def _ready_or_dead(self) -> bool:
         assert self._process is not None
         if self._process.poll() is not None:
-            raise RuntimeError(f"{self.program} ended with {self._process.returncode}:\n{self.log()[-4000:]}")
+            raise ServerEnded(f"{self.program} ended with {self._process.returncode}:\n{self.log()[-4000:]}")
         return self.answers()
 
     def _signal(self, number: int) -> None:

@@ -102,7 +102,7 @@ def count_modules(tasks, paths: list[str], table: Table) -> None:
         shown = progress.add_task("modules, through the queue", total=len(paths))
         while not total.ready():
             progress.update(shown, completed=total.parent.completed_count())
-            time.sleep(0.1)
+            time.sleep(0.25)
         counted = total.get(timeout=60)
         progress.update(shown, completed=len(paths))
         queued = time.perf_counter() - began

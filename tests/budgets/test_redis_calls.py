@@ -94,6 +94,9 @@ def test_a_batch_of_results_is_one_round_trip(redis_url: str) -> None:
 
     assert storing.packets == 1
     assert waiting.packets == 2  # the second says good-bye; nobody waits for its answer
+    with Counted() as waiting:
+        assert len(list(backend.wait(ids[:3], DEADLINE_SECONDS))) == 3
+    assert waiting.packets == 1
     backend.close()
 
 

@@ -330,6 +330,126 @@ class TestSharing:
         producer.close()
 
 
+class TestHandingOver:
+    """The server hands a message to a node that waits for it, whatever becomes of the node just then."""
+
+    @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+    async def test_what_is_handed_to_a_node_that_dies_comes_back(
+        self, redis_url: str, transport: RedisTransport, queue: Queue, end: signal.Signals
+    ) -> None:
+        producer = transport.producer()
+        heir = await consume(transport, queue, node="heir@host", lease_seconds=15.0)
+        for attempt in range(3):
+            with holding_process(redis_url, {}, queue, count=99, lease_seconds=1.0) as peer:
+                while not await asyncio.to_thread(command, redis_url, "HLEN", "celeriac.catching"):
+                    await asyncio.sleep(0.02)  # until it waits
+                sending = asyncio.create_task(
+                    producer.asend([to_queue(queue, str(attempt))], deadline=DEADLINE_SECONDS)
+                )
+                await asyncio.sleep(attempt * 0.0005)
+                os.kill(peer.pid, end)
+                await sending
+
+                [got] = await eventually(heir, 1, within=DEADLINE_SECONDS)
+                await ack(heir, [got])
+
+            assert texts([got]) == [str(attempt)]
+            assert not got.lost
+        assert await nothing_arrives(heir)
+        await heir.close()
+        producer.close()
+
+    async def test_a_node_that_closes_while_it_is_handed_something_hands_it_back(
+        self, redis_url: str, transport: RedisTransport, queue: Queue
+    ) -> None:
+        producer = transport.producer()
+        taken: list[str] = []
+        for round_ in range(12):
+            consumer = await consume(transport, queue, node=f"{round_}@host")
+            waiting = asyncio.create_task(consumer.receive(1))
+            while not (waiting.done() or command(redis_url, "HLEN", "celeriac.catching")):
+                await asyncio.sleep(0.005)
+            sending = asyncio.create_task(
+                producer.asend([to_queue(queue, str(round_))], deadline=DEADLINE_SECONDS)
+            )
+            await asyncio.sleep(round_ * 0.0002)
+            waiting.cancel()
+            [outcome] = await asyncio.gather(waiting, return_exceptions=True)
+            if not isinstance(outcome, BaseException):
+                taken.extend(texts(list(outcome)))
+                await ack(consumer, outcome)
+            await consumer.close()
+            await sending
+
+        last = await consume(transport, queue, node="last@host")
+        left = await eventually(last, 12 - len(taken))
+        assert all((d.redelivered, d.attempt) == (False, 1) for d in left)
+        assert sorted([*taken, *texts(left)], key=int) == [str(n) for n in range(12)]
+        assert await nothing_arrives(last)
+        await ack(last, left)
+        await last.close()
+        producer.close()
+
+    async def test_what_is_handed_over_beyond_the_prefetch_limit_goes_back(
+        self, redis_url: str, transport: RedisTransport
+    ) -> None:
+        hot, other = new_queue(), new_queue()
+        consumer = await consume(transport, hot, other, prefetch=1)
+        producer = transport.producer()
+        got = []
+        for _ in range(30):
+            waiting = asyncio.create_task(consumer.receive(5))
+            await asyncio.sleep(0.002)
+            producer.send([to_queue(other, "a")], deadline=DEADLINE_SECONDS)
+            producer.send([to_queue(hot, "b")], deadline=DEADLINE_SECONDS)
+            for _ in range(2):
+                deliveries = await asyncio.wait_for(waiting, DEADLINE_SECONDS)
+                assert len(deliveries) == 1
+                got.extend(texts(list(deliveries)))
+                waiting = asyncio.create_task(consumer.receive(5))
+                await ack(consumer, deliveries)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+        assert sorted(got) == ["a"] * 30 + ["b"] * 30
+        await consumer.close()
+        producer.close()
+
+    async def test_what_a_node_was_handed_long_after_it_was_reaped_is_found(
+        self, redis_url: str, transport: RedisTransport, queue: Queue
+    ) -> None:
+        command(redis_url, "HSET", "celeriac.catching", "gone@host/1", queue.name)
+        producer = transport.producer()
+        producer.send([to_queue(queue, "late")], deadline=DEADLINE_SECONDS)
+        command(redis_url, "LMOVE", queue.name, "celeriac.catch:gone@host/1", "RIGHT", "LEFT")
+
+        consumer = await consume(transport, queue)
+        got = await eventually(consumer, 1)
+        await ack(consumer, got)
+
+        assert texts(got) == ["late"]
+        await consumer.close()
+        assert command(redis_url, "EXISTS", "celeriac.catching", "celeriac.lease:gone@host/1") == 0
+        producer.close()
+
+    async def test_a_server_that_may_not_hand_over_rings(self, queue: Queue) -> None:
+        server = RedisServer("--rename-command", "BLMOVE", "")
+        server.start()
+        transport = RedisTransport(server.fresh_url(), {})
+        consumer = await consume(transport, queue)
+        producer = transport.producer()
+        for _ in range(3):
+            waiting = asyncio.create_task(consumer.receive(1))
+            await asyncio.wait([waiting], timeout=0.1)
+            producer.send([to_queue(queue)], deadline=DEADLINE_SECONDS)
+            await ack(consumer, await asyncio.wait_for(waiting, 0.5))
+
+        await consumer.close()
+        producer.close()
+        transport.close()
+        server.stop()
+
+
 class TestWire:
     """What peers see of us."""
 

@@ -7,12 +7,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fleet import Site
 from servers import required
 
 REQUIREMENTS = (
@@ -92,3 +93,49 @@ def real(celery_python: Path) -> Callable[..., list[Any]]:
 def real_on_redis(celery_python: Path, redis_url: str) -> Callable[..., list[Any]]:
     """Ask real Celery whose broker is the test's Redis database."""
     return lambda *questions: _ask(celery_python, questions, PEER_REDIS_URL=redis_url)
+
+
+# --- the program, on both sides ---------------------------------------------------------------------------
+
+MARKS = {
+    "redis": [pytest.mark.redis],
+    "rabbitmq": [pytest.mark.rabbitmq, pytest.mark.redis],  # results in Redis, as pickles
+    "rpc": [pytest.mark.rabbitmq],  # results as messages
+}
+
+
+def brokers(*names: str) -> list[Any]:
+    """Return these brokers as parameters, each marked with the servers that it needs."""
+    return [pytest.param(name, marks=MARKS[name]) for name in names]
+
+
+MakeSite = Callable[[str], Site]
+
+
+@pytest.fixture
+def make_site(
+    request: pytest.FixtureRequest, celery_python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> MakeSite:
+    """Return a function that makes an empty site with a broker."""
+
+    def make(broker: str) -> Site:
+        folder = tmp_path_factory.mktemp(broker)
+        if broker == "redis":
+            url = request.getfixturevalue("redis_url")
+            return Site(celery_python, folder, url, url)
+        url = request.getfixturevalue("rabbitmq_url")
+        if broker == "rpc":
+            return Site(celery_python, folder, url, "rpc://")
+        results = request.getfixturevalue("redis_url")
+        return Site(celery_python, folder, url, results, PROGRAM_RESULT_SERIALIZER="pickle")
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def sites() -> Iterator[dict[tuple[str, ...], Site]]:
+    """Keep the sites of a module, with the workers that run there, until its last test."""
+    made: dict[tuple[str, ...], Site] = {}
+    yield made
+    for site in made.values():
+        site.close()

@@ -6,8 +6,8 @@ from typing import Final
 
 from celeriac.net.redis_script import Script
 
-# STORE: write documents and tell who waits, but never over a SUCCESS. Most keys are new, and cost one SET;
-# of one that is there the first bytes say its state, as far as it is JSON in Celery's order.
+# STORE: write documents and tell who waits, but never over a SUCCESS. Of a document that is there the first
+# bytes say its state, as far as it is JSON in Celery's order.
 #
 # KEYS  of the documents
 # ARGV  1 seconds to keep them (0 = for ever)   then the documents

@@ -23,6 +23,7 @@ _ANSWER_SECONDS = 2.5  # for that; both together stay below the 5 s in which a c
 _PATIENCE_SECONDS = 30.0  # how long a server may stay away before waiting for it is given up
 _FIRST_PAUSE_SECONDS = 0.05  # before connecting again; doubles up to
 _LONGEST_PAUSE_SECONDS = 1.0
+_FEW = 8  # finished channels that may stay subscribed until the connection is used again
 _AT_ONCE = 500  # documents in one MGET: a command must not hold up the server for long
 
 Decode = Callable[[str, bytes], Outcome]
@@ -47,6 +48,7 @@ class Wait:
         self._timeout = timeout
         self._until = math.inf if timeout is None else time.monotonic() + timeout
         self._decode = decode
+        self._subscribed = 0
 
     def outcomes(self) -> Iterator[Outcome]:
         """Yield them as they become ready; survives that the server goes away for a while.
@@ -86,16 +88,22 @@ class Wait:
         self._leave(link)
 
     def _leave(self, link: Link) -> None:
-        """Unsubscribe without waiting: what still comes is dropped by whoever uses the connection next."""
-        try:
-            link.send(pack(("UNSUBSCRIBE",)), time.monotonic() + _ANSWER_SECONDS)
-        except RedisFailure:
-            link.close()
-        else:
-            self._links.give(link)
+        """Unsubscribe: from a few channels along with whatever is asked next, from many at once.
+
+        Nobody waits for the answer: what still comes is dropped by whoever uses the connection next.
+        """
+        link.farewell = pack(("UNSUBSCRIBE",))
+        if self._subscribed > _FEW:
+            try:
+                link.send(b"", time.monotonic() + _ANSWER_SECONDS)
+            except RedisFailure:
+                link.close()
+                return
+        self._links.give(link)
 
     def _read(self, link: Link) -> Iterator[Outcome]:
         keys = list(self._missing)
+        self._subscribed = len(keys)
         parts = [keys[i : i + _AT_ONCE] for i in range(0, len(keys), _AT_ONCE)]
         data = pack(("SUBSCRIBE", *keys)) + b"".join(pack(("MGET", *part)) for part in parts)
         answers = checked(link.call(data, len(parts), time.monotonic() + _ANSWER_SECONDS))

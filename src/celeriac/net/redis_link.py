@@ -101,6 +101,8 @@ class Link:
         self.reader = hiredis.Reader(notEnoughData=MORE)
         self.pushes: deque[Any] = deque()  # Any: a Push, whose items are whatever was sent
         self.used_at = time.monotonic()
+        self.client_id = 0  # the server's number for this connection
+        self.farewell = b""  # commands to send before the next ones, answered by pushes only
 
     def __del__(self) -> None:
         """Close quietly: the thread or loop that owned it may have ended without a word."""
@@ -133,6 +135,8 @@ class Link:
 
     def send(self, data: bytes, until: float) -> None:
         """Send packed commands."""
+        if self.farewell:
+            data, self.farewell = self.farewell + data, b""
         try:
             self.socket.settimeout(_left(until))
             self.socket.sendall(data)
@@ -263,7 +267,7 @@ def _log_in(link: Link, until: float) -> None:
         if text.startswith("ERR unknown command") and "HELLO" in text.upper():
             text = "it does not know HELLO; Redis 6 or newer is needed"
         raise Unreachable(text) from exc
-    assert answers
+    link.client_id = answers[0][b"id"]
 
 
 class Links:

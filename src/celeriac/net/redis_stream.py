@@ -67,6 +67,11 @@ class Stream:
         """Whether it can still be used."""
         return self._failure is None
 
+    @property
+    def client_id(self) -> int:
+        """The server's number for this connection."""
+        return self._link.client_id
+
     def call(self, data: bytes, count: int) -> asyncio.Future[Answers]:
         """Send packed commands; the future gets their answers.
 
@@ -104,10 +109,10 @@ class Stream:
         if self._failure is None:
             self._write(data)
 
-    def close(self) -> None:
-        """Close the connection; calls under way get `ConnectionLost`."""
+    def close(self, failure: RedisFailure | None = None) -> None:
+        """Close the connection; calls under way get this failure, or `ConnectionLost`."""
         if self._failure is None:
-            self._end(ConnectionLost("closed here"))
+            self._end(failure or ConnectionLost("closed here"))
 
     def close_from_anywhere(self) -> None:
         """Close it, also from another thread than the loop's and when the loop is no more."""

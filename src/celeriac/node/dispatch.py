@@ -92,7 +92,8 @@ class Dispatcher:
 
     def prefetch(self) -> int:
         """Return how many deliveries may be outstanding now; 0 = no limit."""
-        if self._base == 0 or self._mean_seconds is None:
+        # One message per slot is asked for to have priorities kept: what is fetched cannot be overtaken.
+        if self._base <= self._pool.size or self._mean_seconds is None:
             return self._base
         each = min(max(SHORT_SECONDS / max(self._mean_seconds, 1e-9), 1.0), _MOST_PER_SLOT)
         # In steps of two: a transport may have to tell the broker of every change.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import time
@@ -13,30 +14,31 @@ from typing import Any, Final
 import msgspec
 
 from celeriac.errors import TransportError
-from celeriac.message import DeadLetter, Delivery, Park, Verdict
+from celeriac.message import DeadLetter, Delivery, Verdict
 from celeriac.net.redis_link import RedisFailure, Refused, ReplyError, checked, pack
 from celeriac.net.redis_stream import Answers, Stream
 from celeriac.net.redis_url import RedisAddress
 from celeriac.ports import ConsumeSpec
 from celeriac.queues import Queue
-from celeriac.transports.redis import postmarks
+from celeriac.transports.redis.arrivals import Arrivals
 from celeriac.transports.redis.bindings import declaration
 from celeriac.transports.redis.broadcasts import Broadcasts, Heard
+from celeriac.transports.redis.catcher import Catcher
 from celeriac.transports.redis.errors import translated
-from celeriac.transports.redis.holding import Holding, Token, list_of, number_of
+from celeriac.transports.redis.holding import Holding, Token
 from celeriac.transports.redis.membership import Commands, Membership
 from celeriac.transports.redis.names import Names
 from celeriac.transports.redis.reaper import Reaper
-from celeriac.transports.redis.scripts import FETCH, LEAVE, RENEW
+from celeriac.transports.redis.scripts import FETCH, LEAVE, QUICK, RENEW, SETTLE
 from celeriac.transports.redis.settlement import DeadLetterNote, bury, settlement
 
 logger = logging.getLogger(__name__)
 
 _ROUND_SECONDS: Final = 1.0  # an idle consumer renews and looks this often although nothing rang: to notice
 # dead nodes, and a connection that is dead but not closed
+_SWEEP_SECONDS: Final = 30.0  # between searches for what dead nodes have caught late
 _POLL_SECONDS: Final = 0.05  # the same where the server cannot ring
 _MOST_AT_ONCE: Final = 1000  # messages of one fetch: it must not hold up the server for long
-_KEYS_BEFORE_LISTS: Final = 3  # of FETCH
 _HEAD_OF_A_FETCH: Final = 2  # items before the messages in its answer
 
 
@@ -46,7 +48,9 @@ class _Fetch(msgspec.Struct, eq=False):
     holding: Holding
     first_number: int
     keys: list[bytes]
-    queues: list[str]
+    room: int = 1  # how much it may bring
+    partial: bool = False  # it did not look everywhere
+    caught: Token | None = None  # it only takes in what is handed out already
 
 
 class RedisConsumer:
@@ -88,22 +92,30 @@ class RedisConsumer:
             on_lost=self._lost,
             on_begun=self._take_lost,
         )
+        self._arrivals = Arrivals(names, self._member, self._deliver, self._lost)
         self._reaper = Reaper(names, self._member, self._queues.__contains__, self._take_lost)
+        self._catcher = Catcher(addresses, names, self._caught, self._catcher_lost)
+        self._member.client_ids = self._catcher.client_ids
+        self._hot = b""  # the list that brought something last
+        self._muffled = False  # the bell rang for it, and the catcher was to bring it
         self._wake = asyncio.Event()
         self._hungry = True  # there may be something to fetch
         self._limit = 0  # how many `receive` waits for; 0 when nobody does
         self._fetching: _Fetch | None = None
-        self._asked: tuple[list[bytes], bytes] | None = None  # our lists, and the commands that arm the bell
+        self._queue_of: dict[bytes, str] = {}  # our lists in the order of FETCH -> their queues
+        self._arm = b""  # the commands that arm the bell
         self._turn = 0  # the queue that comes first in the next fetch
         self._due: float | None = None  # when the next parked message is; the loop's time
         self._alive = 1  # nodes, when we renewed last
         self._idle = False  # long enough to renew before anything else
         self._next_round = 0.0  # when that will be; the loop's time
+        self._next_sweep = 0.0
         self._failure: RedisFailure | None = None
         self._closed = False
         for queue in spec.queues:
             self._queues[queue.name] = queue
             self._broadcasts.add(queue)
+        self._know_lists()
 
     # --- the port ---
 
@@ -113,6 +125,14 @@ class RedisConsumer:
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
         """See `celeriac.ports.Consumer`."""
+        try:
+            return await self._receive(limit)
+        finally:
+            stream = self._member.current()
+            if self._catcher.armed is not None and stream is not None:
+                self._catcher.disarm(stream)  # nobody waits: let others have it
+
+    async def _receive(self, limit: int) -> Sequence[Delivery]:
         while True:
             if ready := self._take(limit):
                 return ready
@@ -129,6 +149,9 @@ class RedisConsumer:
             timer = None
             if not self._fetch_if_hungry():
                 timer = asyncio.get_running_loop().call_later(*self._pause())
+                if self._queue_of and self._room(limit) > 0:
+                    hot = self._hot if self._hot in self._queue_of else next(iter(self._queue_of))
+                    self._catcher.arm(self._member.holding.id, hot)
             try:
                 await self._wake.wait()
             finally:
@@ -172,12 +195,15 @@ class RedisConsumer:
         """See `celeriac.ports.Consumer`."""
         stream = self._member.current() or await self._stream("renewing leases")
         try:
-            command = RENEW.call(
-                [self._names.nodes, self._names.outage], [self._member.holding.id, self._member.lease_seconds]
-            )
+            now = asyncio.get_running_loop().time()
+            keys = [self._names.nodes, self._names.outage, self._names.catching]
+            sweep = now >= self._next_sweep
+            command = RENEW.call(keys, [self._member.holding.id, self._member.lease_seconds, int(sweep)])
             [found] = checked(await stream.call(command, 1))
             self._idle = False
-            self._next_round = asyncio.get_running_loop().time() + _ROUND_SECONDS
+            self._next_round = now + _ROUND_SECONDS
+            if sweep:
+                self._next_sweep = now + _SWEEP_SECONDS
             if found is None:
                 await self._member.start_over()
             else:
@@ -196,7 +222,7 @@ class RedisConsumer:
         """See `celeriac.ports.Consumer`."""
         stream = await self._stream("adding a queue")
         self._queues[queue.name] = queue
-        self._asked = None
+        self._know_lists()
         patterns = self._broadcasts.add(queue)
         data, count = declaration(queue, self._names)
         if patterns:
@@ -212,7 +238,7 @@ class RedisConsumer:
         """See `celeriac.ports.Consumer`."""
         if self._queues.pop(name, None) is None:
             return
-        self._asked = None
+        self._know_lists()
         patterns = self._broadcasts.cancel(name)
         stream = self._member.current()
         if patterns and stream is not None:
@@ -233,6 +259,7 @@ class RedisConsumer:
                 exc,
             )
         finally:
+            self._catcher.close()
             await self._member.close()
             self._wake.set()
 
@@ -260,13 +287,19 @@ class RedisConsumer:
 
     def _pushed(self, push: list[Any]) -> None:  # Any: whatever Redis sends
         if push[0] == b"invalidate":
-            self._look()
+            self._ring(push[1])
         else:
             self._broadcasts.heard(push)
 
     def _lost(self, failure: RedisFailure) -> None:
+        self._catcher.close()
         self._failure = failure
         self._look()
+
+    def _catcher_lost(self, failure: RedisFailure) -> None:
+        """Begin anew: only joining finds out what it may have caught."""
+        self._member.drop(failure)
+        self._lost(failure)
 
     def _failed(self, failure: RedisFailure, doing: str) -> TransportError:
         if isinstance(failure, Refused) and failure.code == "NOSCRIPT":
@@ -274,6 +307,66 @@ class RedisConsumer:
         return translated(failure, self._shown, doing)
 
     # --- fetching ---
+
+    def _ring(self, keys: list[bytes] | None) -> None:
+        """Take the message that the bell rang for; when that is not so simple, look everywhere."""
+        stream = self._member.current()
+        if keys is None or keys[0] not in self._queue_of or stream is None:
+            self._look()
+        elif self._fetching is not None:
+            pass  # it rang before the lists were looked at, which is what the fetch's answer ends with
+        elif self._catcher.armed == keys[0]:
+            self._muffled = True
+        elif self._room(self._limit) > 0:
+            self._quick_fetch(stream, keys[0])
+        else:
+            self._look()
+
+    def _caught(self, id_: str, key: bytes, message: bytes | None) -> None:
+        """Hand out what was caught, and take it into our lease meanwhile; or put it back."""
+        stream, names, holding = self._member.current(), self._names, self._member.holding
+        if message is None or stream is None:
+            # Without a connection it stays in our catch, where joining finds it.
+            if self._muffled:
+                self._look()
+            self._muffled = False
+            self._wake.set()
+            return
+        self._muffled = False
+        number, list_ = holding.reserve(1), names.bare(key)
+        field = b"%d:%s" % (number, list_)
+        keys = [names.nodes, self._member.lease, names.catch(id_)]
+        take_in = QUICK.call(keys, [holding.id, field])
+        fetching = self._fetching
+        room = self._room(self._limit) - (fetching.room if fetching is not None else 0)
+        if room <= 0 or key not in self._queue_of:
+            back = SETTLE.call([self._member.lease, names.due], [names.prefix, 0, "back", field])
+            stream.ask(take_in + back, 2, self._put_back)
+            return
+        token = Token(holding, number, field, message)
+        fetch = _Fetch(holding, number, keys, partial=True, caught=token)
+        if fetching is None:
+            self._ask(stream, take_in, fetch)
+        else:
+            stream.ask(take_in, 1, functools.partial(self._taken_in, token))
+        self._hot = key
+        self._note_due(self._arrivals.take_in([message], list_, number, time.time()))
+
+    def _put_back(self, answer: Answers | RedisFailure) -> None:
+        if not isinstance(answer, RedisFailure) and any(isinstance(item, ReplyError) for item in answer):
+            self._catcher_lost(Refused("a caught message could not be put back"))
+        else:
+            self._look()
+
+    def _taken_in(self, token: Token, answer: Answers | RedisFailure) -> None:
+        """Forget what was handed out but is not ours: we were out of touch, and others have it."""
+        if isinstance(answer, RedisFailure):
+            return
+        if isinstance(answer[0], ReplyError):
+            self._catcher_lost(Refused(str(answer[0])))
+        elif len(answer[0]) <= _HEAD_OF_A_FETCH:
+            token.holding.tokens.pop(token.field, None)
+            self._idle = True
 
     def _look(self) -> None:
         """Fetch, or let `receive` do it: something rang, a moment has come, or it was long enough ago."""
@@ -285,6 +378,11 @@ class RedisConsumer:
         """Let `receive` renew before it fetches."""
         self._idle = self._hungry = True
         self._wake.set()
+
+    def _know_lists(self) -> None:
+        self._queue_of = {key: name for name in self._queues for key in self._names.lists(name)}
+        lists = pack(("EXISTS", *self._queue_of)) if self._queue_of else pack(("ECHO", ""))
+        self._arm = lists + pack(("EXISTS", self._names.due))
 
     def _pause(self) -> tuple[float, Callable[[], None]]:
         """Return how long to wait for the bell, in seconds, and what to do when it did not ring."""
@@ -327,23 +425,29 @@ class RedisConsumer:
         self._fetch(stream, room)
         return True
 
+    def _quick_fetch(self, stream: Stream, key: bytes) -> None:
+        names, holding = self._names, self._member.holding
+        number = holding.reserve(1)
+        field = b"%d:%s" % (number, names.bare(key))
+        keys = [names.nodes, self._member.lease, key]
+        command = QUICK.call(keys, [holding.id, field])
+        self._ask(stream, command, _Fetch(holding, number, keys, partial=True))
+
     def _fetch(self, stream: Stream, room: int) -> None:
         names, holding = self._names, self._member.holding
-        if self._asked is None:
-            lists = [key for name in self._queues for key in names.lists(name)]
-            # To read a key is to be rung when it changes. After the fetch, for what we take would unarm it.
-            self._asked = lists, pack(("EXISTS", *lists)) + pack(("EXISTS", names.due))
-        lists, arm = self._asked
-        keys = [names.nodes, self._member.lease, names.due, *lists]
+        keys = [names.nodes, self._member.lease, names.due, *self._queue_of]
         self._turn = (self._turn + 1) % len(self._queues)
         number = holding.reserve(room)
-        fetch = _Fetch(holding, number, keys, [*self._queues])
         command = FETCH.call(
             keys, [holding.id, number, room, len(names.steps), self._turn, names.prefix, self._alive]
         )
-        self._fetching = fetch
         self._hungry = False
-        stream.ask(command + arm, 3, functools.partial(self._fetched, fetch))
+        self._ask(stream, command, _Fetch(holding, number, keys, room=room))
+
+    def _ask(self, stream: Stream, command: bytes, fetch: _Fetch) -> None:
+        self._fetching = fetch
+        # To read a key is to be rung when it changes. After the fetch, for what we take would unarm it.
+        stream.ask(command + self._arm, 3, functools.partial(self._fetched, fetch))
 
     def _fetched(self, fetch: _Fetch, answer: Answers | RedisFailure) -> None:
         self._fetching = None
@@ -359,86 +463,44 @@ class RedisConsumer:
         if fetch.holding is not self._member.holding or not got:
             self._idle = True  # our lease was taken: renewing finds that out and starts over
             return
-        self._due = None
-        now = time.time()  # when nothing is parked the server does not tell its own
-        if got[0]:
-            now = float(got[0])
-            if got[1]:
-                self._due = asyncio.get_running_loop().time() + float(got[1]) - now
-        self._hungry = self._hungry or filled > 0
-        self._unpack(fetch, got, now)
-
-    def _unpack(self, fetch: _Fetch, got: list[Any], now: float) -> None:  # Any: as FETCH's table says
-        per = len(self._names.steps)
-        number = fetch.first_number
-        early: list[tuple[Token, int, Verdict]] = []
-        at = _HEAD_OF_A_FETCH
+        self._hungry = self._hungry or bool(filled)
+        if fetch.caught is not None:
+            self._taken_in(fetch.caught, answer)
+            return
+        now = float(got[0] or time.time())  # when nothing is parked the server does not tell its own
+        if not fetch.partial:
+            self._due = None
+            self._note_due(float(got[1]) if got[1] else None, now)
+        number, at = fetch.first_number, _HEAD_OF_A_FETCH
         while at < len(got):
-            key = fetch.keys[got[at] - 1]
-            queue = fetch.queues[(got[at] - _KEYS_BEFORE_LISTS - 1) // per]
-            label = b":" + self._names.bare(key)
-            for message in got[at + 2 : at + 2 + got[at + 1]]:
-                found = postmarks.opened(message)
-                token = Token(fetch.holding, number, b"%d%s" % (number, label), message)
-                number += 1
-                if found.not_before is not None and found.not_before > now:
-                    early.append((token, 1, Park(found.not_before)))
-                    continue
-                fetch.holding.tokens[token.field] = token
-                self._ready.append(_delivery(found, queue, token))
-            at += 2 + got[at + 1]
-        if early:
-            self._park(early, now)
+            self._hot = fetch.keys[got[at] - 1]
+            count = got[at + 1]
+            messages = got[at + 2 : at + 2 + count]
+            self._note_due(self._arrivals.take_in(messages, self._names.bare(self._hot), number, now), now)
+            number += count
+            at += 2 + count
 
-    def _park(self, early: list[tuple[Token, int, Verdict]], now: float) -> None:
-        """Put away what was sent to come later. It never counted as held: a new connection puts it back."""
-        todo = settlement(early, self._member.lease, self._names, DeadLetterNote(self._node, 0))
-        stream = self._member.current()
-        if stream is not None:
-            stream.ask(todo.data, todo.count, self._parked)
-        first = min(verdict.until for _, _, verdict in early if isinstance(verdict, Park))
-        due = asyncio.get_running_loop().time() + first - now
-        self._due = due if self._due is None else min(self._due, due)
-
-    def _parked(self, answer: Answers | RedisFailure) -> None:
-        if not isinstance(answer, RedisFailure) and isinstance(answer[0], ReplyError):
-            self._lost(Refused(str(answer[0])))
-            self._member.drop()
+    def _note_due(self, moment: float | None, now: float | None = None) -> None:
+        """Note when a parked message is due; epoch seconds."""
+        if moment is not None:
+            due = asyncio.get_running_loop().time() + moment - (now or time.time())
+            self._due = due if self._due is None else min(self._due, due)
 
     def _take_lost(self, field: bytes, message: bytes) -> None:
-        """Hand out a delivery that a dead node had begun."""
-        holding = self._member.holding
-        token = Token(holding, number_of(field), field, message, begun=True)
-        holding.tokens[field] = token
-        found = postmarks.opened(message)
-        found.redelivered = True
-        found.attempt += 1
-        delivery = _delivery(found, self._names.queue_of(list_of(field)), token)
-        delivery.lost = True
-        self._deliver(delivery)
+        self._arrivals.take_lost(field, message)
 
     # --- the end ---
 
     async def _leave(self, stream: Stream) -> None:
-        while self._fetching is not None:
+        while stream.alive and (self._fetching is not None or self._catcher.armed is not None):
             self._wake.clear()
-            await self._wake.wait()
+            self._catcher.disarm(stream)  # again, should it have come before the catcher's own command
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
+        self._catcher.close()
         holding = self._member.holding
         unbegun = sorted((t for t in holding.tokens.values() if not t.begun), key=lambda t: -t.number)
-        keys = [self._names.nodes, self._member.lease]
+        keys = [self._names.nodes, self._member.lease, self._names.catching]
         fields = [token.field for token in unbegun]
         checked(await stream.call(LEAVE.call(keys, [holding.id, self._names.prefix, *fields]), 1))
         holding.tokens.clear()
-
-
-def _delivery(found: postmarks.Opened, queue: str, token: Token) -> Delivery:
-    return Delivery(
-        envelope=found.envelope,
-        queue=queue,
-        exchange=found.exchange,
-        routing_key=found.routing_key,
-        redelivered=found.redelivered,
-        attempt=found.attempt,
-        token=token,
-        defect=found.defect,
-    )

@@ -12,7 +12,7 @@ from celeriac.net.redis_stream import Stream, open_stream
 from celeriac.net.redis_url import RedisAddress
 from celeriac.transports.redis.holding import Holding, number_of
 from celeriac.transports.redis.names import Names
-from celeriac.transports.redis.scripts import JOIN, OF_A_CONSUMER, SETTLE
+from celeriac.transports.redis.scripts import JOIN, OF_A_CONSUMER, QUICK, SETTLE
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Membership:
         self._stream: Stream | None = None
         self._opening: asyncio.Task[Stream] | None = None
         self.holding = Holding(node)
+        self.client_ids: list[int] = []  # of connections that the server may still hold for us
         self.rings = True  # whether the server tells us of new messages
 
     @property
@@ -98,12 +99,12 @@ class Membership:
             len(self.holding.tokens),
         )
         self.holding = Holding(self._node)
-        await self._join(await self.stream())
+        await self._join(await self.stream(), connected=False)
 
-    def drop(self) -> None:
+    def drop(self, failure: RedisFailure | None = None) -> None:
         """Let go of this connection, for it does not do; the next call opens another one."""
         if self._stream is not None:
-            self._stream.close()
+            self._stream.close(failure)
 
     async def close(self) -> None:
         """Let go of the connection."""
@@ -121,7 +122,7 @@ class Membership:
         stream = await open_stream(self._addresses, self._on_push, self._on_lost)
         try:
             await self._set_up(stream)
-            await self._join(stream)
+            await self._join(stream, connected=True)
         except BaseException:
             stream.close()
             raise
@@ -142,17 +143,46 @@ class Membership:
             )
         checked(await scripts)
 
-    async def _join(self, stream: Stream) -> None:
+    async def _join(self, stream: Stream, *, connected: bool) -> None:
+        """Join under a new id; ``connected`` says whether the connection is a new one, too."""
         holding = self.holding
         before = list(holding.ids)
         id_ = holding.next_id()
-        arguments: list[bytes | str | float] = [id_, self.lease_seconds, self._names.lease(""), *before]
-        [kept] = checked(await stream.call(JOIN.call([self._names.nodes], arguments), 1))
+        arguments: list[bytes | str | float] = [
+            *(id_, self.lease_seconds, self._names.lease(""), self._names.catch("")),
+            *before,
+        ]
+        # What our old connections have still to deliver must not be carried out after we have joined anew.
+        kill = [pack(("CLIENT", "KILL", "ID", number)) for number in self.client_ids] if connected else []
+        join = JOIN.call([self._names.nodes, self._names.catching], arguments)
+        kept = checked((await stream.call(b"".join(kill) + join, len(kill) + 1))[-1:])[0]
         if kept is None and holding.tokens:
             self.holding = holding = Holding(self._node)
             logger.warning("The leases of node %s are gone; what it holds will run elsewhere", self._node)
         holding.joined(id_)
-        await self._reclaim(stream, kept or [])
+        if connected:
+            self.client_ids[:] = [stream.client_id]
+        if kept is not None:
+            fields, caught, list_ = kept
+            if caught:
+                fields = [*fields, *await self._take_in(stream, fields, caught, list_)]
+            await self._reclaim(stream, fields)
+
+    async def _take_in(
+        self, stream: Stream, fields: Sequence[bytes], caught: Sequence[bytes], list_: bytes
+    ) -> list[bytes]:
+        """Put into our lease what was caught on an old connection; returns the fields."""
+        holding = self.holding
+        missing = {t.message: field for field, t in holding.tokens.items() if field not in fields}
+        numbers = holding.reserve(len(caught))
+        taken = [
+            missing.get(message) or b"%d:%s" % (number, list_)
+            for number, message in enumerate(caught, numbers)
+        ]
+        keys = [self._names.nodes, self.lease, self._names.catch(holding.id)]
+        commands = [QUICK.call(keys, [holding.id, field]) for field in taken]
+        checked(await stream.call(b"".join(commands), len(commands)))
+        return taken
 
     async def _reclaim(self, stream: Stream, fields: Sequence[bytes]) -> None:
         """Care for what was leased to us in an answer that we never got."""

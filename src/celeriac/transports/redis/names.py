@@ -40,6 +40,7 @@ class Names:
         self.nodes = self.key("celeriac.nodes")
         self.outage = self.key("celeriac.outage")
         self.due = self.key("celeriac.due")
+        self.catching = self.key("celeriac.catching")
         self._cache: dict[tuple[str, int], bytes] = {}
 
     def key(self, name: str) -> bytes:
@@ -80,6 +81,10 @@ class Names:
     def lease(self, holder: str) -> bytes:
         """Return the hash of what a node holds."""
         return self.key(f"celeriac.lease:{holder}")
+
+    def catch(self, holder: str) -> bytes:
+        """Return the list of what the server has handed to a node and the node has not put into its hash."""
+        return self.key(f"celeriac.catch:{holder}")
 
     def binding(self, exchange: str) -> bytes:
         """Return the set of an exchange's bindings."""

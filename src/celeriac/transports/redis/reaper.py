@@ -14,7 +14,7 @@ from celeriac.transports.redis import postmarks
 from celeriac.transports.redis.holding import Holding, list_of, number_of
 from celeriac.transports.redis.membership import Membership
 from celeriac.transports.redis.names import Names
-from celeriac.transports.redis.scripts import INHERIT
+from celeriac.transports.redis.scripts import INHERIT, SALVAGE
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,10 @@ class Reaper:
     async def _reap(self, id_: str) -> None:
         stream = await self._membership.stream()
         lease = self._names.lease(id_)
-        [fields] = checked(await stream.call(pack(("HKEYS", lease)), 1))
+        keys = [self._names.nodes, self._names.catch(id_), lease, self._names.catching]
+        [fields] = checked(await stream.call(SALVAGE.call(keys, [id_]), 1))
+        if fields is None:
+            return
         marks = {field[1:] for field in fields if field.startswith(b"!")}
         waiting = [f for f in fields if not f.startswith(b"!") and f not in marks]
         begun = [f for f in fields if f in marks and self._consumes(self._names.queue_of(list_of(f)))]

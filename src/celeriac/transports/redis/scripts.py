@@ -6,6 +6,8 @@ They run on Redis 6.0 and later, hence LRANGE and LTRIM instead of RPOP with a c
 ``celeriac.nodes``        zset    every consumer that is alive: its id, scored with the end of its lease
 ``celeriac.lease:<id>``   hash    what it holds: ``<number>:<list>`` -> the message as it was in the list;
                                   ``!<number>:<list>`` beside it says that the task has begun
+``celeriac.catch:<id>``   list    what the server has handed it by itself, for a moment
+``celeriac.catching``     hash    id -> the list that it waits for
 ``celeriac.outage``       hash    ``heard``: when any consumer renewed last; ``until``: when to reap again
 ``celeriac.parked:<q>``   zset    messages that wait for their time: ``<list>\\n<message>``, scored with it
 ``celeriac.due``          zset    the queues that have such messages, scored with the time of the first one
@@ -31,19 +33,27 @@ _NOW: Final = "local t = redis.call('TIME') local now = t[1] + t[2] / 1000000\n"
 # JOIN: become one of the nodes, or another one after a reconnection, and take along what we held. The id is
 # new on every connection: a fetch that an old one still has in flight finds its id gone and takes nothing.
 #
-# KEYS  1 nodes
-# ARGV  1 our new id   2 lease in seconds   3 what the keys of leases begin with   then ids that we had before
-# returns  {the fields we still hold}, or false when none of the old ids was there any more
+# KEYS  1 nodes   2 catching
+# ARGV  1 our new id   2 lease in seconds   3 what the keys of leases begin with   4 those of catches
+#       then ids that we had before
+# returns  {{fields that we still hold}, {caught messages, the oldest first}, the list of these}, or false
+#          when none of the old ids was there any more
 JOIN: Final = Script(
     _NOW
     + """
 local kept = false
-for i = 4, #ARGV do
+for i = 5, #ARGV do
   if redis.call('ZREM', KEYS[1], ARGV[i]) == 1 then
-    kept = {}
+    kept = {{}, {}, redis.call('HGET', KEYS[2], ARGV[i])}
     if redis.call('EXISTS', ARGV[3] .. ARGV[i]) == 1 then
       redis.call('RENAME', ARGV[3] .. ARGV[i], ARGV[3] .. ARGV[1])
-      kept = redis.call('HKEYS', ARGV[3] .. ARGV[1])
+      kept[1] = redis.call('HKEYS', ARGV[3] .. ARGV[1])
+    end
+    local caught = redis.call('LRANGE', ARGV[4] .. ARGV[i], 0, -1)
+    if #caught > 0 then
+      redis.call('RENAME', ARGV[4] .. ARGV[i], ARGV[4] .. ARGV[1])
+      redis.call('HSET', KEYS[2], ARGV[1], kept[3])
+      for j = #caught, 1, -1 do kept[2][#caught - j + 1] = caught[j] end
     end
   end
 end
@@ -147,6 +157,24 @@ return out
 """
 )
 
+# QUICK: pop and lease the one message that the bell rang for. A script that has not run for a moment is slow,
+# the more so the longer it is (under load 63 µs for FETCH, 30 for this one), and clients wait for this.
+#
+# It also takes in what was caught: then the list is our catch, and the field names the list it came from.
+#
+# KEYS  1 nodes   2 our lease   3 list
+# ARGV  1 our id   2 field
+# returns  as FETCH does
+QUICK: Final = Script(
+    """
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {} end
+local message = redis.call('RPOP', KEYS[3])
+if not message then return {'', ''} end
+redis.call('HSET', KEYS[2], ARGV[2], message)
+return {'', '', 3, 1, message}
+"""
+)
+
 # SETTLE: what is more than to forget a message (that is a plain HDEL, harmless when the lease is gone).
 #
 # KEYS  1 our lease   2 due
@@ -197,8 +225,11 @@ return ours
 # When nobody at all has renewed for half a lease, the server or the network was away and everybody's lease
 # ran out at once: then nobody is declared dead until all have had the time to come back.
 #
-# KEYS  1 nodes   2 outage
-# ARGV  1 our id   2 lease in seconds
+# A command that a dead node's machine had still to deliver may be carried out after the node was reaped. So
+# now and then those are looked for that catch and are no nodes.
+#
+# KEYS  1 nodes   2 outage   3 catching
+# ARGV  1 our id   2 lease in seconds   3 whether to look for those (0 or 1)
 # returns  {how many nodes are alive, ids of the dead, …}, or false when we were reaped ourselves
 RENEW: Final = Script(
     _NOW
@@ -217,7 +248,35 @@ if not till or now >= tonumber(till) then
   local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. tostring(now))
   for i = 1, #dead do out[i + 1] = dead[i] end
 end
+if ARGV[3] == '1' then
+  local catching = redis.call('HKEYS', KEYS[3])
+  for i = 1, #catching do
+    if not redis.call('ZSCORE', KEYS[1], catching[i]) then out[#out + 1] = catching[i] end
+  end
+end
 return out
+"""
+)
+
+# SALVAGE: see what a dead node held; what it had caught is put into its lease first.
+#
+# KEYS  1 nodes   2 its catch   3 its lease   4 catching
+# ARGV  1 its id
+# returns  {its fields}, or false when it is alive after all
+SALVAGE: Final = Script(
+    _NOW
+    + """
+local ends = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if ends and tonumber(ends) >= now then return false end
+local list, number = redis.call('HGET', KEYS[4], ARGV[1]), -1
+while list do
+  local message = redis.call('RPOP', KEYS[2])
+  if not message then break end
+  while redis.call('HEXISTS', KEYS[3], number .. ':' .. list) == 1 do number = number - 1 end
+  redis.call('HSET', KEYS[3], number .. ':' .. list, message)
+end
+redis.call('HDEL', KEYS[4], ARGV[1])
+return redis.call('HKEYS', KEYS[3])
 """
 )
 
@@ -231,7 +290,7 @@ INHERIT: Final = Script(
     _NOW
     + """
 local ends = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if not ends or tonumber(ends) >= now or not redis.call('ZSCORE', KEYS[1], ARGV[2]) then return false end
+if (ends and tonumber(ends) >= now) or not redis.call('ZSCORE', KEYS[1], ARGV[2]) then return false end
 local ours = {}
 for i = 4, #ARGV, 3 do
   local field = ARGV[i]
@@ -253,12 +312,13 @@ return ours
 # LEAVE: hand everything back that has not begun, in its old order, and be no node any more. What has begun
 # stays in the lease, which has ended: whoever renews next tells that it is lost.
 #
-# KEYS  1 nodes   2 our lease
+# KEYS  1 nodes   2 our lease   3 catching
 # ARGV  1 our id   2 key prefix   then the fields to hand back, the last one to be served first
 # returns  how many were handed back
 LEAVE: Final = Script(
     """
 local back = 0
+redis.call('HDEL', KEYS[3], ARGV[1])
 for i = 3, #ARGV do
   local message = redis.call('HGET', KEYS[2], ARGV[i])
   if message then
@@ -294,4 +354,4 @@ return count
 """
 )
 
-OF_A_CONSUMER: Final = (JOIN, FETCH, SETTLE, RENEW, INHERIT, LEAVE)
+OF_A_CONSUMER: Final = (JOIN, FETCH, QUICK, SETTLE, RENEW, SALVAGE, INHERIT, LEAVE)
