@@ -26,8 +26,7 @@ from pathlib import Path
 from celeriac.app import Celeriac
 
 HERE = Path(__file__).parent
-FILE = f"sqlite:///{HERE}/q.db"
-app = Celeriac("proj", broker=FILE, backend=FILE, set_as_current=False)
+app = Celeriac("proj", broker="BROKER", backend="BACKEND", set_as_current=False)
 app.conf.worker_lease_seconds = 1.5
 
 def trace(name):
@@ -66,8 +65,23 @@ Start = Callable[..., Program]
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    (tmp_path / "proj.py").write_text(PROJECT)
+def servers(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+    """Return the URLs of broker and result store; SQLite unless a test asks for others."""
+    file = f"sqlite:///{tmp_path}/q.db"
+    match getattr(request, "param", "sqlite"):
+        case "redis":
+            url = request.getfixturevalue("redis_url")
+            return url, url
+        case "amqp":
+            return request.getfixturevalue("rabbitmq_url"), file
+        case _:
+            return file, file
+
+
+@pytest.fixture
+def home(tmp_path: Path, servers: tuple[str, str]) -> Path:
+    broker, backend = servers
+    (tmp_path / "proj.py").write_text(PROJECT.replace("BROKER", broker).replace("BACKEND", backend))
     (tmp_path / "run_worker.py").write_text(RUN)
     return tmp_path
 
@@ -280,6 +294,7 @@ def test_usr1_shows_what_every_thread_does(start: Start) -> None:
     assert worker.stop() == 0
 
 
+@pytest.mark.parametrize("servers", ["sqlite", "redis", "amqp"], indirect=True)
 def test_nothing_is_left_when_the_worker_is_killed(home: Path, proj: ModuleType, start: Start) -> None:
     worker = start(concurrency=2)
     late, early = proj.late.delay("late"), proj.early.delay("early")
@@ -299,8 +314,9 @@ def test_nothing_is_left_when_the_worker_is_killed(home: Path, proj: ModuleType,
     assert len(family) == 3
     assert [result.get(timeout=TIMEOUT) for result in waiting] == [1, 2, 3]
     assert late.get(timeout=TIMEOUT) == "late"
-    with pytest.raises(WorkerLostError):
-        early.get(timeout=TIMEOUT)
+    if proj.app.transport.caps.leases:  # RabbitMQ has forgotten it: it was acknowledged when it began
+        with pytest.raises(WorkerLostError):
+            early.get(timeout=TIMEOUT)
     assert (runs(home, "late"), runs(home, "early")) == (2, 1)
 
 
