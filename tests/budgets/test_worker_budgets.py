@@ -1,0 +1,134 @@
+"""What a task costs a worker, in things that can be counted and do not depend on the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from celeriac.execute.executor import Executor
+from celeriac.message import Ack, Delivery, Finished, Record, Verdict
+from celeriac.node.dispatch import Dispatcher
+from celeriac.node.link import Link
+from celeriac.node.policy import Policies
+from celeriac.node.report import Reporter
+from celeriac.node.results import Results
+from celeriac.node.work import Ledger
+from celeriac.pools.prefork.board import Board
+from celeriac.pools.prefork.child import Child
+from celeriac.pools.prefork.inbox import Inbox
+from celeriac.ports import ConsumeSpec
+from celeriac.wire.task import unpack_headers
+from job_factory import deliveries, job_of, memory_app
+
+FRAMES_UNDER_A_TASK = 4  # of ours, between the child's loop and the user's function; Celery has 35
+CALLS_IN_THE_CHILD = 60  # of Python functions, the task's own among them; Celery makes 910
+
+
+def test_few_frames_lie_between_the_childs_loop_and_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = memory_app()
+    frames: list[str] = []
+
+    @app.task
+    def look() -> None:
+        frame: FrameType | None = inspect.currentframe()
+        assert frame is not None
+        while (frame := frame.f_back) is not None and frame.f_code.co_name != "_work":
+            frames.append(frame.f_code.co_qualname)
+
+    look.delay()
+    (delivery,) = deliveries(app)
+    board, inbox = Board(1), Inbox()
+    inbox.put(job_of(delivery))
+    inbox.put_stop()
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # this process keeps its handlers
+    Child(board, 0, inbox.far, Executor(app, "w1@host")).run()
+    inbox.close()
+
+    assert 0 < len(frames) <= FRAMES_UNDER_A_TASK, frames
+
+
+def test_few_calls_are_made_to_run_a_task() -> None:
+    app = memory_app()
+
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    add.delay(1, 2)
+    (delivery,) = deliveries(app)
+    job, executor = job_of(delivery), Executor(app, "w1@host")
+    executor.run(job, None)  # what is done once is done now
+    calls: list[str] = []
+
+    def count(frame: FrameType, event: str, arg: Any) -> None:
+        if event == "call":
+            calls.append(frame.f_code.co_qualname)
+
+    sys.setprofile(count)
+    executor.run(job, None)
+    sys.setprofile(None)
+
+    assert len(calls) <= CALLS_IN_THE_CHILD, calls
+
+
+class Counting:
+    """A consumer, a result store and a pool that count round trips."""
+
+    size = 2
+    kind = "counting"
+
+    def __init__(self) -> None:
+        self.trips: list[str] = []
+
+    async def astore(self, batch: Sequence[Record]) -> None:
+        self.trips.append(f"store {len(batch)}")
+
+    async def settle(self, verdicts: Sequence[tuple[Delivery, Verdict]]) -> None:
+        assert all(verdict == Ack() for _, verdict in verdicts)
+        self.trips.append(f"settle {len(verdicts)}")
+
+    def free(self, *, short: bool = False) -> int:
+        return 0
+
+
+async def test_a_batch_of_reports_takes_two_round_trips() -> None:
+    app = memory_app()
+
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    for _ in range(200):
+        add.delay(1, 2)
+    taken = await asyncio.to_thread(deliveries, app)
+    counting: Any = Counting()
+    ledger = Ledger()
+    link = Link(app.transport, ConsumeSpec(queues=(), node="w1@host"), Any)  # type: ignore[arg-type]
+    link._consumer = counting
+    dispatcher = Dispatcher(counting, "w1@host", 8, lambda work: True)
+    reporter = Reporter(link, counting, ledger, dispatcher, Results(app), lambda: None)
+    policy = Policies(app, None, None).get(add.name)
+    assert policy is not None
+    works = [ledger.open(delivery, unpack_headers(delivery.envelope), policy) for delivery in taken]
+    running = asyncio.create_task(reporter.run())
+
+    reporter.take(
+        [
+            Finished(
+                number=work.number,
+                kind="success",
+                record=Record(id=work.headers.id, state="SUCCESS", payload=b"{}"),
+            )
+            for work in works
+        ]
+    )
+    await reporter.drain()
+    running.cancel()
+
+    assert counting.trips == ["store 200", "settle 200"]
