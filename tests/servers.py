@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -34,6 +34,10 @@ Answer = TypeVar("Answer")
 
 class MissingServer(Exception):
     """The server's program is not installed; the text says how to install it."""
+
+
+class ServerEnded(RuntimeError):
+    """The server ended before it answered; the text has the end of its log."""
 
 
 def required() -> bool:
@@ -72,6 +76,8 @@ for line in sys.stdin:
         groups.discard(int(what))
     elif verb == "folder":
         folders.append(what)
+    elif verb == "end":
+        break
 for group in groups:
     try:
         os.killpg(group, signal.SIGKILL)
@@ -112,7 +118,7 @@ class Watchdog:
         with self._lock:
             process, self._process = self._process, None
         if process is not None:
-            process.communicate(timeout=STOP_SECONDS)
+            process.communicate("end\n", timeout=STOP_SECONDS)
 
 
 watchdog = Watchdog()
@@ -208,9 +214,16 @@ class Server:
         with self._lock:
             if self.running:
                 return
-            if self._process is None:
+            if self._process is not None:
+                self._run()
+                return
+            self._set_up()
+            try:
+                self._run()
+            except ServerEnded:
+                # A free port can be found, but not reserved: somebody may have been faster.
                 self._set_up()
-            self._run()
+                self._run()
 
     def kill(self) -> None:
         """Kill -9, as a power cut would; `start` brings it back."""
@@ -226,6 +239,12 @@ class Server:
     def freeze(self) -> None:
         """Stop its clock: connections stay open and nobody answers, as behind a black hole."""
         self._signal(signal.SIGSTOP)
+        # On a busy machine its threads go on for a moment, in which it would still answer.
+        until(
+            lambda: set("".join(self._thread_states())) <= {"T", "Z"} or None,
+            STOP_SECONDS,
+            "it to stand still",
+        )
 
     def thaw(self) -> None:
         """Let it go on after `freeze`."""
@@ -309,13 +328,21 @@ class Server:
     def _ready_or_dead(self) -> bool:
         assert self._process is not None
         if self._process.poll() is not None:
-            raise RuntimeError(f"{self.program} ended with {self._process.returncode}:\n{self.log()[-4000:]}")
+            raise ServerEnded(f"{self.program} ended with {self._process.returncode}:\n{self.log()[-4000:]}")
         return self.answers()
 
     def _signal(self, number: int) -> None:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
+
+    def _thread_states(self) -> Iterator[str]:
+        """Yield the state of every thread of its process group, one letter each, as ``ps`` shows them."""
+        for entry in Path("/proc").glob("[0-9]*/task/[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                state, _, group, *_ = entry.read_text().rpartition(")")[2].split()
+                if int(group) == self.pid:
+                    yield state
 
     def _reap(self) -> None:
         assert self._process is not None

@@ -37,7 +37,7 @@ def test_a_single_file_fetches_them_at_once(
     said = shell.run("python", "celery_blog.py")
 
     worker.wait_for(r"WARNING/ForkPoolWorker-[1-5]\] 200", count=5)
-    worker.wait_for(r"Task celery_blog\.fetch_url\[.*\] succeeded in [\d.]+s: None", count=5)
+    worker.wait_for(r"Task celery_blog\.fetch_url\[.*\] succeeded in [\d.e-]+s: None", count=5)
     assert said == ""
     assert site.most_at_once == 5
     assert worker.stop() == 0
@@ -52,7 +52,7 @@ def test_configuration_and_tasks_in_different_files(
 
     shell.python(f"from celery_blog import func; func({site.urls[:2]!r})")
 
-    worker.wait_for(r"Task celery_blog\.fetch_url\[.*\] succeeded in [\d.]+s: None", count=2)
+    worker.wait_for(r"Task celery_blog\.fetch_url\[.*\] succeeded in [\d.e-]+s: None", count=2)
     assert site.visits == 2
     assert worker.stop() == 0
 
@@ -68,8 +68,8 @@ def test_tasks_of_two_modules(open_shell: OpenShell, site: Site, redis_server: R
     shell.python(f"from celery_blog import func; func({site.urls[:1]!r})")
 
     worker.wait_for(r"INFO/MainProcess\] Task celery_add\.add\[.*\] received")
-    worker.wait_for(r"Task celery_add\.add\[.*\] succeeded in [\d.]+s: 9")
-    worker.wait_for(r"Task celery_blog\.fetch_url\[.*\] succeeded in [\d.]+s: None")
+    worker.wait_for(r"Task celery_add\.add\[.*\] succeeded in [\d.e-]+s: 9")
+    worker.wait_for(r"Task celery_blog\.fetch_url\[.*\] succeeded in [\d.e-]+s: None")
     assert worker.stop() == 0
 
 
@@ -82,7 +82,7 @@ def test_tasks_of_a_package(open_shell: OpenShell, site: Site, redis_server: Red
 
     shell.python(f"from pack.celery_fetch import func; func({site.urls[:2]!r})")
 
-    worker.wait_for(r"Task pack\.celery_fetch\.fetch_url\[.*\] succeeded in [\d.]+s: None", count=2)
+    worker.wait_for(r"Task pack\.celery_fetch\.fetch_url\[.*\] succeeded in [\d.e-]+s: None", count=2)
     assert worker.stop() == 0
 
 
@@ -99,6 +99,6 @@ def test_the_gotcha_leaves_the_worker_working(
     worker.wait_for(r"KeyError: 'celery_blo\.fetch_url'")
     shell.python(f"from celery_blog import func; func({site.urls[:1]!r})")
 
-    worker.wait_for(r"Task celery_blog\.fetch_url\[.*\] succeeded in [\d.]+s: None")
+    worker.wait_for(r"Task celery_blog\.fetch_url\[.*\] succeeded in [\d.e-]+s: None")
     assert site.visits == 1
     assert worker.stop() == 0

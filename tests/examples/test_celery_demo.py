@@ -52,6 +52,6 @@ def the_worker_sends_the_mail(shell: Shell, mail: SmtpSink) -> None:
     worker.wait_for(r"INFO/MainProcess\] Task celery_demo\.celery\.send_email\[[0-9a-f-]{36}\] received")
     worker.wait_for(r"WARNING/ForkPoolWorker-\d+\] Email is sent")
     worker.wait_for(
-        r"INFO/ForkPoolWorker-\d+\] Task celery_demo\.celery\.send_email\[.*\] succeeded in [\d.]+s: None"
+        r"INFO/ForkPoolWorker-\d+\] Task celery_demo\.celery\.send_email\[.*\] succeeded in [\d.e-]+s: None"
     )
     assert worker.stop() == 0

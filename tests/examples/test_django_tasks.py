@@ -26,7 +26,7 @@ def test_the_worker_runs_under_manage_py(shell: Shell) -> None:
     said = shell.run("python", "manage.py", "shell", "-c", GET)
 
     assert "8 True" in said
-    worker.wait_for(r"Task tasks\.add\[.*\] succeeded in [\d.]+s: 8")
+    worker.wait_for(r"Task tasks\.add\[.*\] succeeded in [\d.e-]+s: 8")
     assert worker.stop() == 0
 
 
@@ -61,7 +61,7 @@ def test_supervisor_runs_the_worker(shell: Shell) -> None:
     said = shell.run("python", "manage.py", "shell", "-c", GET)
 
     assert "8 True" in said
-    reader.wait_for(r"Task tasks\.add\[.*\] succeeded in [\d.]+s: 8")
+    reader.wait_for(r"Task tasks\.add\[.*\] succeeded in [\d.e-]+s: 8")
     supervisor.stop()
     reader.wait_for(r"worker: Warm shutdown \(MainProcess\)")
     supervisor.wait_for(r"stopped: celeryd \(exit status 0\)")

@@ -14,5 +14,5 @@ def test_hello_world(open_shell: OpenShell, rabbitmq_server: RabbitServer) -> No
 
     shell.python("from hello import hello; hello.delay()")
 
-    worker.wait_for(r"Task hello\.hello\[.*\] succeeded in [\d.]+s: 'hello world'")
+    worker.wait_for(r"Task hello\.hello\[.*\] succeeded in [\d.e-]+s: 'hello world'")
     assert worker.stop() == 0

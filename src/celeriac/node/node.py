@@ -32,6 +32,8 @@ logger = logging.getLogger("celery.apps.worker")
 How = Literal["warm", "cold"]
 
 _LAST_WORDS_SECONDS = 2.0  # for what a cold shutdown still wants to tell broker and store
+_UNSEEN_AT_ONCE = 1000
+_UNSEEN_SECONDS = 0.05  # what is leased already comes at once; nothing else can come
 EX_FAILURE = 1
 
 
@@ -210,6 +212,31 @@ class Node:
             receiver, *self._tasks = self._tasks
             receiver.cancel()
             await asyncio.wait([receiver])
+            if self.link.connected:
+                await self._hand_back_unseen()
+
+    async def _hand_back_unseen(self) -> None:
+        """Give back what the consumer has leased and the receiver has not seen any more.
+
+        Without this it would wait for the last task to end. The queues are let go first, or the broker
+        would hand us again what we give back.
+        """
+        consumer = self.link.consumer
+        try:
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                for queue in self.settings.spec.queues:
+                    await consumer.cancel_queue(queue.name)
+                while True:
+                    unseen = asyncio.create_task(consumer.receive(_UNSEEN_AT_ONCE))
+                    done, _ = await asyncio.wait([unseen], timeout=_UNSEEN_SECONDS)
+                    if not done:
+                        unseen.cancel()
+                        await asyncio.wait([unseen])
+                        return
+                    for delivery in unseen.result():
+                        self.reporter.add(None, delivery, Requeue(untouched=True))
+        except (TransportError, TimeoutError) as exc:
+            logger.warning("What was fetched ahead goes back when the worker ends, not before: %r", exc)
 
     async def _wait_for_the_running(self) -> None:
         """Wait until all that runs has ended and is written down, or somebody is in a hurry."""
