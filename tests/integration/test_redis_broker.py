@@ -271,7 +271,8 @@ class TestDeath:
         await consumer.close()
 
         left = set(command(redis_url, "KEYS", "*"))
-        assert left == {b"celeriac.outage", f"_kombu.binding.{queue.name}".encode()}
+        bindings = (f"_kombu.binding.{queue.name}", f"_kombu.binding_permanent.{queue.name}")
+        assert left == {b"celeriac.outage", *(name.encode() for name in bindings)}
         producer.close()
 
 
@@ -471,6 +472,7 @@ class TestWire:
         assert len(properties["delivery_tag"]) == 36
         member = f"{queue.name}\x06\x16\x06\x16{queue.name}".encode()
         assert command(redis_url, "SMEMBERS", f"_kombu.binding.{queue.name}") == [member]
+        assert command(redis_url, "SMEMBERS", f"_kombu.binding_permanent.{queue.name}") == [member]
         producer.close()
 
     async def test_a_message_that_kombu_restored_is_a_redelivery(

@@ -27,6 +27,8 @@ def declaration(queue: Queue, names: Names) -> tuple[bytes, int]:
         pattern = topic_regex(bound.routing_key) if kind == "topic" else ""
         member = names.member(bound.routing_key, pattern, queue.name)
         commands.append(pack(("SADD", names.binding(bound.exchange), member)))
+        if "x-expires" not in queue.arguments:
+            commands.append(pack(("SADD", names.lasting_binding(bound.exchange), member)))
     return b"".join(commands), len(commands)
 
 

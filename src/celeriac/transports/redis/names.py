@@ -90,6 +90,10 @@ class Names:
         """Return the set of an exchange's bindings."""
         return self.key(f"_kombu.binding.{exchange}")
 
+    def lasting_binding(self, exchange: str) -> bytes:
+        """Return the set of those bindings that kombu 5.7 may not clear away after a while."""
+        return self.key(f"_kombu.binding_permanent.{exchange}")
+
     def member(self, routing_key: str, pattern: str, queue: str) -> str:
         """Return a binding as a member of that set."""
         return self.separator.join((routing_key, pattern, queue))

@@ -72,6 +72,8 @@ class Reaper:
             await self._inherit(id_, lease, some, marks)
             if len(some) < _AT_ONCE:
                 break
+        if not waiting and not begun:
+            return
         logger.warning(
             "Node %s is dead: %d of its messages go back to their queues, %d had begun and are lost",
             id_.partition("/")[0],
