@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from celeriac import transports
 from processes import Program, user_environment
 
 Side = Literal["real", "ours"]
@@ -73,6 +74,17 @@ class Site:
             command = [self._python(side), "-W", "ignore", "console.py"]
             self._consoles[side] = self._open.enter_context(Console(command, self._environment(side)))
         return self._consoles[side]
+
+    def wait_for_waiting(self, queue: str, count: int) -> None:
+        """Return when that many messages wait in a queue: Celery does not wait for RabbitMQ to have them."""
+        transport = transports.connect(self._settings["PROGRAM_BROKER"])
+        try:
+            deadline = time.monotonic() + ANSWER_SECONDS
+            while (found := transport.size(queue)) != count:
+                assert time.monotonic() < deadline, f"{found} and not {count} messages wait in {queue}"
+                time.sleep(LOOK_SECONDS)
+        finally:
+            transport.close()
 
     def name(self) -> str:
         """Return a name for a file that no other test uses."""

@@ -235,6 +235,7 @@ def test_priorities(pair: Pair) -> None:
         f"[note.apply_async((priority,), {{'to': {order!r}}}, priority=priority, queue='ranked').id"
         " for priority in (0, 9, 3, 6, 9, 0)]"
     )
+    pair.site.wait_for_waiting("ranked", 6)
     pipes[names[0]][1].write_text("")
     ran = pair.site.lines(order, 6)
     pipes[names[1]][1].write_text("")
