@@ -589,6 +589,53 @@ def test_the_worker_resumes_when_the_broker_is_back(
     assert text.count("Connected to memory://") == 2
 
 
+@pytest.mark.parametrize("late", [True, False], ids=["late", "early"])
+@pytest.mark.parametrize("done", [True, False], ids=["done", "under-way"])
+def test_a_message_that_comes_again_is_not_run_again(
+    app: Celeriac, late: bool, done: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    begun, go = threading.Event(), threading.Event()
+
+    @app.task(acks_late=late)
+    def slow() -> str:
+        runs.append(1)
+        begun.set()
+        go.wait(TIMEOUT)
+        return "once"
+
+    @app.task
+    def echo(x: int) -> int:
+        return x
+
+    with start_worker(app, pool="threads", concurrency=2) as worker:
+        assert worker.node is not None
+        consumer: Any = worker.node.link.consumer
+        settle, told = consumer.settle, threading.Event()
+
+        async def forget(verdicts: Any) -> None:
+            told.set()  # the broker heard it and has crashed before it was on disk
+
+        result = slow.delay()
+        assert begun.wait(TIMEOUT)
+        if not late:
+            until(lambda: any(lease.started for lease in list(consumer.leases)))
+        if done:
+            consumer.settle = forget
+            go.set()
+            assert told.wait(TIMEOUT)
+            until(lambda: worker.node is not None and worker.node.reporter.backlog == 0)
+            consumer.settle = settle
+        consumer.expires = 0.0  # as if the node had been thought dead: the broker takes everything back
+        assert echo.delay(1).get(timeout=TIMEOUT) == 1
+        go.set()
+        assert result.get(timeout=TIMEOUT) == "once"
+
+    assert runs == [1]
+    assert dead(app) == []
+    assert app.transport.size("celery") == 0
+
+
 def test_a_worker_gives_up_when_it_shall_not_retry(app: Celeriac, caplog: pytest.LogCaptureFixture) -> None:
     app.conf.broker_connection_retry_on_startup = False
 

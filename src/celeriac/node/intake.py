@@ -23,7 +23,7 @@ class Intake:
 
     1. have each one admitted, held until its time, parked, refused, or mourned
     2. enter what is taken into the ledger, say so in the log and to the hooks, and line it up
-    3. recognise a task that is under way here already
+    3. recognise a message that comes again though its task is under way here or done
 
     Args:
         reception: What admission rests on.
@@ -58,13 +58,13 @@ class Intake:
         for delivery in deliveries:
             decision = admit(delivery, self._reception, now)
             if isinstance(decision, Admitted):
-                if not (delivery.redelivered and self._is_under_way(delivery, decision)):
+                if not (delivery.redelivered and self._is_known(delivery, decision)):
                     self._dispatcher.add(self._enter(delivery, decision))
             elif isinstance(decision, Refused):
                 self._refusals.refuse(delivery, decision)
             elif isinstance(decision, Early):
                 self._hold(delivery, decision)
-            else:
+            elif not self._is_known(delivery, decision):
                 self._mourn(delivery, decision)
         self._dispatcher.pump()
 
@@ -94,15 +94,20 @@ class Intake:
             hook.send(self, request=request)
         return self._ledger.open(delivery, headers, decision.policy)
 
-    def _is_under_way(self, delivery: Delivery, decision: Admitted) -> bool:
-        """Return whether the task is open here already: the broker had thought that we were gone.
+    def _is_known(self, delivery: Delivery, decision: Admitted | Dead) -> bool:
+        """Return whether a message comes again that is under way here or done: nothing shall run twice.
 
-        Then the delivery takes the place of the one that has become void, and nothing runs twice.
+        The broker had thought that we were gone, or has forgotten our last words in a crash.
         """
-        work = self._ledger.of_task(decision.headers.id)
-        if work is None or work.headers.retries != decision.headers.retries:
+        headers = decision.headers
+        work = self._ledger.of_task(headers.id)
+        if work is not None and work.headers.retries == headers.retries:
+            self._reporter.replace(work, delivery)
+            return True
+        done = self._reporter.recent.verdict_of(headers)
+        if done is None:
             return False
-        work.delivery = delivery
+        self._reporter.add(None, delivery, done)
         return True
 
     def _hold(self, delivery: Delivery, decision: Early) -> None:

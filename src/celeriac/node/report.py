@@ -32,6 +32,7 @@ from celeriac.message import (
 )
 from celeriac.node.dispatch import Dispatcher
 from celeriac.node.link import Link
+from celeriac.node.recent import Recent
 from celeriac.node.results import Results
 from celeriac.node.work import Ledger, Work
 from celeriac.ports import ResultBackend
@@ -97,6 +98,7 @@ class Reporter:
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
+        self.recent = Recent()
         self.closing = False  # there is no pool any more that could run an obituary
 
     # --- taking in -----------------------------------------------------------------------------------
@@ -123,6 +125,13 @@ class Reporter:
         """Settle a delivery that the pool never had."""
         self._entries.append(_Entry(record, delivery, decided))
         self._schedule()
+
+    def replace(self, work: Work, delivery: Delivery) -> None:
+        """Let a delivery take the place of the one that work under way has come with, which is void."""
+        work.delivery = delivery
+        if work.started and not work.policy.terms.acks_late and work.lost is None:
+            self._starts[work.number] = delivery
+            self._schedule()
 
     def mourn(self, work: Work, lost: Lost, decided: Verdict) -> None:
         """Have the failure of lost work recorded, with all that follows from it, before it is settled."""
@@ -152,6 +161,7 @@ class Reporter:
         if decided is None:
             work.policy.note(report.runtime)
             decided = verdict(work.policy.terms, report, work.delivery.attempt) or Ack()
+        self.recent.note(work.headers, decided)
         self._entries.append(_Entry(report.record, work.delivery, decided))
         return True
 
@@ -159,8 +169,8 @@ class Reporter:
         work = self._ledger.get(report.number)
         if work is None or work.lost is not None:
             return
-        decided = verdict(work.policy.terms, report)
-        if isinstance(decided, Start):
+        work.started = True
+        if isinstance(verdict(work.policy.terms, report), Start):
             self._starts[report.number] = work.delivery
 
     def _lost(self, report: Lost) -> None:
@@ -197,6 +207,7 @@ class Reporter:
     def _close(self, work: Work, record: Record | None, decided: Verdict) -> None:
         self._ledger.close(work.number)
         self._starts.pop(work.number, None)
+        self.recent.note(work.headers, decided)
         self._entries.append(_Entry(record, work.delivery, decided))
 
     # --- writing down --------------------------------------------------------------------------------

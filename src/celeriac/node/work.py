@@ -19,7 +19,17 @@ class Work:
         policy: Its kind.
     """
 
-    __slots__ = ("decided", "delivery", "headers", "lost", "number", "policy", "short", "submitted")
+    __slots__ = (
+        "decided",
+        "delivery",
+        "headers",
+        "lost",
+        "number",
+        "policy",
+        "short",
+        "started",
+        "submitted",
+    )
 
     def __init__(self, number: int, delivery: Delivery, headers: TaskHeaders, policy: Policy) -> None:
         self.number = number
@@ -28,6 +38,7 @@ class Work:
         self.policy = policy
         self.submitted = False  # the pool has it
         self.short = False  # it was handed over as a short one
+        self.started = False  # it was seen to begin
         self.lost: Lost | None = None  # a child has died of it: what is still to be run is its obituary
         self.decided: Verdict | None = None  # what becomes of the message after the obituary
 
