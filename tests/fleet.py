@@ -15,10 +15,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import pytest
+
 from celeriac import transports
 from processes import Program, user_environment
 
 Side = Literal["real", "ours"]
+SIDES: tuple[Side, Side] = ("real", "ours")
+MARKS = {  # by broker, the servers that a test needs
+    "redis": [pytest.mark.redis],
+    "rabbitmq": [pytest.mark.rabbitmq, pytest.mark.redis],  # results in Redis, as pickles
+    "rpc": [pytest.mark.rabbitmq],  # results as messages
+}
 HERE = Path(__file__).resolve().parent / "interop"
 ANSWER_SECONDS = 40.0
 LOOK_SECONDS = 0.01  # between looks at what other programs write: there is no signal to wait for
@@ -38,6 +46,7 @@ class Site:
 
     def __init__(self, celery_python: Path, folder: Path, broker: str, results: str, **settings: str) -> None:
         self.folder = folder
+        self.broker = broker
         self._celery_python = celery_python
         self._settings = {
             "PROGRAM_BROKER": broker,

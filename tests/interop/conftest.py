@@ -97,18 +97,6 @@ def real_on_redis(celery_python: Path, redis_url: str) -> Callable[..., list[Any
 
 # --- the program, on both sides ---------------------------------------------------------------------------
 
-MARKS = {
-    "redis": [pytest.mark.redis],
-    "rabbitmq": [pytest.mark.rabbitmq, pytest.mark.redis],  # results in Redis, as pickles
-    "rpc": [pytest.mark.rabbitmq],  # results as messages
-}
-
-
-def brokers(*names: str) -> list[Any]:
-    """Return these brokers as parameters, each marked with the servers that it needs."""
-    return [pytest.param(name, marks=MARKS[name]) for name in names]
-
-
 MakeSite = Callable[[str], Site]
 
 

@@ -7,16 +7,11 @@ from typing import Any
 
 import pytest
 
-from fleet import Console, Side, Site
+from fleet import MARKS, Console, Side, Site
 from processes import Program
 
 pytestmark = pytest.mark.timeout(400)  # the first test waits for real Celery to be installed
 
-MARKS = {
-    "redis": [pytest.mark.redis],
-    "rabbitmq": [pytest.mark.rabbitmq, pytest.mark.redis],  # results in Redis, as pickles
-    "rpc": [pytest.mark.rabbitmq],  # results as messages
-}
 SIDES: list[tuple[Side, Side]] = [("real", "ours"), ("ours", "real")]
 FORMATS = ["json", "yaml", "msgpack", "pickle"]
 COMPRESSIONS = [None, "zlib", "bzip2", "xz", "brotli", "zstd"]
