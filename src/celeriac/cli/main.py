@@ -26,6 +26,13 @@ COMMANDS: Final = {
     "result": "celeriac.cli.result",
     "worker": "celeriac.cli.worker",
 }
+# So that nobody looks for a typing error.
+_NOT_YET: Final = frozenset(
+    {
+        "amqp", "beat", "control", "events", "graph", "inspect", "list", "logtool", "migrate", "multi",
+        "shell", "status", "upgrade",
+    }
+)  # fmt: skip
 # Global options that people of Celery 3 and 4 write behind the command; they are moved to the front.
 _MOVED_WITH_VALUE: Final = (
     "-A",
@@ -66,6 +73,9 @@ class LazyCommands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as exc:
+            if args[0] in _NOT_YET:
+                text = f"{exc.message} Celery has it; this version does not yet."
+                raise click.UsageError(text, exc.ctx) from exc
             meant = did_you_mean(args[0], self.list_commands(ctx))
             if meant is not None:
                 raise click.UsageError(f"{exc.message} Did you mean {meant}?", exc.ctx) from exc

@@ -13,12 +13,11 @@ from typing import Any
 import click
 
 from celeriac.app import Celeriac
-from celeriac.cli import logs
+from celeriac.cli import addresses, logs
 from celeriac.cli.banner import BannerFacts, render
 from celeriac.cli.context import CLIContext
 from celeriac.cli.pidfile import EX_CANTCREAT, Pidfile, PidfileLocked
 from celeriac.errors import ConfigError, QueueNotFound
-from celeriac.net.url import mask
 from celeriac.node.options import NodeOptions
 from celeriac.node.worker import Worker
 
@@ -189,13 +188,12 @@ def _show_banner(obj: CLIContext, worker: Worker, level: int) -> None:
     if obj.quiet:
         return
     app = worker.app
-    results = app.conf.get("result_backend")
     facts = BannerFacts(
         hostname=worker.hostname,
         version=obj.version,
         app=f"{app.main or '__main__'}:{hex(id(app))}",
-        transport=app.transport.address,
-        results=mask(str(results)) if results else _address_of_results(app),
+        transport=addresses.of_messages(app),
+        results=addresses.of_results(app),
         concurrency=f"{worker.concurrency} ({worker.pool_kind})",
         events=_events_on(worker),
         queues=worker.queues,
@@ -207,10 +205,6 @@ def _show_banner(obj: CLIContext, worker: Worker, level: int) -> None:
     if stream is not None:
         click.echo(text, file=stream)
         stream.flush()
-
-
-def _address_of_results(app: Celeriac) -> str:
-    return "disabled://" if app.backend is None else app.transport.address
 
 
 def _tell_settings_without_effect(app: Celeriac) -> None:
