@@ -133,6 +133,7 @@ def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
     node_options = NodeOptions(hostname=node, loglevel=level, logfile=logfile, **options)
     _refuse_pickle_as_root(obj)
     lock = _lock(obj, pidfile)
+    streams = sys.stdout, sys.stderr
     try:
         logs.setup(app, _log_options(obj, app, level, logfile))
         worker = Worker(app, node_options)
@@ -146,6 +147,7 @@ def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
     except (ConfigError, QueueNotFound) as exc:
         raise click.UsageError(str(exc.args[0] if exc.args else exc)) from exc
     finally:
+        sys.stdout, sys.stderr = streams  # what is said from here on is for the person, not for the log
         if lock is not None:
             lock.release()
     sys.exit(code)
@@ -211,6 +213,13 @@ def _tell_settings_without_effect(app: Celeriac) -> None:
     names = app.conf.without_effect()
     if names:
         logger.warning("These settings are known, but have no effect in this version: %s.", ", ".join(names))
+    default = app.conf.task_default_rate_limit
+    limited = sorted(
+        name for name, task in app.tasks.items() if task.rate_limit and task.rate_limit != default
+    )
+    if limited:
+        text = "These tasks have a rate limit, which this version does not keep: %s."
+        logger.warning(text, ", ".join(limited))
 
 
 def _events_on(worker: Worker) -> bool:
