@@ -130,7 +130,7 @@ def hoist(args: Sequence[str]) -> list[str]:
 def umbrella(ctx: click.Context, /, show_version: bool, **options: Any) -> None:  # Any: click's values
     """Run and watch a distributed task queue.
 
-    Begin with: celeriac -A PROJECT worker
+    Begin with the command `worker`: it runs the tasks of the app that -A names.
     """
     given = ctx.obj
     if show_version:
