@@ -64,7 +64,12 @@ class LazyCommands(click.Group):
             assert isinstance(command, click.Command)
             return command
         plugin = _plugins().get(cmd_name)
-        return plugin() if plugin is not None else None
+        if plugin is None:
+            return None
+        try:
+            return plugin()
+        except Exception as exc:  # noqa: BLE001 - what another package raises must not take every command away
+            return _stand_in(cmd_name, exc)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -85,6 +90,23 @@ class LazyCommands(click.Group):
 def _plugins() -> dict[str, Callable[[], click.Command]]:
     found = [*entry_points(group="celery.commands"), *entry_points(group="celeriac.commands")]
     return {point.name: point.load for point in found}
+
+
+def _stand_in(name: str, error: Exception) -> click.Command:
+    """Return a command that stands where one cannot be loaded, and says why when it is run."""
+
+    def tell(**_: Any) -> None:  # Any: click's values
+        reason = f"{type(error).__name__}: {error}"
+        raise click.ClickException(f"The command {name} of another package cannot be loaded: {reason}")
+
+    anything = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
+    return click.Command(
+        name,
+        {"ignore_unknown_options": True, "help_option_names": []},
+        callback=tell,
+        params=[anything],
+        short_help="(cannot be loaded)",
+    )
 
 
 def hoist(args: Sequence[str]) -> list[str]:

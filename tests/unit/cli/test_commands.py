@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,31 @@ def test_a_command_of_celery_that_is_not_there_yet_is_told_from_a_mistake(
 ) -> None:
     assert run([name]) == 2
     assert f"No such command '{name}'. Celery has it; this version does not yet." in capsys.readouterr().err
+
+
+@pytest.fixture
+def broken_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that adds the command ``flora``, whose module cannot be imported."""
+    metadata = tmp_path / "flora-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: flora\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[celery.commands]\nflora = flora_command:command\n")
+    (tmp_path / "flora_command.py").write_text("from celeriac import something_that_is_not_there\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def test_a_plugin_that_cannot_be_imported_harms_no_other_command(
+    broken_plugin: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--help"]) == 0
+
+    shown = capsys.readouterr().out
+    assert re.search(r"^  flora +\(cannot be loaded\)$", shown, re.MULTILINE)
+    assert "\n  worker " in shown
+
+
+def test_a_plugin_that_cannot_be_imported_says_why(
+    broken_plugin: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["flora", "--port", "5555"]) == 1
+    assert "The command flora of another package cannot be loaded: ImportError" in capsys.readouterr().err
