@@ -1,13 +1,10 @@
-"""A user's shell in an example's folder, and the web site and mail server that the examples talk to."""
+"""A user's shell in an example's folder, and the mail server that the examples talk to."""
 
 from __future__ import annotations
 
 import socketserver
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Queue
 
@@ -46,47 +43,6 @@ class Shell:
 
 
 OpenShell = Callable[..., Shell]
-
-
-class Site(ThreadingHTTPServer):
-    """A local web site whose pages take their time, as those of the document do."""
-
-    daemon_threads = True
-
-    def __init__(self, delays: Sequence[float]) -> None:
-        super().__init__(("127.0.0.1", 0), _Page)
-        self.delays = delays
-        self.most_at_once = 0
-        self.visits = 0
-        self._now = 0
-        self._counting = threading.Lock()
-
-    @property
-    def urls(self) -> list[str]:
-        """One URL per page."""
-        return [f"http://127.0.0.1:{self.server_port}/{n}" for n in range(len(self.delays))]
-
-    def serve_page(self, number: int) -> None:
-        """Take as long as the page takes, and note how many do so at once."""
-        with self._counting:
-            self.visits += 1
-            self._now += 1
-            self.most_at_once = max(self.most_at_once, self._now)
-        time.sleep(self.delays[number])  # the slowness is what the program is about
-        with self._counting:
-            self._now -= 1
-
-
-class _Page(BaseHTTPRequestHandler):
-    server: Site
-
-    def do_GET(self) -> None:
-        self.server.serve_page(int(self.path.strip("/")))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing: the tests look at the visits."""
 
 
 class SmtpSink(socketserver.ThreadingTCPServer):

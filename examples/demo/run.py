@@ -52,7 +52,10 @@ def worker(folder: Path) -> Iterator[None]:
     console.print(f"[dim]$ celeriac -A tasks worker -c {PROCESSES}[/]")
     log = folder / "worker.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=HERE, stdout=output, stderr=subprocess.STDOUT)
+        # In a group of its own: Ctrl+C is for the demo, which then stops the worker.
+        process = subprocess.Popen(
+            command, cwd=HERE, stdout=output, stderr=subprocess.STDOUT, process_group=0
+        )
     try:
         began = time.perf_counter()
         while b" ready." not in log.read_bytes():
@@ -135,4 +138,8 @@ def add_row(table: Table, job: str, items: int, alone: float, queued: float) -> 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        console.print("\nStopped; nothing is left running.")
+        sys.exit(128 + signal.SIGINT)

@@ -41,7 +41,7 @@ def hint(name: str, built_in: Mapping[str, str], group: str) -> str:
     """Return the end of an error about an unknown name: the one that was meant, and all there are."""
     known = sorted({*built_in, *(entry.name for entry in entry_points(group=group))})
     meant = did_you_mean(name, known)
-    return f"{f'did you mean {meant!r}? ' if meant else ''}Known: {', '.join(known)}."
+    return f"{f'did you mean {meant!r}? Known' if meant else 'known'}: {', '.join(known)}."
 
 
 def entry_points(**which: str) -> Any:  # Any: EntryPoints, whose module is imported here only

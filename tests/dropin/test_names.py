@@ -29,11 +29,13 @@ def test_every_name_of_the_package_is_there(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "celery.app.base", "celery.app.defaults", "celery.app.registry", "celery.app.task",
+        "celery.app.base", "celery.app.defaults", "celery.app.log", "celery.app.registry", "celery.app.task",
         "celery.app.utils", "celery.bin.base", "celery.bin.celery", "celery.canvas", "celery.decorators",
-        "celery.exceptions", "celery.registry", "celery.result", "celery.schedules", "celery.signals",
-        "celery.states", "celery.task", "celery.utils", "celery.utils.log", "celery.utils.nodenames",
-        "djcelery",
+        "celery.exceptions", "celery.fixups.django", "celery.platforms", "celery.registry",
+        "celery.result", "celery.schedules", "celery.signals",
+        "celery.security", "celery.states", "celery.task", "celery.task.base", "celery.task.schedules",
+        "celery.task.sets", "celery.utils", "celery.utils.dispatch", "celery.utils.dispatch.signal",
+        "celery.utils.log", "celery.utils.nodenames", "djcelery",
     ],
 )  # fmt: skip
 def test_modules_have_what_they_promise(name: str) -> None:
@@ -244,6 +246,8 @@ def test_names_of_nodes() -> None:
 def test_utilities() -> None:
     assert len(utils.uuid()) == 36
     assert list(utils.chunks(range(5), 2)) == [[0, 1], [2, 3], [4]]
+    assert utils.gen_task_name(celery.Celery("main"), "add", "tasks") == "tasks.add"
+    assert utils.memoize(maxsize=1)(len)("ab") == 2
     assert utils.get_full_cls_name(dict) == "builtins.dict"
     assert utils.instantiate("collections.OrderedDict", a=1) == {"a": 1}
 
@@ -253,6 +257,53 @@ def test_schedules_keep_what_they_were_given() -> None:
     assert repr(schedules.crontab(minute="*/15")) == "<crontab: */15 * * * * (m/h/dM/MY/d)>"
     assert schedules.maybe_schedule(30).seconds == 30
     assert hash(schedules.solar("sunrise", 1, 2)) == hash(schedules.solar("sunrise", 1, 2))
+
+
+def test_tasks_can_be_sent_by_name_as_of_old() -> None:
+    execute: Any = importlib.import_module("celery.execute")
+    app = celery.Celery("app", broker="memory://execute")
+
+    execute.send_task("some.task")
+
+    assert app.transport.size("celery") == 1
+    with pytest.raises(AttributeError):
+        _ = execute.nothing
+
+
+def test_messages_of_the_current_app_are_signed_once_asked_for() -> None:
+    security = importlib.import_module("celery.security")
+    celery.Celery("app", broker="memory://security", task_serializer="auth", accept_content=["auth"])
+
+    with pytest.raises(exceptions.ImproperlyConfigured, match="security_key"):
+        security.setup_security()
+
+
+def test_formatters_of_programs_know_the_running_task() -> None:
+    from celery.app.log import TaskFormatter
+
+    app = celery.Celery("app", broker="memory://formatter")
+    formatter = TaskFormatter("%(task_name)s %(message)s")
+    record = logging.LogRecord("x", logging.ERROR, "", 0, "hello", (), None)
+
+    @app.task
+    def show() -> str:
+        return formatter.format(record)
+
+    assert TaskFormatter("%(task_id)s %(message)s", use_color=False).format(record) == "??? hello"
+    assert show() == f"\x1b[1;31m{show.name} hello\x1b[0m"
+    assert log.ColorFormatter(use_color=False).format(record) == "hello"
+
+
+def test_a_signal_of_ones_own_calls_its_receivers() -> None:
+    from celery.utils.dispatch import Signal
+
+    heard: list[Any] = []
+    signal = Signal(name="mine", providing_args={"x"})
+
+    signal.connect(lambda x, **_: heard.append(x), weak=False)
+    signal.send(sender=None, x=1)
+
+    assert heard == [1]
 
 
 # --- proxies -------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mission import OpenShell, Shell, Site, SmtpSink
+from internet import Internet
+from mission import OpenShell, Shell, SmtpSink
 from processes import ROOT
 
 
@@ -33,13 +34,14 @@ def open_shell(tmp_path: Path) -> Iterator[OpenShell]:
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    """Five pages: together 3.0 s, the slowest 1.2 s."""
-    with Site([0.3, 0.4, 0.5, 0.6, 1.2]) as site:
-        thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.05})
+def internet(tmp_path: Path) -> Iterator[Internet]:
+    """The five sites of the document: together 3.0 s, the slowest 1.2 s."""
+    delays = {"google.com": 0.3, "amazon.in": 0.4, "facebook.com": 0.5, "twitter.com": 0.6, "alexa.com": 1.2}
+    with Internet(delays, tmp_path) as internet:
+        thread = threading.Thread(target=internet.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        yield site
-        site.shutdown()
+        yield internet
+        internet.shutdown()
         thread.join()
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mission import Shell
@@ -42,4 +44,19 @@ def test_the_demo_does_the_main_job_and_leaves_nothing(tmp_path: Path) -> None:
     assert re.search(r"fetch slow pages +│ +10 │", demo.output)
     assert re.search(r"count the standard library +│ +[\d,]{3,} │", demo.output)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("celeriac-demo")] == []
+    shell.close()
+
+
+def test_the_demo_can_be_interrupted(tmp_path: Path) -> None:
+    shell = Shell(ROOT / "examples" / "demo", tmp_path, {"TMPDIR": str(tmp_path)})
+    demo = shell.start(sys.executable, "run.py")
+    demo.wait_for("the worker was ready")
+
+    demo.signal(signal.SIGINT)
+
+    assert demo.finish() == 128 + signal.SIGINT
+    assert "Stopped; nothing is left running." in demo.output
+    assert "Traceback" not in demo.output
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("celeriac-demo")] == []
+    assert not [child for child in psutil.process_iter(["cwd"]) if child.info["cwd"] == str(shell.folder)]
     shell.close()

@@ -65,8 +65,8 @@ _SOURCES = {
 }
 _MODULES = frozenset(
     {
-        "_state", "app", "bin", "canvas", "decorators", "exceptions", "local", "registry", "result",
-        "schedules", "signals", "states", "task", "utils",
+        "_state", "app", "bin", "canvas", "contrib", "decorators", "exceptions", "execute", "fixups", "local",
+        "platforms", "registry", "result", "schedules", "security", "signals", "states", "task", "utils",
     }
 )  # fmt: skip
 

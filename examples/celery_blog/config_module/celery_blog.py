@@ -1,8 +1,5 @@
-import os
 import requests
 from celery_config import app
-
-URLS = os.environ.get("URLS", "http://google.com https://amazon.in https://facebook.com https://twitter.com https://alexa.com").split()
 
 @app.task
 def fetch_url(url):
@@ -14,4 +11,4 @@ def func(urls):
 		fetch_url.delay(url)
 
 if __name__ == "__main__":
-	func(URLS)
+	func(["http://google.com", "https://amazon.in", "https://facebook.com", "https://twitter.com", "https://alexa.com"])

@@ -1,8 +1,5 @@
-import os
 import requests
 from celery import Celery
-
-URLS = os.environ.get("URLS", "http://google.com https://amazon.in https://facebook.com https://twitter.com https://alexa.com").split()
 
 app = Celery('celery_blog', broker='redis://localhost:6379/0')
 
@@ -16,4 +13,4 @@ def func(urls):
 		fetch_url.delay(url)
 
 if __name__ == "__main__":
-	func(URLS)
+	func(["http://google.com", "https://amazon.in", "https://facebook.com", "https://twitter.com", "https://alexa.com"])

@@ -1,8 +1,5 @@
-import os
 import requests
 import time
-
-URLS = os.environ.get("URLS", "http://google.com https://amazon.in https://facebook.com https://twitter.com https://alexa.com").split()
 
 def func(urls):
 	start = time.time()
@@ -12,4 +9,4 @@ def func(urls):
 	print("It took", time.time() - start, "seconds")
 
 if __name__ == "__main__":
-	func(URLS)
+	func(["http://google.com", "https://amazon.in", "https://facebook.com", "https://twitter.com", "https://alexa.com"])

@@ -7,7 +7,7 @@ from celery import Celery, shared_task
 # set the default Django settings module for the 'celery' program.
 os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'celery_demo.settings')
 
-from django.conf import settings
+from django.conf import settings  # noqa
 from django.core.mail import EmailMessage
 
 app = Celery('celery_demo')

@@ -92,12 +92,18 @@ class PrintedLines:
         self._local = threading.local()
 
     def write(self, data: str) -> int:
-        """Log the complete lines; keep the rest until its newline or a flush comes."""
+        """Log the complete lines; keep the rest until its newline or a flush comes.
+
+        Raises:
+            TypeError: It is no text; libraries find out so that this is no stream of bytes.
+        """
+        if not isinstance(data, str):
+            raise TypeError(f"write() argument must be str, not {type(data).__name__}")
         if getattr(self._local, "busy", False):
             if self._original is not None:
                 self._original.write(data)
             return len(data)
-        pending = getattr(self._local, "pending", "") + str(data)
+        pending = getattr(self._local, "pending", "") + data
         *lines, self._local.pending = pending.split("\n")
         for line in lines:
             self._log(line)

@@ -26,6 +26,13 @@ COMMANDS: Final = {
     "result": "celeriac.cli.result",
     "worker": "celeriac.cli.worker",
 }
+# So that nobody looks for a typing error.
+_NOT_YET: Final = frozenset(
+    {
+        "amqp", "beat", "control", "events", "graph", "inspect", "list", "logtool", "migrate", "multi",
+        "shell", "status", "upgrade",
+    }
+)  # fmt: skip
 # Global options that people of Celery 3 and 4 write behind the command; they are moved to the front.
 _MOVED_WITH_VALUE: Final = (
     "-A",
@@ -57,7 +64,12 @@ class LazyCommands(click.Group):
             assert isinstance(command, click.Command)
             return command
         plugin = _plugins().get(cmd_name)
-        return plugin() if plugin is not None else None
+        if plugin is None:
+            return None
+        try:
+            return plugin()
+        except Exception as exc:  # noqa: BLE001 - what another package raises must not take every command away
+            return _stand_in(cmd_name, exc)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -66,6 +78,9 @@ class LazyCommands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as exc:
+            if args[0] in _NOT_YET:
+                text = f"{exc.message} Celery has it; this version does not yet."
+                raise click.UsageError(text, exc.ctx) from exc
             meant = did_you_mean(args[0], self.list_commands(ctx))
             if meant is not None:
                 raise click.UsageError(f"{exc.message} Did you mean {meant}?", exc.ctx) from exc
@@ -75,6 +90,23 @@ class LazyCommands(click.Group):
 def _plugins() -> dict[str, Callable[[], click.Command]]:
     found = [*entry_points(group="celery.commands"), *entry_points(group="celeriac.commands")]
     return {point.name: point.load for point in found}
+
+
+def _stand_in(name: str, error: Exception) -> click.Command:
+    """Return a command that stands where one cannot be loaded, and says why when it is run."""
+
+    def tell(**_: Any) -> None:  # Any: click's values
+        reason = f"{type(error).__name__}: {error}"
+        raise click.ClickException(f"The command {name} of another package cannot be loaded: {reason}")
+
+    anything = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
+    return click.Command(
+        name,
+        {"ignore_unknown_options": True, "help_option_names": []},
+        callback=tell,
+        params=[anything],
+        short_help="(cannot be loaded)",
+    )
 
 
 def hoist(args: Sequence[str]) -> list[str]:
@@ -120,7 +152,7 @@ def hoist(args: Sequence[str]) -> list[str]:
 def umbrella(ctx: click.Context, /, show_version: bool, **options: Any) -> None:  # Any: click's values
     """Run and watch a distributed task queue.
 
-    Begin with: celeriac -A PROJECT worker
+    Begin with the command `worker`: it runs the tasks of the app that -A names.
     """
     given = ctx.obj
     if show_version:

@@ -38,13 +38,14 @@ class Pidfile:
                 fd = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
             except FileExistsError:
                 holder = self.holder()
-                if holder is not None and holder != os.getpid() and _alive(holder):
+                ours = holder == os.getpid()  # from before a restart in place, or of a container's last life
+                if holder is not None and not ours and _alive(holder):
                     raise PidfileLocked(
                         f"ERROR: Pidfile ({self.path}) already exists.\n"
                         f"Seems we're already running? (pid: {holder})"
                     ) from None
                 self.path.unlink(missing_ok=True)
-                removed = True
+                removed = not ours
                 continue
             with os.fdopen(fd, "w") as file:
                 file.write(f"{os.getpid()}\n")

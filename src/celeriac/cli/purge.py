@@ -21,7 +21,15 @@ def command(obj: CLIContext, force: bool, queues: str | None, exclude_queues: st
     if not names:
         raise click.UsageError("No queue is left to purge; look at -Q and -X.")
     if not force:
-        question = f"This will remove all tasks from {len(names)} queue(s): {', '.join(names)}. Go on?"
+        question = f"WARNING:This will remove all tasks from {_queues(names)}: {', '.join(names)}. Go on?"
         click.confirm(question, abort=True)
     removed = sum(app.transport.purge(name) for name in names)
-    obj.echo(f"Purged {removed} message{'s' if removed != 1 else ''} from {len(names)} task queue(s).")
+    if not removed:
+        obj.echo(f"No messages purged from {len(names)} {_queues(names)}.")
+        return
+    messages = "message" if removed == 1 else "messages"
+    obj.echo(f"Purged {removed} {messages} from {len(names)} known task {_queues(names)}.")
+
+
+def _queues(names: list[str]) -> str:
+    return "queue" if len(names) == 1 else "queues"

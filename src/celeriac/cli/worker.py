@@ -13,12 +13,11 @@ from typing import Any
 import click
 
 from celeriac.app import Celeriac
-from celeriac.cli import logs
+from celeriac.cli import addresses, logs
 from celeriac.cli.banner import BannerFacts, render
 from celeriac.cli.context import CLIContext
 from celeriac.cli.pidfile import EX_CANTCREAT, Pidfile, PidfileLocked
 from celeriac.errors import ConfigError, QueueNotFound
-from celeriac.net.url import mask
 from celeriac.node.options import NodeOptions
 from celeriac.node.worker import Worker
 
@@ -134,6 +133,7 @@ def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
     node_options = NodeOptions(hostname=node, loglevel=level, logfile=logfile, **options)
     _refuse_pickle_as_root(obj)
     lock = _lock(obj, pidfile)
+    streams = sys.stdout, sys.stderr
     try:
         logs.setup(app, _log_options(obj, app, level, logfile))
         worker = Worker(app, node_options)
@@ -147,6 +147,7 @@ def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
     except (ConfigError, QueueNotFound) as exc:
         raise click.UsageError(str(exc.args[0] if exc.args else exc)) from exc
     finally:
+        sys.stdout, sys.stderr = streams  # what is said from here on is for the person, not for the log
         if lock is not None:
             lock.release()
     sys.exit(code)
@@ -189,13 +190,12 @@ def _show_banner(obj: CLIContext, worker: Worker, level: int) -> None:
     if obj.quiet:
         return
     app = worker.app
-    results = app.conf.get("result_backend")
     facts = BannerFacts(
         hostname=worker.hostname,
         version=obj.version,
         app=f"{app.main or '__main__'}:{hex(id(app))}",
-        transport=app.transport.address,
-        results=mask(str(results)) if results else _address_of_results(app),
+        transport=addresses.of_messages(app),
+        results=addresses.of_results(app),
         concurrency=f"{worker.concurrency} ({worker.pool_kind})",
         events=_events_on(worker),
         queues=worker.queues,
@@ -209,14 +209,17 @@ def _show_banner(obj: CLIContext, worker: Worker, level: int) -> None:
         stream.flush()
 
 
-def _address_of_results(app: Celeriac) -> str:
-    return "disabled://" if app.backend is None else app.transport.address
-
-
 def _tell_settings_without_effect(app: Celeriac) -> None:
     names = app.conf.without_effect()
     if names:
         logger.warning("These settings are known, but have no effect in this version: %s.", ", ".join(names))
+    default = app.conf.task_default_rate_limit
+    limited = sorted(
+        name for name, task in app.tasks.items() if task.rate_limit and task.rate_limit != default
+    )
+    if limited:
+        text = "These tasks have a rate limit, which this version does not keep: %s."
+        logger.warning(text, ", ".join(limited))
 
 
 def _events_on(worker: Worker) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -72,9 +73,71 @@ def test_a_call_waits_in_the_queue_until_it_is_purged(
     assert len(capsys.readouterr().out.strip()) == 36
 
     assert run(["purge", "-A", program, "-f"]) == 0
-    assert "Purged 1 message from 1 task queue(s)." in capsys.readouterr().out
+    assert "Purged 1 message from 1 known task queue." in capsys.readouterr().out
+    assert run(["purge", "-A", program, "-f", "-Q", "celery,other"]) == 0
+    assert "No messages purged from 2 queues." in capsys.readouterr().out
 
 
 def test_arguments_that_are_not_json_are_refused(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["call", "-A", program, "prog.add", "-a", "[1"]) == 2
     assert "is not JSON" in capsys.readouterr().err
+
+
+def test_the_report_says_where_messages_go_and_hides_passwords(
+    program: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://me:secret@host//")
+    monkeypatch.setenv("CELERY_RESULT_BACKEND", "db+postgresql://me:secret@host/results")
+
+    assert run(["-A", program, "report"]) == 0
+
+    shown = capsys.readouterr().out
+    assert f"celeriac:{VERSION}" in shown
+    assert "settings -> transport:amqp://me:**@host//\n" in shown
+    assert "results:db+postgresql://me:**@host/results\n" in shown
+    assert "secret" not in shown
+
+
+def test_a_report_comes_out_when_the_broker_is_not_usable(
+    program: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "nosuch://host")
+
+    assert run(["-A", program, "report"]) == 0
+    assert "transport:unusable: broker_url 'nosuch://host'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["beat", "inspect", "multi"])
+def test_a_command_of_celery_that_is_not_there_yet_is_told_from_a_mistake(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([name]) == 2
+    assert f"No such command '{name}'. Celery has it; this version does not yet." in capsys.readouterr().err
+
+
+@pytest.fixture
+def broken_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that adds the command ``flora``, whose module cannot be imported."""
+    metadata = tmp_path / "flora-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: flora\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[celery.commands]\nflora = flora_command:command\n")
+    (tmp_path / "flora_command.py").write_text("from celeriac import something_that_is_not_there\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def test_a_plugin_that_cannot_be_imported_harms_no_other_command(
+    broken_plugin: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--help"]) == 0
+
+    shown = capsys.readouterr().out
+    assert re.search(r"^  flora +\(cannot be loaded\)$", shown, re.MULTILINE)
+    assert "\n  worker " in shown
+
+
+def test_a_plugin_that_cannot_be_imported_says_why(
+    broken_plugin: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["flora", "--port", "5555"]) == 1
+    assert "The command flora of another package cannot be loaded: ImportError" in capsys.readouterr().err

@@ -40,6 +40,13 @@ def test_a_printed_line_is_one_record_however_it_was_written() -> None:
     assert handler.texts == ["a 1", "two", "lines", "no newline"]
 
 
+def test_bytes_are_refused_as_by_any_text_stream() -> None:
+    stream = PrintedLines(logging.getLogger("bytes"), logging.WARNING, None)
+
+    with pytest.raises(TypeError, match="must be str, not bytes"):
+        stream.write(b"")  # type: ignore[arg-type]  # how click asks whether a stream takes bytes
+
+
 def test_a_handler_that_prints_does_not_loop() -> None:
     original = io.StringIO()
 

@@ -38,6 +38,14 @@ def test_a_stale_or_broken_file_is_replaced(tmp_path: Path, content: str) -> Non
     assert not path.exists()
 
 
+def test_a_file_of_ones_own_pid_is_no_news(tmp_path: Path) -> None:
+    path = tmp_path / "w.pid"
+    path.write_text(f"{os.getpid()}\n")  # left by the same process before it restarted in place
+
+    assert not Pidfile(str(path)).acquire()
+    assert path.read_text() == f"{os.getpid()}\n"
+
+
 def test_a_file_that_somebody_else_has_taken_over_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "w.pid"
     lock = Pidfile(str(path))

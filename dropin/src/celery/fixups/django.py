@@ -11,7 +11,7 @@ from celeriac.app import Celeriac
 from celery import _state
 from celery.exceptions import FixupWarning
 
-__all__ = ("fixup",)
+__all__ = ("DjangoFixup", "fixup")  # noqa: F822 - the first one: see `__getattr__`
 
 
 def fixup(app: Celeriac) -> Any:  # Any: a DjangoFixup, or None outside of Django projects
@@ -33,3 +33,9 @@ def fixup(app: Celeriac) -> Any:  # Any: a DjangoFixup, or None outside of Djang
     if not _state.default_app:
         _state.set_default_app(app)
     return made
+
+
+def __getattr__(name: str) -> Any:  # Any: a class
+    if name == "DjangoFixup":  # Django need not be there
+        return importlib.import_module("celeriac.contrib.django.fixup").DjangoFixup
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

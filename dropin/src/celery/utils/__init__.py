@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import uuid as _uuid
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
 
+from celeriac.app import Celeriac
 from celeriac.settings import import_by_name
 from celery.utils.log import LOG_LEVELS
 from celery.utils.nodenames import nodename, nodesplit, worker_direct
@@ -16,11 +18,13 @@ __all__ = (
     "LOG_LEVELS",
     "cached_property",
     "chunks",
+    "gen_task_name",
     "gen_unique_id",
     "get_cls_by_name",
     "get_full_cls_name",
     "import_from_cwd",
     "instantiate",
+    "memoize",
     "nodename",
     "nodesplit",
     "noop",
@@ -53,6 +57,11 @@ def instantiate(name: Any, *args: Any, **kwargs: Any) -> Any:  # Any: a class or
     return cls(*args, **kwargs)
 
 
+def gen_task_name(app: Celeriac, name: str, module_name: str) -> str:
+    """Return the name that an app gives to the task of a function."""
+    return app.gen_task_name(name, module_name)
+
+
 def noop(*args: Any, **kwargs: Any) -> None:
     """Do nothing."""
 
@@ -62,3 +71,9 @@ def chunks(it: Iterable[T], n: int) -> Iterator[list[T]]:
     iterator = iter(it)
     while chunk := list(islice(iterator, n)):
         yield chunk
+
+
+def __getattr__(name: str) -> Any:  # Any: a function
+    if name == "memoize":  # kombu's own; most programs never ask for it
+        return importlib.import_module("kombu.utils.functional").memoize
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
-from typing import Final
+from typing import Any, Final
 
 __all__ = (
     "LOG_LEVELS",
+    "ColorFormatter",  # noqa: F822 - see `__getattr__`
     "base_logger",
     "get_logger",
     "get_task_logger",
@@ -62,3 +64,9 @@ def mlevel(level: str | int | None) -> str | int | None:
     if level and not isinstance(level, int):
         return LOG_LEVELS[level.upper()]
     return level
+
+
+def __getattr__(name: str) -> Any:  # Any: a class
+    if name == "ColorFormatter":  # few want it, and it brings the logging of workers along
+        return importlib.import_module("celery.app.log").ColorFormatter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,7 @@
+"""Signals of one's own."""
+
+from __future__ import annotations
+
+from celeriac.hooks import Signal
+
+__all__ = ("Signal",)
