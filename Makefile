@@ -6,6 +6,7 @@
 BIN := .venv/bin
 PROJECTS := pyproject.toml dropin/pyproject.toml scripts/setup.sh
 PYTEST := $(BIN)/python -m pytest
+IN_PROCESSES := -n auto --dist loadgroup # ARGS="-n 0" makes it one
 ARGS ?=
 
 help: ## List what make can do
@@ -44,16 +45,16 @@ docs: setup ## Write the generated pages anew
 	@$(BIN)/python scripts/generate.py
 
 test: setup servers ## Run the whole suite against private servers, shuffled (ARGS="-k word" for a part)
-	@CELERIAC_REQUIRE_SERVERS=1 $(PYTEST) $(ARGS)
+	@CELERIAC_REQUIRE_SERVERS=1 $(PYTEST) $(IN_PROCESSES) $(ARGS)
 
 unit: setup ## Run what needs no server
 	@$(PYTEST) tests/architecture tests/unit $(ARGS)
 
 integration: setup servers ## Run the tests on real servers only
-	@CELERIAC_REQUIRE_SERVERS=1 $(PYTEST) -m "redis or rabbitmq or postgres or memcached" $(ARGS)
+	@CELERIAC_REQUIRE_SERVERS=1 $(PYTEST) $(IN_PROCESSES) -m "redis or rabbitmq or postgres or memcached" $(ARGS)
 
 interop: setup servers ## Run the tests together with real Celery (in an environment of its own)
-	@CELERIAC_REQUIRE_SERVERS=1 $(PYTEST) tests/interop $(ARGS)
+	@CELERIAC_REQUIRE_SERVERS=1 $(PYTEST) $(IN_PROCESSES) tests/interop $(ARGS)
 
 bench: setup servers ## Measure side by side with real Celery; prints medians and ratios
 	@$(BIN)/python benchmarks/run.py $(ARGS)

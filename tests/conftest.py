@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 
 import pytest
 
+from grouping import Need, groups
 from servers import (
     MemcachedServer,
     MissingServer,
@@ -29,11 +31,15 @@ SHARED: dict[str, Server] = {
 SLOW_TO_START = ("rabbitmq_server", "postgres_server")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist and pytest-randomly want to know the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test with the servers that it needs, so that ``-m "not rabbitmq"`` works."""
+    """Mark every test with the servers that it needs, for ``-m "not rabbitmq"``, and with its group."""
     for item in items:
         for name in SHARED.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(name.removesuffix("_server"))
+    for item, group in zip(items, groups([_need(item) for item in items]), strict=True):
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -49,6 +55,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_sessionfinish() -> None:
     """Stop the servers, whatever happened."""
     Server.stop_all()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes ``-n auto`` means: tests wait as long as they compute."""
+    return min(8, 2 * len(os.sched_getaffinity(0)))
+
+
+def _need(item: pytest.Item) -> Need:
+    together = item.get_closest_marker("together")
+    on_rabbitmq = item.get_closest_marker("rabbitmq") is not None
+    return Need(item.nodeid, together.args[0] if together else None, on_rabbitmq)
 
 
 def _start_quietly(server: Server) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from servers.watchdog import watchdog
+
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 PATIENCE_SECONDS = 30.0
@@ -52,7 +54,8 @@ class Program:
     """A running program; use it as a context manager, or `end` it.
 
     Duties: 1. read everything that it prints (both streams) as it comes; 2. let a test wait for a line;
-    3. end it with all its children, whatever happened.
+    3. end it with all its children, whatever happened,
+    also when the test run itself is killed.
 
     Args:
         command: The command line.
@@ -77,6 +80,7 @@ class Program:
             bufsize=1,
             start_new_session=True,
         )
+        watchdog.tell("group", self._process.pid)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -143,6 +147,7 @@ class Program:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        watchdog.tell("ended", self._process.pid)
         self._reader.join(PATIENCE_SECONDS)
         if self._process.stdout is not None:
             self._process.stdout.close()

@@ -17,7 +17,7 @@ BUNDLES = (
     "pyro pytest redis s3 slmq solar sqlalchemy sqs tblib yaml zookeeper zstd"
 )
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.together("installation")]  # one environment for all
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

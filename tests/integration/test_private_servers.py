@@ -20,6 +20,7 @@ from servers import (
     RabbitServer,
     RedisServer,
     Server,
+    free_port,
     required,
     until,
 )
@@ -129,3 +130,30 @@ def test_a_missing_program_is_reported_with_the_command_that_installs_it(
     assert required()
     monkeypatch.delenv("CI")
     assert not required()
+
+
+def test_processes_never_get_the_same_port() -> None:
+    script = (
+        "import sys; from servers.ports import free_port\n"
+        "print(*[free_port() for _ in range(200)], flush=True); sys.stdin.read()\n"
+    )
+    tests = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-c", script]
+    with contextlib.ExitStack() as running:
+        processes = [
+            running.enter_context(
+                subprocess.Popen(command, cwd=tests, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            for _ in range(4)
+        ]
+        ports = [port for process in processes for port in (process.stdout or ()).readline().split()]
+        for process in processes:
+            process.communicate()
+
+    assert len(set(ports)) == len(ports) == 800
+
+
+def test_clients_are_never_given_a_port_of_ours() -> None:
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+
+    assert not any(first <= free_port() <= last for _ in range(50))

@@ -61,7 +61,12 @@ class Gate:
         self.go.write_text("")
 
 
-@pytest.fixture(params=[pytest.param(broker, marks=MARKS[broker]) for broker in ("redis", "rabbitmq")])
+def on(broker: str, *more: Side) -> Any:
+    """Return a parameter for a test with the fleet on this broker, which is made once."""
+    return pytest.param(broker, *more, marks=[*MARKS[broker], pytest.mark.together(f"fleet on {broker}")])
+
+
+@pytest.fixture(params=[on("redis"), on("rabbitmq")])
 def fleet(
     request: pytest.FixtureRequest,
     make_site: Callable[[str], Site],
@@ -170,9 +175,9 @@ def test_workflows_that_cross_sides(fleet: Fleet, client: Side) -> None:
 @pytest.mark.parametrize(
     ("fleet", "leaving"),
     [
-        pytest.param("redis", "real", marks=MARKS["redis"]),
-        pytest.param("redis", "ours", marks=MARKS["redis"]),
-        pytest.param("rabbitmq", "ours", marks=MARKS["rabbitmq"]),
+        on("redis", "real"),
+        on("redis", "ours"),
+        on("rabbitmq", "ours"),
     ],
     indirect=["fleet"],
 )

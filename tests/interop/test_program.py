@@ -39,7 +39,9 @@ def on(*brokers: str) -> Any:
         "pair",
         [
             pytest.param(
-                (client, worker, broker), id=f"{client} to {worker} on {broker}", marks=MARKS[broker]
+                (client, worker, broker),
+                id=f"{client} to {worker} on {broker}",
+                marks=[*MARKS[broker], pytest.mark.together(f"{client} to {worker} on {broker}")],
             )
             for client, worker in SIDES
             for broker in brokers
