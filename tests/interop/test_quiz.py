@@ -23,8 +23,8 @@ PATIENCE_SECONDS = 120
 # What we answer differently, on purpose; docs/decisions/045 tells why.
 DIFFERENT = {
     "errors.families": "one tree of errors",
-    "eager.hooks_and_signals": "einfo.exception is the exception itself; Retry has no itself among its arguments",
-    "eager.a_task_that_is_a_retry_signal_itself": "Retry has no itself among its arguments",
+    "eager.hooks_and_signals": "einfo.exception is the exception itself, and no Retry is its own argument",
+    "eager.a_task_that_is_a_retry_signal_itself": "no Retry is its own argument",
     "settings.what_cannot_be_a_source": "the name of a file is a mistake that is named",
     "settings.the_mapping_of_settings": "setdefault returns the value",
 }

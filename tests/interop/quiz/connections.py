@@ -228,9 +228,8 @@ def a_message_sent_by_hand():
 
 @question
 def a_subclass_of_its_parts():
-    from celery.app.amqp import AMQP
-
     from celery import Celery
+    from celery.app.amqp import AMQP
 
     class Mine(AMQP):
         answer = 42
