@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from celeriac.settings.load import import_by_name
@@ -47,6 +47,12 @@ class _Partial:
     def annotate(self, task: Any) -> Mapping[str, Any] | None:
         method = getattr(self._wrapped, "annotate", None)
         return method(task) if method is not None else None
+
+
+def first_of(sources: Iterable[Annotations], method: str, *args: Any) -> Mapping[str, Any]:
+    """Return what the first of the sources says that says anything; nothing when none does."""
+    answers = (getattr(source, method)(*args) for source in sources)
+    return next((found for found in answers if found), {})
 
 
 def prepare(annotations: Any) -> tuple[Annotations, ...]:  # Any: the setting's value

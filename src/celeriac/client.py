@@ -31,12 +31,10 @@ FLUSH_AT = 500  # messages: a batch from a long generator goes out in pieces, or
 _CONSUMED = (
     "add_to_parent",
     "confirm_timeout",
-    "connection",
     "declare",
     "exchange_type",
     "immediate",
     "mandatory",
-    "publisher",
     "router",
     "utc",
 )
@@ -221,7 +219,7 @@ class Client:
                 options.setdefault(key, value)
         eta = not_before = expires = expiration = None
         countdown, moment = pop("countdown", None), pop("eta", None)
-        if countdown is not None or moment is not None:
+        if countdown or moment:  # a countdown of 0 is none, as in Celery
             eta, not_before = self._moment(countdown, moment)
         limit, broker_limit = pop("expires", None), pop("expiration", None)
         if limit is not None or broker_limit is not None:
@@ -230,10 +228,10 @@ class Client:
         stamped = pop("stamped_headers", None)
         serializer = pop("serializer", None) or plan.serializer
         compression = pop("compression", None) or plan.compression
-        retry, policy = pop("retry", None), pop("retry_policy", None)
-        policy = plan.policy if retry is None and policy is None else self._policy(retry, policy)
+        retry, own_policy = pop("retry", None), pop("retry_policy", None)
+        policy = plan.policy if retry is None and own_policy is None else self._policy(retry, own_policy)
         budget = pop("timeout", None)
-        producer = pop("producer", None)
+        producer = self._given_producer(options)
         reply_to = pop("reply_to", None)
         for queue_option in ("queue", "exchange", "routing_key", "delivery_mode"):
             pop(queue_option, None)
@@ -277,7 +275,7 @@ class Client:
         headers, body, props = compose(message) if plan.protocol == 2 else compose_v1(message)
         before = self._app.hooks.before_task_publish
         if before.receivers:
-            props = _announce(before, name, headers, body, props, route, policy)
+            props = _announce(before, name, headers, body, props, route, own_policy)
         envelope = seal(headers, body, props, self._app.codecs, serializer, compression)
         outgoing = Outgoing(
             envelope=envelope,
@@ -292,7 +290,7 @@ class Client:
             body=body,
             policy=policy,
             budget_seconds=plan.budget_seconds if budget is None else min(budget, plan.budget_seconds),
-            producer=producer if hasattr(producer, "asend") else None,
+            producer=producer,
         )
         return sent, task_id
 
@@ -318,9 +316,27 @@ class Client:
             return None
         return {**self._conf.task_publish_retry_policy, **(policy or {})}
 
+    def _given_producer(self, options: dict[str, Any]) -> Producer | None:
+        """Return what the call says to send with: a producer of ours, or an object of kombu's."""
+        producer = options.pop("producer", None) or options.pop("publisher", None)
+        connection = options.pop("connection", None)
+        if producer is None and connection is None:
+            return None
+        made: Producer = (
+            producer if hasattr(producer, "asend") else self._app.amqp.sender(producer, connection)
+        )
+        return made
+
+    def times(self, countdown: float | None, eta: Any, expires: Any) -> tuple[str | None, str | None]:
+        """Return the headers ``eta`` and ``expires`` of a call with these options."""
+        return (
+            self._moment(countdown, eta)[0] if countdown or eta else None,
+            None if expires is None else self._expiry(expires, None)[0],
+        )
+
     def _moment(self, countdown: float | None, eta: Any) -> tuple[str, float]:
         """Return the ``eta`` header and the same moment in epoch seconds."""
-        if countdown is not None:
+        if countdown:
             eta = self._app.now() + datetime.timedelta(seconds=countdown)
         text = eta if isinstance(eta, str) else eta.isoformat()
         moment = datetime.datetime.fromisoformat(text)

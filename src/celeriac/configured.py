@@ -6,7 +6,7 @@ import datetime
 import functools
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from celeriac.errors import ConfigError
@@ -33,6 +33,7 @@ class Configured:
         self._config_source = source
         self._config_namespace = namespace
         self._config_silent = False
+        self._later: list[tuple[str, dict[str, Any]]] = []  # for `beat_schedule`, once that is known
         self._conf = Settings(changes)
         self._conf.pending(self._read_settings, self._settings_read)
 
@@ -74,8 +75,10 @@ class Configured:
             self._conf.finalize()
         return True if silent else None
 
-    def config_from_envvar(self, variable_name: str, silent: bool = False, force: bool = False) -> bool:
-        """Take the settings from the module that an environment variable names.
+    def config_from_envvar(
+        self, variable_name: str, silent: bool = False, force: bool = False
+    ) -> bool | None:
+        """Take the settings from the module that an environment variable names; False when there is none.
 
         Raises:
             ConfigError: The variable is not set.
@@ -86,8 +89,56 @@ class Configured:
             if silent:
                 return False
             raise
-        self.config_from_object(module, silent=silent, force=force)
-        return True
+        return self.config_from_object(module, silent=silent, force=force)
+
+    def config_from_cmdline(self, argv: Iterable[str], namespace: str = "celery") -> None:
+        """Set what stands on a command line: ``worker.prefetch_multiplier=7``; see `settings.cmdline.parse`.
+
+        Args:
+            argv: The arguments.
+            namespace: The section of those that begin with a dot, such as ``worker``.
+
+        Raises:
+            ValueError: An argument is no ``name=value``, or its value is not of the kind that it says.
+        """
+        # Loaded only now: it is for those who start programs with such arguments.
+        self._conf.update(importlib.import_module("celeriac.settings.cmdline").parse(argv, namespace))
+
+    def add_periodic_task(
+        self,
+        schedule: Any,
+        sig: Any,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **opts: Any,
+    ) -> str:
+        """Add a call to the setting ``beat_schedule``, and return the name that it has there.
+
+        Args:
+            schedule: Seconds, a timedelta or a schedule: when it is due.
+            sig: A signature of the call, or the task.
+            args: Positional arguments, behind those of the signature.
+            kwargs: Keyword arguments, beside those of the signature.
+            name: The entry's name; made of the call when not given.
+            **opts: Options of `celeriac.task.Task.apply_async`.
+        """
+        call: Any = sig if isinstance(sig, Mapping) else sig.signature()
+        call = call.clone(tuple(args), dict(kwargs or {}))
+        key = name or repr(call)
+        entry = {
+            "schedule": schedule,
+            "name": key,
+            "task": call.task,
+            "args": call.args,
+            "kwargs": call.kwargs,
+            "options": {**call.options, **opts},
+        }
+        if self._conf.configured:
+            self._conf.beat_schedule = {**self._conf.beat_schedule, key: entry}
+        else:
+            self._later.append((key, entry))
+        return key
 
     def add_defaults(self, source: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
         """Put settings above the source and below those that are set directly."""
@@ -116,6 +167,9 @@ class Configured:
                 raise
 
     def _settings_read(self) -> None:
+        if self._later:
+            entries, self._later = self._later, []
+            self._conf.beat_schedule = {**self._conf.beat_schedule, **dict(entries)}
         self.on_after_configure.send(sender=self, source=self._conf)
 
     @property

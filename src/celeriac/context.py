@@ -105,8 +105,11 @@ class Context:
             "reply_to": self.reply_to,
             "replaced_task_nesting": self.replaced_task_nesting,
             "origin": self.origin,
-            "stamped_headers": self.stamped_headers,
-            **(self.stamps or {}),
+            **(
+                {"stamped_headers": self.stamped_headers, **(self.stamps or {})}
+                if self.stamped_headers
+                else {}
+            ),
         }
 
     def __repr__(self) -> str:
@@ -211,6 +214,27 @@ def request_of(task: Any) -> Context:  # Any: a Task, upstairs
             return frame.request
         frame = frame.outer
     return EMPTY
+
+
+class Requests:
+    """The calls that a task is running for, here: ``task.request_stack``, for tests and extensions."""
+
+    def __init__(self, task: Any) -> None:  # Any: a Task, upstairs
+        self._task = task
+
+    @property
+    def top(self) -> Context | None:
+        """The innermost call, or None."""
+        found = request_of(self._task)
+        return None if found is EMPTY else found
+
+    def push(self, request: Context) -> None:
+        """Have ``task.request`` be this call."""
+        push(self._task, request)
+
+    def pop(self) -> None:
+        """Take back the last `push`."""
+        pop()
 
 
 def worker_frame() -> Frame | None:

@@ -122,7 +122,7 @@ def apply(
         group=options.get("group_id"),
         group_index=options.get("group_index"),
         stamped_headers=options.get("stamped_headers"),
-        stamps={name: options.get(name) for name in options.get("stamped_headers") or ()},
+        stamps={name: options.get(name) for name in options.get("stamped_headers") or ()} or None,
         delivery_info={
             "is_eager": True,
             "exchange": options.get("exchange"),
@@ -138,7 +138,7 @@ def apply(
     if throw and ending.kind == "failure":
         raise ending.value
     text = ending.einfo.traceback if ending.einfo is not None else None
-    return EagerResult(task_id, ending.value, ending.state, traceback=text, name=task.name)
+    return EagerResult(task_id, ending.returned, ending.state, traceback=text, name=task.name)
 
 
 def apply_as_sent(

@@ -5,9 +5,9 @@
     CeleriacError
     ├── ConfigError               the settings are wrong: fix them and start again
     ├── UsageError                the calling code is wrong: fix the call
-    │   ├── NotRegistered         (KeyError) no task has that name in this process
-    │   ├── AlreadyRegistered
-    │   └── QueueNotFound         (KeyError) no queue has that name and creating it is not allowed
+    │   ├── NotRegistered         (KeyError, TaskError) no task has that name in this process
+    │   ├── AlreadyRegistered     (TaskError)
+    │   └── QueueNotFound         (KeyError, TaskError) no queue has that name and creating it is not allowed
     ├── SecurityError             a message or result was refused for safety
     ├── TransportError            the broker could not do it; ``retryable`` says whether trying again may help
     │   ├── BrokerUnreachable     nobody answers at the broker's address
@@ -94,23 +94,23 @@ class UsageError(CeleriacError):
     """Raised when the calling code asks for something that cannot be."""
 
 
-class NotRegistered(KeyError, UsageError):
-    """Raised when no task of that name is registered in this process."""
+class TaskError(CeleriacError):
+    """Root of what a task's result can say went wrong."""
 
-    def __str__(self) -> str:
-        """Return the task's name, as Celery's clients expect to find it in a result."""
-        return str(self.args[0]) if self.args else ""
+
+class NotRegistered(KeyError, UsageError, TaskError):
+    """Raised when no task of that name is registered in this process."""
 
     def __repr__(self) -> str:
         """Say what is missing and what to do about it."""
         return f"Task of kind {self} never registered, please make sure it's imported."
 
 
-class AlreadyRegistered(UsageError):
+class AlreadyRegistered(UsageError, TaskError):
     """Raised when a name is taken by another object."""
 
 
-class QueueNotFound(KeyError, UsageError):
+class QueueNotFound(KeyError, UsageError, TaskError):
     """Raised when a queue is named that is not declared and may not be created."""
 
 
@@ -157,10 +157,6 @@ class DecodeError(CodecError):
 
 class ContentRefused(DecodeError):
     """Raised for a content type that ``accept_content`` does not list."""
-
-
-class TaskError(CeleriacError):
-    """Root of what a task's result can say went wrong."""
 
 
 class TimeoutError(TaskError):
@@ -272,7 +268,7 @@ class Retry(TaskSignal):
         self.when = when
         self.is_eager = is_eager
         self.sig = sig
-        super().__init__(exc, when, kwargs)
+        super().__init__(exc, when)
 
     def humanize(self) -> str:
         """Return ``in 3s`` or ``at 2030-01-01 00:00:00``."""

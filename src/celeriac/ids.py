@@ -44,9 +44,10 @@ class IdSource:
         )
 
 
-def process_oid() -> str:
-    """Return an id for this process that is the same on every call with the same pid and host."""
-    return str(uuid.uuid3(uuid.NAMESPACE_OID, f"{uuid.getnode()}-{os.getpid()}-{hostname()}"))
+def oid(*parts: object) -> str:
+    """Return an id of something in this process: the same on every call with the same parts."""
+    name = "-".join(map(str, (uuid.getnode(), os.getpid(), *parts)))
+    return str(uuid.uuid3(uuid.NAMESPACE_OID, name))
 
 
 def hostname() -> str:

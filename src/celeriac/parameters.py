@@ -22,6 +22,7 @@ class Parameters:
 
     def __init__(self, function: Callable[..., Any], *, skip_first: bool = False) -> None:
         self.name = getattr(function, "__name__", type(function).__name__)
+        self._filled = int(skip_first)  # `self`, which Python counts when there are too many
         self.positional: list[str] = []
         self.positional_only: set[str] = set()
         self.required: list[str] = []
@@ -29,6 +30,7 @@ class Parameters:
         self.required_keywords: list[str] = []
         self.any_positional = self.any_keyword = False
         plain, skip = _plain_function(function)
+        self._filled += skip
         if plain is not None:
             self._read_code(plain, skip + skip_first)
         else:
@@ -106,11 +108,12 @@ class Parameters:
             raise TypeError(f"{self.name}() missing {len(names)} required {kind} argument{plural}: {listed}")
 
     def _too_many(self, given: int) -> str:
-        most = len(self.positional)
-        if self._fewest == most:
+        given += self._filled
+        fewest, most = self._fewest + self._filled, len(self.positional) + self._filled
+        if fewest == most:
             takes, plural = str(most), most != 1
         else:
-            takes, plural = f"from {self._fewest} to {most}", True
+            takes, plural = f"from {fewest} to {most}", True
         return (
             f"{self.name}() takes {takes} positional argument{'s' if plural else ''} "
             f"but {given} {'was' if given == 1 else 'were'} given"

@@ -73,6 +73,11 @@ class Ending(msgspec.Struct, kw_only=True):
     expected: bool = False  # a failure of a class that the task lists in `throws`
     runtime: float = 0.0  # seconds in the body
 
+    @property
+    def returned(self) -> Any:  # Any: as value
+        """What the body returned or raised; of a retry that is the `Retry`, where ``value`` is its reason."""
+        return self.exception if self.kind == "retry" else self.value
+
 
 class Runnable(Protocol):
     """What a task is to those who run it."""
@@ -219,7 +224,7 @@ def _close(task: Runnable, request: Context, stage: Stage, ending: Ending) -> No
                 task=task,
                 args=request.args,
                 kwargs=request.kwargs,
-                retval=ending.value,
+                retval=ending.returned,
                 state=ending.state,
             )
     finally:

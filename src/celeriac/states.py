@@ -27,6 +27,15 @@ PRECEDENCE: Final = (SUCCESS, FAILURE, None, REVOKED, STARTED, RECEIVED, REJECTE
 _RANK: Final = {name: rank for rank, name in enumerate(PRECEDENCE)}
 
 
+def stays(stored: str, new: str) -> bool:
+    """Return whether a stored state stays when another one of the same task comes in.
+
+    A SUCCESS does. So does every end of a task when a RETRY comes in: the next run may have ended before the
+    RETRY of the one before it is stored, and whoever waits would wait for ever.
+    """
+    return stored == SUCCESS or (new == RETRY and stored in READY_STATES)
+
+
 def precedence(state: str) -> int:
     """Return the rank of a state; 0 is the strongest, custom states rank between FAILURE and REVOKED."""
     return _RANK.get(state, _RANK[None])

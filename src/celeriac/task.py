@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from types import FunctionType, MethodType
 from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast, overload
 
 from celeriac import context, eager
 from celeriac import result as results
+from celeriac.annotation import first_of
 from celeriac.canvas import Signature, chunks, xmap, xstarmap
-from celeriac.context import Context
+from celeriac.context import Context, Requests
 from celeriac.errors import (
     ConfigError,
     Ignore,
@@ -134,6 +136,7 @@ class Task(TaskHooks, Generic[P, R_co]):
 
     app: Any = _AppOf()  # Any: a Celeriac, whose module imports this one
     request: Context = cast("Context", _RequestOf())  # the call it runs for, or an empty one
+    request_stack = property(Requests)
 
     # --- being called ---------------------------------------------------------------------------------
 
@@ -285,7 +288,7 @@ class Task(TaskHooks, Generic[P, R_co]):
             retries=retries or 0,
             throw=throw,
             headers=headers,
-            options={"logfile": logfile, "loglevel": loglevel, **options},
+            options={"logfile": logfile, "loglevel": loglevel or 0, **options},
         )
 
     def takes_error(self) -> bool:
@@ -504,14 +507,18 @@ class Task(TaskHooks, Generic[P, R_co]):
         """Run when a task of this class was bound to an app."""
 
     def annotate(self) -> None:
-        """Set the attributes that the setting ``task_annotations`` has for it."""
-        for source in self._get_app().annotations:
-            for found in (source.annotate_any(), source.annotate(self)):
-                for key, value in (found or {}).items():
-                    if key.startswith("@"):
-                        self.add_around(key[1:], value)
-                    else:
-                        setattr(self, key, value)
+        """Set the attributes that the setting ``task_annotations`` has for it.
+
+        A function becomes a method; ``"@name"`` wraps one. As in Celery the first source that knows the task
+        counts, and what is meant for all tasks goes before that.
+        """
+        sources = self._get_app().annotations
+        for found in (first_of(sources, "annotate", self), first_of(sources, "annotate_any")):
+            for key, value in found.items():
+                if key.startswith("@"):
+                    self.add_around(key[1:], value)
+                else:
+                    setattr(self, key, MethodType(value, self) if isinstance(value, FunctionType) else value)
 
     def add_around(self, attr: str, around: Callable[[Any], Any]) -> None:
         """Wrap one of its methods; ``around`` is given the plain function, whose first argument is the task.
@@ -588,7 +595,9 @@ class Task(TaskHooks, Generic[P, R_co]):
         """Name the task and its app."""
         app = self.app
         return (
-            f"<@task: {self.name} of {app.main or '__main__'}>" if app is not None else f"<@task {self.name}>"
+            f"<@task: {self.name} of {app.main or '__main__'} at {id(self):#x}>"
+            if app is not None
+            else f"<@task {self.name}>"
         )
 
 

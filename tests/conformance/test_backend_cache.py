@@ -27,6 +27,8 @@ def others() -> Iterator[list[str]]:
 
 
 class TestOneServer(BackendConformance):
+    small = True
+
     @pytest.fixture
     def backend_url(self, memcached_server: MemcachedServer) -> str:
         return memcached_server.url
@@ -37,6 +39,8 @@ class TestOneServer(BackendConformance):
 
 
 class TestThreeServers(BackendConformance):
+    small = True
+
     @pytest.fixture
     def backend_url(self, memcached_server: MemcachedServer, others: list[str]) -> str:
         return f"cache+memcached://{';'.join([memcached_server.address, *others])}/"

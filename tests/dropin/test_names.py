@@ -169,7 +169,7 @@ def test_kinship_can_be_undone() -> None:
 def test_backend_errors_say_which_task() -> None:
     error = exceptions.BackendStoreError("away", state="SUCCESS", task_id="1-2-3")
 
-    assert repr(error) == "BackendStoreError('away') task_id:1-2-3 state:SUCCESS"
+    assert repr(error) == "BackendStoreError('away') state:SUCCESS task_id:1-2-3"
     assert str(error) == "away"
 
 

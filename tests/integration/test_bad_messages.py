@@ -166,6 +166,12 @@ BAD: dict[str, tuple[dict[str, Any], bytes, str | None]] = {
     "a dict without a task": ({}, b'{"id": "x"}', JSON),
     "protocol 1 without an id": ({}, b'{"task": "add", "args": [1, 2]}', JSON),
     "protocol 1 with an eta that is no time": ({}, b'{"task": "add", "id": "x", "eta": "soon"}', JSON),
+    "protocol 1 with half a character as its id": ({}, b'{"task": "add", "id": "\\ud800"}', JSON),
+    "protocol 1 with an endless number": (
+        {},
+        b'{"task": "add", "id": "x", "retries": 1%s}' % (b"0" * 30),
+        JSON,
+    ),
     "protocol 1 that cannot be read": ({}, b"\xff", JSON),
 }
 
@@ -229,6 +235,7 @@ RAW = {
     ),
     "headers that are no object": b'{"body": "", "headers": [1], "properties": {}}',
     "no UTF-8": b'{"body": "\xff"}',
+    "half a character as its id": b'{"body": "", "headers": {"task": "add", "id": "\\ud800"}}',
     "nothing": b"",
 }
 

@@ -27,7 +27,7 @@ def test_a_task_is_named_after_its_module_and_function() -> None:
         return x + y
 
     assert add.name == f"{__name__}.add"
-    assert repr(add) == f"<@task: {__name__}.add of proj>"
+    assert repr(add) == f"<@task: {__name__}.add of proj at {id(add):#x}>"
     assert add(1, 2) == 3
     assert app.tasks[add.name] is add
     assert add.__wrapped__(1, 2) == 3
@@ -274,15 +274,15 @@ def test_a_new_source_takes_the_place_of_the_old_one() -> None:
     assert app.conf.task_default_exchange is None
 
 
-def test_annotations_change_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_annotations_change_tasks() -> None:
     def double(call: Any) -> Any:
         return lambda *args: 2 * call(*args)
 
-    class Limits:
-        def annotate(self, task: Any) -> dict[str, Any] | None:
-            return {"rate_limit": "1/s"} if task.name == "a" else None
+    def on_success(self: Any, *args: Any) -> str:
+        return f"{self.name} is told"
 
-    app = new_app(task_annotations=[{"*": {"time_limit": 9}, "a": {"@__call__": double}}, Limits()])
+    everybody = {"time_limit": 9, "on_success": on_success}
+    app = new_app(task_annotations={"*": everybody, "a": {"@__call__": double, "rate_limit": "1/s"}})
 
     @app.task(name="a")
     def one() -> int:
@@ -297,6 +297,23 @@ def test_annotations_change_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (one.rate_limit, two.rate_limit) == ("1/s", None)
     assert (one.time_limit, two.time_limit) == (9, 9)
     assert (one(), two()) == (2, 2)
+    assert one.on_success(1, "id", (), {}) == "a is told"  # type: ignore[func-returns-value]
+
+
+def test_of_several_annotations_the_first_that_knows_the_task_counts() -> None:
+    class Limits:
+        def annotate(self, task: Any) -> dict[str, Any] | None:
+            return {"rate_limit": "1/s", "time_limit": 1} if task.name == "a" else None
+
+    app = new_app(task_annotations=[Limits(), {"a": {"rate_limit": "2/s"}}, {"*": {"time_limit": 9}}])
+
+    @app.task(name="a")
+    def one() -> int:
+        return 1
+
+    app.finalize()
+
+    assert (one.rate_limit, one.time_limit) == ("1/s", 9)  # what is for all tasks goes first, as in Celery
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ one made last anywhere in the process, else an app that reads ``celeryconfig.py`
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -226,11 +227,17 @@ def _take_in(app: Celeriac) -> None:
     app.hooks = HOOKS
     app.conf.strict = False  # a misspelt setting is logged; Celery would not even have done that
     _register_app(app)
-    for name, call in (("set_current", _set_current_app), ("set_default", set_default_app)):
+    methods = {"set_current": _set_current_app, "set_default": set_default_app, "bugreport": _bugreport}
+    for name, call in methods.items():
         if not hasattr(type(app), name):  # a subclass may have its own
             setattr(app, name, partial(call, app))
     if app.set_as_current:
         _set_current_app(app)
+
+
+def _bugreport(app: Celeriac) -> str:
+    report: str = importlib.import_module("celery.app.utils").bugreport(app)
+    return report
 
 
 def install() -> None:
@@ -242,6 +249,7 @@ def install() -> None:
     Signature.default_sender = get_current_app
     Task.default_app = get_current_app
     Celeriac.builtin_fixups = frozenset({"celery.fixups.django:fixup"})
+    Celeriac.amqp_cls = "celery.app.amqp:AMQP"
     _kinship.install()
 
 
@@ -252,6 +260,7 @@ def uninstall() -> None:
     Celeriac.on_finalize.remove(_announce_app_finalized)
     AsyncResult.default_app = Signature.default_sender = Task.default_app = None
     Celeriac.builtin_fixups = frozenset()
+    Celeriac.amqp_cls = None
     _kinship.uninstall()
     _apps.clear()
     _on_app_finalizers.clear()

@@ -129,7 +129,7 @@ class BackendGetMetaError(BackendError):
         return f"{super().__repr__()} task_id:{self.task_id}"
 
 
-class BackendStoreError(BackendGetMetaError):
+class BackendStoreError(BackendError):
     """Raised when the result store could not write a result.
 
     Args:
@@ -142,10 +142,11 @@ class BackendStoreError(BackendGetMetaError):
         self, *args: object, state: str = "", task_id: str = "", **kwargs: Any
     ) -> None:  # Any: as above
         self.state = state
-        super().__init__(*args, task_id=task_id, **kwargs)
+        self.task_id = task_id
+        super().__init__(*args)
 
     def __repr__(self) -> str:
-        return f"{super().__repr__()} state:{self.state}"
+        return f"{super().__repr__()} state:{self.state} task_id:{self.task_id}"
 
 
 class WorkerTerminate(SystemExit):

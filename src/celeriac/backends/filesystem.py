@@ -23,7 +23,7 @@ from celeriac.errors import BackendError, BackendUnreachable, CodecError, Config
 from celeriac.message import Outcome, Record
 from celeriac.net.lane import Lane
 from celeriac.net.url import parse
-from celeriac.states import SUCCESS
+from celeriac.states import stays
 
 LONGEST_NAME = 200  # bytes; file systems take 255, and a temporary name adds some
 
@@ -88,7 +88,7 @@ class FilesystemBackend:
         with self._locked():
             for record in latest(batch).values():
                 path = self._path(self._documents.task_key(record.id))
-                if not self._succeeded(record.id, path):
+                if not self._stays(record, path):
                     self._write(path, record.payload)
 
     async def astore(self, batch: Sequence[Record]) -> None:
@@ -104,7 +104,7 @@ class FilesystemBackend:
             for task_id in dict.fromkeys(ids):
                 document = _read(self._path(self._documents.task_key(task_id)))
                 if document is not None:
-                    found[task_id] = self._documents.decode(task_id, document)
+                    found[task_id] = self._documents.read(task_id, document)
         return found
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
@@ -128,7 +128,7 @@ class FilesystemBackend:
         """Return the shape kept by `save_group`, or None."""
         with self._translated():
             document = _read(self._path(self._documents.group_key(group_id)))
-        return None if document is None else self._documents.decode_group(document)
+        return None if document is None else self._documents.decode_group(group_id, document)
 
     def delete_group(self, group_id: str) -> None:
         """Remove it."""
@@ -163,7 +163,7 @@ class FilesystemBackend:
                 return None
             found = [msgspec.msgpack.decode((chord / name).read_bytes(), type=_Part) for name in names]
         ordered = sorted(found, key=lambda part: (part.index is None, part.index or 0))
-        return [self._documents.decode(part.task_id, part.document) for part in ordered]
+        return [self._documents.read(part.task_id, part.document) for part in ordered]
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""
@@ -252,10 +252,13 @@ class FilesystemBackend:
             os.link(temporary, path)
         temporary.unlink()
 
-    def _succeeded(self, task_id: str, path: Path) -> bool:
+    def _stays(self, record: Record, path: Path) -> bool:
+        """Return whether what is there is stronger than a record."""
         with contextlib.suppress(CodecError):  # what nobody can read may be overwritten
             document = _read(path)
-            return document is not None and self._documents.decode(task_id, document).state == SUCCESS
+            return document is not None and stays(
+                self._documents.decode(record.id, document).state, record.state
+            )
         return False
 
 

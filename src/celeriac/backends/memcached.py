@@ -19,7 +19,7 @@ from celeriac.errors import BackendError, BackendUnreachable, CodecError, Config
 from celeriac.message import Outcome, Record
 from celeriac.net.lane import Lane
 from celeriac.net.url import mask
-from celeriac.states import SUCCESS
+from celeriac.states import SUCCESS, stays
 
 try:
     from pymemcache.client.base import PooledClient
@@ -103,7 +103,7 @@ class MemcachedBackend:
         by_key = {self._key(self._documents.task_key(r.id)): r for r in latest(batch).values()}
         for client, keys in self._by_client(by_key):
             there = self._get_many(client, keys)
-            left = {key: by_key[key] for key in keys if not self._succeeded(by_key[key].id, there.get(key))}
+            left = {key: by_key[key] for key in keys if not self._stays(by_key[key], there.get(key))}
             succeeded = {key: record.payload for key, record in left.items() if record.state == SUCCESS}
             if succeeded:
                 self._call(client.set_many, succeeded, expire=self._expiry())
@@ -122,7 +122,7 @@ class MemcachedBackend:
         found = {}
         for client, keys in self._by_client(by_key):
             for key, document in self._get_many(client, keys).items():
-                found[by_key[key]] = self._documents.decode(by_key[key], document)
+                found[by_key[key]] = self._documents.read(by_key[key], document)
         return found
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
@@ -146,7 +146,7 @@ class MemcachedBackend:
         """Return the shape kept by `save_group`, or None."""
         key = self._key(self._documents.group_key(group_id))
         document = self._call(self._client(key).get, key)
-        return None if document is None else self._documents.decode_group(document)
+        return None if document is None else self._documents.decode_group(group_id, document)
 
     def delete_group(self, group_id: str) -> None:
         """Remove it."""
@@ -260,23 +260,24 @@ class MemcachedBackend:
         return found
 
     def _store_unless_succeeded(self, client: PooledClient, key: str, record: Record) -> None:
-        """Write a state other than SUCCESS: never over a SUCCESS that came between our look and our write."""
+        """Write a state other than SUCCESS: never over a stronger one that came after we had looked."""
         while True:
             there, mark = self._call(client.gets, key)
             if there is None:
                 written = self._call(client.add, key, record.payload, expire=self._expiry())
-            elif self._succeeded(record.id, there):
+            elif self._stays(record, there):
                 return
             else:
                 written = self._call(client.cas, key, record.payload, mark, expire=self._expiry())
             if written:
                 return
 
-    def _succeeded(self, task_id: str, document: bytes | None) -> bool:
+    def _stays(self, record: Record, document: bytes | None) -> bool:
+        """Return whether a document that is there is stronger than a record."""
         if document is None:
             return False
         try:
-            return self._documents.decode(task_id, document).state == SUCCESS
+            return stays(self._documents.decode(record.id, document).state, record.state)
         except CodecError:
             return False  # what nobody can read may be overwritten
 
@@ -296,7 +297,7 @@ class MemcachedBackend:
             )
         parts = [msgspec.msgpack.decode(data, type=_Part) for data in found.values()]
         parts.sort(key=lambda part: (part.index is None, part.index or 0))
-        return [self._documents.decode(part.task_id, part.document) for part in parts]
+        return [self._documents.read(part.task_id, part.document) for part in parts]
 
     def _chord_key(self, chord_id: str, name: str) -> str:
         return self._key(f"celeriac-chord-{name}-{chord_id}")

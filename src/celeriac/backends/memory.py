@@ -13,7 +13,7 @@ from celeriac.backends.documents import Documents, latest
 from celeriac.backends.spec import BackendSpec
 from celeriac.errors import TimeoutError as ResultTimeout
 from celeriac.message import Outcome, Record
-from celeriac.states import READY_STATES, SUCCESS
+from celeriac.states import READY_STATES, stays
 
 
 class _Chord(msgspec.Struct):
@@ -73,7 +73,7 @@ class MemoryBackend:
         with self._store.changed:
             results = self._store.results
             for task_id, record in latest(batch).items():
-                if (known := results.get(task_id)) is None or known[0].state != SUCCESS:
+                if (known := results.get(task_id)) is None or not stays(known[0].state, record.state):
                     results[task_id] = (record, expires_at)
             self._store.changed.notify_all()
 
@@ -85,7 +85,7 @@ class MemoryBackend:
         """Return what is known of the ids now."""
         with self._store.changed:
             found = self._known(ids, lambda record: True)
-        return {record.id: self._documents.decode(record.id, record.payload) for record in found}
+        return {record.id: self._documents.read(record.id, record.payload) for record in found}
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
         """Yield each outcome as it becomes ready."""
@@ -103,7 +103,7 @@ class MemoryBackend:
             done = {record.id for record in ready}
             missing = [task_id for task_id in missing if task_id not in done]
             for record in ready:
-                yield self._documents.decode(record.id, record.payload)
+                yield self._documents.read(record.id, record.payload)
 
     def forget(self, ids: Sequence[str]) -> None:
         """Remove what is stored of the ids."""
@@ -118,7 +118,7 @@ class MemoryBackend:
     def restore_group(self, group_id: str) -> Any | None:  # Any: nested result tuples
         """Return the shape kept by `save_group`, or None."""
         document = self._store.groups.get(group_id)
-        return None if document is None else self._documents.decode_group(document)
+        return None if document is None else self._documents.decode_group(group_id, document)
 
     def delete_group(self, group_id: str) -> None:
         """Remove it."""
@@ -146,7 +146,7 @@ class MemoryBackend:
             if chord.finisher != outcome.id:
                 return None
             parts = sorted(chord.parts.items(), key=lambda part: (part[1][0] is None, part[1][0] or 0))
-        return [self._documents.decode(task_id, data) for task_id, (_, data) in parts]
+        return [self._documents.read(task_id, data) for task_id, (_, data) in parts]
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""

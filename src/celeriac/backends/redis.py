@@ -30,7 +30,7 @@ from celeriac.net.redis_link import (
 from celeriac.net.redis_script import Script
 from celeriac.net.redis_url import addresses
 from celeriac.net.url import mask
-from celeriac.states import FAILURE, SUCCESS
+from celeriac.states import FAILURE, SUCCESS, stays
 from celeriac.wire.result import pack_part, unpack_part
 
 _PATIENCE_SECONDS: Final = 5.0  # for connecting and one answer
@@ -122,14 +122,14 @@ class RedisBackend:
                 documents = self._call(pack(("MGET", *map(self._documents.task_key, some))))
                 for task_id, document in zip(some, documents, strict=True):
                     if document is not None:
-                        found[task_id] = self._documents.decode(task_id, document)
+                        found[task_id] = self._documents.read(task_id, document)
         return found
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
         """Yield the outcome of each id once, as it becomes ready."""
         keys = {self._documents.task_key(task_id).encode(): task_id for task_id in ids}
         with self._translated("waiting for results"):
-            yield from Wait(self._links, keys, timeout, self._documents.decode).outcomes()
+            yield from Wait(self._links, keys, timeout, self._documents.read).outcomes()
 
     def forget(self, ids: Sequence[str]) -> None:
         """Remove what is stored of the ids."""
@@ -145,7 +145,7 @@ class RedisBackend:
         """Return the shape kept by `save_group`, or None."""
         with self._translated("fetching a group"):
             document = self._call(pack(("GET", self._documents.group_key(group_id))))
-        return None if document is None else self._documents.decode_group(document)
+        return None if document is None else self._documents.decode_group(group_id, document)
 
     def delete_group(self, group_id: str) -> None:
         """Remove it."""
@@ -183,7 +183,7 @@ class RedisBackend:
             return None
         shape, *parts = found
         outcomes = [unpack_part(part, spec.codecs, spec.accept, serializer=spec.serializer) for part in parts]
-        return self._shaped(self._documents.decode_group(shape), outcomes) if shape else outcomes
+        return self._shaped(self._documents.decode_group(chord_id, shape), outcomes) if shape else outcomes
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord, and note that it is done."""
@@ -241,7 +241,7 @@ class RedisBackend:
                 self._replace(record)
 
     def _replace(self, record: Record) -> None:
-        """Write over a document that Lua cannot read, unless it is a SUCCESS."""
+        """Write over a document that Lua cannot read, unless that is the stronger one."""
         key = self._documents.task_key(record.id)
         for _ in range(_TRIES):
             there = self._call(pack(("GET", key)))
@@ -250,7 +250,7 @@ class RedisBackend:
                     return
                 continue
             with contextlib.suppress(CodecError):  # what nobody can read may be overwritten
-                if self._documents.decode(record.id, there).state == SUCCESS:
+                if stays(self._documents.decode(record.id, there).state, record.state):
                     return
             if self._run(REPLACE, [key], [self._keep_seconds, there, record.payload]):
                 return

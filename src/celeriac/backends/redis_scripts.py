@@ -6,8 +6,8 @@ from typing import Final
 
 from celeriac.net.redis_script import Script
 
-# STORE: write documents and tell who waits, but never over a SUCCESS. Of a document that is there the first
-# bytes say its state, as far as it is JSON in Celery's order.
+# STORE: write documents and tell who waits, but never over a SUCCESS, nor a RETRY over an end (see
+# `celeriac.states.stays`). The first bytes of a document say its state, if it is JSON in Celery's order.
 #
 # KEYS  of the documents
 # ARGV  1 seconds to keep them (0 = for ever)   then the documents
@@ -16,6 +16,7 @@ from celeriac.net.redis_script import Script
 STORE: Final = Script(
     """
 local ttl, unsure = tonumber(ARGV[1]), {}
+local status = '^{"status": ?"([^"]*)"'
 for i = 1, #KEYS do
   local key, document = KEYS[i], ARGV[i + 1]
   local written
@@ -25,10 +26,11 @@ for i = 1, #KEYS do
     written = redis.call('SET', key, document, 'NX')
   end
   if not written then
-    local state = string.match(redis.call('GETRANGE', key, 0, 100), '^{"status": ?"([^"]*)"')
+    local state = string.match(redis.call('GETRANGE', key, 0, 100), status)
+    local ended = state == 'FAILURE' or state == 'REVOKED'
     if not state then
       unsure[#unsure + 1] = i
-    elseif state ~= 'SUCCESS' then
+    elseif state ~= 'SUCCESS' and not (ended and string.match(document, status) == 'RETRY') then
       written = true
       if ttl > 0 then
         redis.call('SETEX', key, ttl, document)

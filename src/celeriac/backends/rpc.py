@@ -26,7 +26,7 @@ from celeriac.errors import (
 from celeriac.errors import TimeoutError as ResultTimeout
 from celeriac.message import Envelope, Outcome, Outgoing, Props, Record
 from celeriac.queues import Queue
-from celeriac.states import FAILURE, READY_STATES, SUCCESS
+from celeriac.states import FAILURE, READY_STATES, stays
 from celeriac.transports.amqp import AmqpTransport, frames, topology
 from celeriac.transports.amqp.address import Address
 from celeriac.transports.amqp.connection import Cancelled, ChannelClosed, Event, Lost, Message, Refused
@@ -201,7 +201,10 @@ class RpcBackend:
             )
             return wire.from_document(document, name)
         except DecodeError as exc:
-            return Outcome(id=name, state=FAILURE, result=exc) if name else None
+            if not name:
+                return None  # nobody can be waiting for it
+            said = type(exc)(f"The result of task {name} in queue {self._queue.name} cannot be read: {exc}.")
+            return Outcome(id=name, state=FAILURE, result=said)
 
     # --- what messages cannot do ---
 
@@ -416,7 +419,7 @@ class _Inbox:
 
     def _put(self, outcome: Outcome) -> None:
         known = self._find(outcome.id)
-        if known is not None and known[1].state == SUCCESS:
+        if known is not None and stays(known[1].state, outcome.state):
             return
         self._taken.pop(outcome.id, None)
         self._new[outcome.id] = (time.monotonic(), outcome)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import hashlib
 import io
 import os
 import pickle
@@ -18,11 +19,11 @@ import msgspec
 from celeriac.backends.documents import latest
 from celeriac.backends.polling import poll
 from celeriac.backends.spec import BackendSpec
-from celeriac.errors import BackendError, BackendUnreachable, ConfigError
+from celeriac.errors import BackendError, BackendUnreachable, ConfigError, DecodeError
 from celeriac.message import Outcome, Record
 from celeriac.net.lane import Lane
 from celeriac.net.url import mask
-from celeriac.states import READY_STATES, SUCCESS
+from celeriac.states import FAILURE, READY_STATES, RETRY, SUCCESS
 from celeriac.wire.result import prepare_value, restore_value
 
 try:
@@ -33,7 +34,7 @@ except ImportError as _missing:
         "(or 'celeriac[postgres]' for PostgreSQL)."
     ) from _missing
 
-from celeriac.backends.sql_tables import EXTENDED_COLUMNS, Tables, insert_new, upsert
+from celeriac.backends.sql_tables import EXTENDED_COLUMNS, ID_LENGTH, Tables, insert_new, plain_text, upsert
 
 CONNECT_SECONDS = 5
 LOCKED_SECONDS = 8  # how long SQLite waits for another writer, and a thread for a free connection
@@ -101,7 +102,7 @@ class SqlBackend:
         row = _Row(
             result=self._pickled(prepare_value(outcome.state, outcome.result, codecs, self._spec.serializer)),
             date_done=_naive_utc(outcome.date_done),
-            traceback=outcome.traceback,
+            traceback=None if outcome.traceback is None else plain_text(outcome.traceback),
             extended=self._encode_extended(outcome.extended) if self._spec.extended else None,
         )
         return Record(id=outcome.id, state=outcome.state, payload=_PACK.encode(row))
@@ -116,8 +117,14 @@ class SqlBackend:
             return
         table = self._tables.tasks
         rows = [self._columns(record) for record in latest(batch).values()]
-        with self._begin() as connection:
-            upsert(connection, table, "task_id", rows, when=table.c.status.is_distinct_from(SUCCESS))
+        ends = [row for row in rows if row["status"] != RETRY]
+        retries = [row for row in rows if row["status"] == RETRY]
+        with self._begin() as connection:  # what stays, stays: see `celeriac.states.stays`
+            if ends:
+                upsert(connection, table, "task_id", ends, when=table.c.status.is_distinct_from(SUCCESS))
+            if retries:
+                unready = sa.func.coalesce(table.c.status, RETRY).not_in(sorted(READY_STATES))
+                upsert(connection, table, "task_id", retries, when=unready)
 
     async def astore(self, batch: Sequence[Record]) -> None:
         """Do the same on a thread of its own."""
@@ -137,7 +144,7 @@ class SqlBackend:
         table = self._tables.tasks
         with self._begin() as connection:
             for chunk in _chunks(ids):
-                connection.execute(table.delete().where(table.c.task_id.in_(chunk)))
+                connection.execute(table.delete().where(table.c.task_id.in_(map(self._key, chunk))))
 
     # --- groups ---
 
@@ -178,6 +185,7 @@ class SqlBackend:
         chords, parts = self._tables.chords, self._tables.parts
         mine = chords.c.chord_id == chord_id
         record = self.encode(outcome)
+        key = self._key(record.id)
         with self._begin() as connection:
             row = {"chord_id": chord_id, "size": None, "created": _naive_utc(None)}
             insert_new(connection, chords, row)
@@ -188,16 +196,16 @@ class SqlBackend:
             ).scalar_one()
             part = {
                 "chord_id": chord_id,
-                "task_id": record.id,
+                "task_id": key,
                 "position": index,
                 "arrival": arrived,
                 "state": record.state,
                 "payload": record.payload,
             }
             arrived += insert_new(connection, parts, part)
-            if size is None or arrived < size or finisher not in {None, record.id}:
+            if size is None or arrived < size or finisher not in {None, key}:
                 return None
-            connection.execute(chords.update().where(mine).values(finisher=record.id))
+            connection.execute(chords.update().where(mine).values(finisher=key))
             ordered = (
                 sa.select(parts)
                 .where(parts.c.chord_id == chord_id)
@@ -309,7 +317,7 @@ class SqlBackend:
     def _columns(self, record: Record) -> dict[str, Any]:  # Any: values of columns
         row = _UNPACK.decode(record.payload)
         columns = {
-            "task_id": record.id,
+            "task_id": self._key(record.id),
             "status": record.state,
             "result": row.result,
             "date_done": row.date_done,
@@ -324,16 +332,37 @@ class SqlBackend:
         found: dict[str, Outcome] = {}
         with self._read() as connection:
             for chunk in _chunks(ids):
-                query = sa.select(table).where(table.c.task_id.in_(chunk))
+                keys = {self._key(task_id): task_id for task_id in chunk}
+                query = sa.select(table).where(table.c.task_id.in_(keys))
                 if ready_only:
                     query = query.where(table.c.status.in_(sorted(READY_STATES)))
                 for row in connection.execute(query).mappings():
                     columns = {name: row[name] for name in EXTENDED_COLUMNS} if self._spec.extended else None
                     stored = _Row(row["result"], row["date_done"], row["traceback"], columns)
-                    found[row["task_id"]] = self._outcome(row["task_id"], row["status"], stored)
+                    task_id = keys[row["task_id"]]
+                    found[task_id] = self._outcome(task_id, row["status"], stored)
         return found
 
+    def _key(self, task_id: str) -> str:
+        """Return an id as its column takes it: itself, or a digest where it is too long or no plain text."""
+        if plain_text(task_id) == task_id and (
+            len(task_id) <= ID_LENGTH or self._url.get_backend_name() == "sqlite"
+        ):
+            return task_id
+        return f"celeriac-{hashlib.sha256(task_id.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
     def _outcome(self, task_id: str, state: str, row: _Row) -> Outcome:
+        """Return what a row says; one that cannot be read is a failure that says so."""
+        try:
+            return self._read_row(task_id, state, row)
+        except DecodeError as exc:
+            said = type(exc)(
+                f"The result of task {task_id} in table {self._tables.tasks.name} of {self._shown} cannot be "
+                f"read: {exc}. Was it written by a program whose classes are not here?"
+            )
+            return Outcome(id=task_id, state=FAILURE, result=said)
+
+    def _read_row(self, task_id: str, state: str, row: _Row) -> Outcome:
         done = row.date_done.replace(tzinfo=datetime.UTC).isoformat() if state in READY_STATES else None
         return Outcome(
             id=task_id,
@@ -356,6 +385,9 @@ class SqlBackend:
 
     def _encode_extended(self, extended: Mapping[str, Any] | None) -> dict[str, Any]:
         columns = {name: (extended or {}).get(name) for name in EXTENDED_COLUMNS}
+        for name in ("name", "worker", "queue"):
+            if columns[name] is not None:
+                columns[name] = plain_text(str(columns[name]))[:ID_LENGTH]
         for name in ("args", "kwargs"):
             if columns[name] is not None:
                 columns[name] = self._spec.codecs.encode(columns[name], self._spec.serializer)[2]

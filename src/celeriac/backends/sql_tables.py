@@ -121,6 +121,12 @@ def _extended_columns() -> Sequence[sa.Column[Any]]:  # Any: columns of several 
     )
 
 
+def plain_text(text: str) -> str:
+    """Return a text as every database takes it: NUL becomes U+FFFD, a lone surrogate a question mark."""
+    plain = text.replace("\x00", "\ufffd")
+    return plain if plain.isascii() else plain.encode("utf-8", "replace").decode("utf-8")
+
+
 def upsert(
     connection: sa.Connection,
     table: sa.Table,

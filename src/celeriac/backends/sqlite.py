@@ -155,7 +155,7 @@ class SqliteBackend:
                 (group_id, time.time()),
             ).fetchone()
         )
-        return None if row is None else self._documents.decode_group(row[0])
+        return None if row is None else self._documents.decode_group(group_id, row[0])
 
     def delete_group(self, group_id: str) -> None:
         """Remove it."""
@@ -181,7 +181,7 @@ class SqliteBackend:
         parts = self._write(lambda connection: _add_part(connection, part))
         if parts is None:
             return None
-        return [self._documents.decode(task_id, data) for task_id, data in parts]
+        return [self._documents.read(task_id, data) for task_id, data in parts]
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""
@@ -239,7 +239,8 @@ class SqliteBackend:
         connection.executemany(
             "INSERT INTO results (id, state, payload, expires) VALUES (?1, ?2, ?3, ?4) "
             "ON CONFLICT (id) DO UPDATE SET state = ?2, payload = ?3, expires = ?4 "
-            "WHERE results.state <> 'SUCCESS' OR results.expires <= ?5",
+            "WHERE results.expires <= ?5 OR NOT (results.state = 'SUCCESS' "  # as `celeriac.states.stays`
+            "OR (?2 = 'RETRY' AND results.state IN ('FAILURE', 'REVOKED')))",
             rows,
         )
         if now >= self._next_cleanup:
@@ -258,7 +259,7 @@ class SqliteBackend:
                 (*ids, time.time()),
             ).fetchall()
         )
-        return {task_id: self._documents.decode(task_id, payload) for task_id, payload in rows}
+        return {task_id: self._documents.read(task_id, payload) for task_id, payload in rows}
 
     def _ready(self, missing: dict[str, None], look: Sequence[str]) -> Iterator[Outcome]:
         """Yield those of ``look`` that are ready, and take them from the missing ones."""

@@ -173,7 +173,13 @@ class Executor:
         attributes["delivery_info"] = job.delivery_info
         attributes["reply_to"] = job.reply_to
         attributes["correlation_id"] = job.correlation_id
-        attributes["properties"] = job.properties
+        attributes["properties"] = {
+            "correlation_id": job.correlation_id,
+            "reply_to": job.reply_to,
+            "priority": job.delivery_info["priority"],
+            "delivery_info": job.delivery_info,
+            **job.properties,
+        }
         attributes["headers"] = (
             None
             if _KNOWN_HEADERS.issuperset(headers)

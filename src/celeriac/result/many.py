@@ -10,7 +10,7 @@ from typing import Any, cast
 from celeriac import states
 from celeriac.ports import ResultBackend
 from celeriac.result.base import NO_BACKEND, ResultBase, as_meta, assert_will_not_block, outcomes_in_slices
-from celeriac.result.single import AsyncResult
+from celeriac.result.single import AppOf, AsyncResult
 
 
 class ResultSet(ResultBase):  # noqa: PLW1641 - it can be changed
@@ -22,7 +22,7 @@ class ResultSet(ResultBase):  # noqa: PLW1641 - it can be changed
         ready_barrier: Accepted for Celery's sake, without effect.
     """
 
-    app: Any = None  # Any: a Celeriac, whose module imports this one
+    app: Any = AppOf()  # Any: a Celeriac, whose module imports this one
 
     def __init__(self, results: Iterable[Any], app: Any = None, ready_barrier: Any = None) -> None:
         if app is not None:
@@ -311,10 +311,14 @@ class GroupResult(ResultSet):
 
     @classmethod
     def restore(cls, id: str, backend: ResultBackend | None = None, app: Any = None) -> GroupResult | None:
-        """Return a saved group, or None when there is none of that id."""
+        """Return a saved group, or None when there is none of that id.
+
+        Raises:
+            ValueError: There is no id at all.
+        """
+        if id is None:
+            raise ValueError("GroupResult.restore() requires a valid id")
         home = app if app is not None else cls.app
-        if home is None and AsyncResult.default_app is not None:
-            home = AsyncResult.default_app()
         store = backend if backend is not None else (home.backend if home is not None else None)
         if store is None:
             raise NotImplementedError(NO_BACKEND)

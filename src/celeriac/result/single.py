@@ -25,6 +25,13 @@ from celeriac.result.base import (
 R_co = TypeVar("R_co", covariant=True)
 
 
+class AppOf:
+    """The app of results that were given none: `AsyncResult.default_app`, asked when it is needed."""
+
+    def __get__(self, result: Any, owner: Any = None) -> Any:
+        return None if AsyncResult.default_app is None else AsyncResult.default_app()
+
+
 class AsyncResult(ResultBase, Generic[R_co]):
     """The state and result of one task, by id.
 
@@ -38,7 +45,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
         parent: The result of the step before it in a chain.
     """
 
-    app: Any = None  # Any: a Celeriac, whose module imports this one
+    app: Any = AppOf()  # Any: a Celeriac, whose module imports this one
     default_app: ClassVar[Callable[[], Any] | None] = None  # asked when there is no app
     TimeoutError = TimeoutError
 
@@ -50,8 +57,8 @@ class AsyncResult(ResultBase, Generic[R_co]):
         app: Any = None,
         parent: ResultBase | None = None,
     ) -> None:
-        if not id:
-            raise ValueError(f"AsyncResult requires valid id, not {id!r}")
+        if id is None:
+            raise ValueError("AsyncResult requires valid id, not None")
         if app is not None:
             self.app = app
         self.id = id
@@ -264,7 +271,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
         """Where the result is kept; None when no backend is configured."""
         if self._backend is not None:
             return self._backend
-        app = self._app()
+        app = self.app
         return cast("ResultBackend | None", app.backend if app is not None else None)
 
     @backend.setter
@@ -287,7 +294,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
         timeout: float | None = None,
     ) -> None:
         """Tell all workers to ignore the task, or with ``terminate`` to end it."""
-        self._app().control.revoke(
+        self.app.control.revoke(
             self.id, connection=connection, terminate=terminate, signal=signal, reply=wait, timeout=timeout
         )
 
@@ -301,7 +308,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
         timeout: float | None = None,
     ) -> None:
         """Tell all workers to ignore the tasks with one of these stamps."""
-        self._app().control.revoke_by_stamped_headers(
+        self.app.control.revoke_by_stamped_headers(
             headers, connection=connection, terminate=terminate, signal=signal, reply=wait, timeout=timeout
         )
 
@@ -388,11 +395,6 @@ class AsyncResult(ResultBase, Generic[R_co]):
         yield self
 
     # --- inside ---------------------------------------------------------------------------------------
-
-    def _app(self) -> Any:
-        if self.app is None and AsyncResult.default_app is not None:
-            return AsyncResult.default_app()
-        return self.app
 
     def _reader(self) -> ResultBackend:
         backend = self.backend

@@ -53,6 +53,13 @@ class Names:
             if is_value(value) and (value is not None or key in source):
                 yield name, key, value
 
+    def prefixed_in(self, source: Mapping[Any, Any]) -> Iterator[str]:  # Any: users' keys and values
+        """Yield the new name of every setting that a source has under its prefixed name."""
+        if self.prefix:
+            for name, key, _ in self.settings_in(source):
+                if self._rank(key, name) == _BY_PREFIX:
+                    yield name
+
     def misspelt(self, key: str) -> str | None:
         """Return the name that was probably meant by a key that stands for no setting."""
         if not self.prefix:

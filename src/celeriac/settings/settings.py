@@ -6,16 +6,16 @@ import copy
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from celeriac.errors import ConfigError
-from celeriac.settings.load import Attributes, check_style
+from celeriac.settings.inventory import Inventory
+from celeriac.settings.load import check_style
 from celeriac.settings.model import SECTIONS, Setting
-from celeriac.settings.names import Names, is_value, meant
-from celeriac.settings.secrets import censor
-from celeriac.settings.table import BY_NAME, BY_OLD, SETTINGS
+from celeriac.settings.names import Names, meant
+from celeriac.settings.table import BY_NAME, SETTINGS
 
 logger = logging.getLogger("celeriac.settings")
 
@@ -28,13 +28,15 @@ _ENVIRONMENT: Final = {
 }
 
 
-class Settings(MutableMapping[str, Any]):
+class Settings(Inventory):
     """The settings of one app, by attribute and by item, under their new, old and prefixed names.
 
     Values come from four layers, the first that has one wins: changes (made directly, or given to the app's
     constructor), added defaults (the latest first), the source (a module, object or dict), and the defaults
-    of `celeriac.settings.table`. The environment variables ``CELERY_BROKER_URL``, ``CELERY_BROKER_READ_URL``,
-    ``CELERY_BROKER_WRITE_URL`` and ``CELERY_RESULT_BACKEND`` stand above all of them.
+    of `celeriac.settings.table`. With a namespace, keys that have its prefix go before what was changed
+    until the first read: a project's settings before what its code gave to the app. The environment
+    variables ``CELERY_BROKER_URL``, ``CELERY_BROKER_READ_URL``, ``CELERY_BROKER_WRITE_URL`` and
+    ``CELERY_RESULT_BACKEND`` stand above all of them.
 
     Nothing is read or checked before the first read of a value. After it, reading a setting by its new name
     is a plain attribute look-up: the resolved values lie in the instance's ``__dict__``. Keys that are no
@@ -55,6 +57,7 @@ class Settings(MutableMapping[str, Any]):
         "_changes",
         "_configured",
         "_environ",
+        "_late",
         "_lock",
         "_names",
         "_observers",
@@ -73,6 +76,7 @@ class Settings(MutableMapping[str, Any]):
     _changes: dict[str, Any]  # Any: users' values
     _configured: bool
     _environ: Mapping[str, str]
+    _late: set[str]  # what was changed after the first read
     _lock: threading.RLock
     _names: Names
     _observers: list[Callable[[str, Any], None]]  # Any: a setting's value
@@ -94,6 +98,7 @@ class Settings(MutableMapping[str, Any]):
             "_changes": dict(changes or {}),
             "_configured": False,
             "_environ": os.environ if environ is None else environ,
+            "_late": set(),
             "_lock": threading.RLock(),
             "_names": Names(),
             "_observers": [],
@@ -177,9 +182,11 @@ class Settings(MutableMapping[str, Any]):
         if not self._base:
             self._base.update((s.name, copy.copy(s.default)) for s in SETTINGS)
         values = dict(self._base)
+        prefixed: dict[str, Any] = {}  # Any: users' values
         for layer in [self._source, *reversed(self._evaluated())]:
             self._report_misspelt(layer)
             values.update(self._settings_in(layer))
+            prefixed.update((name, values[name]) for name in self._names.prefixed_in(layer))
         self._report_misspelt(self._changes)
         changes: dict[str, Any] = {}  # Any: users' values
         for key, value in self._changes.items():
@@ -188,6 +195,8 @@ class Settings(MutableMapping[str, Any]):
         self._changes.clear()
         self._changes.update(changes)
         values.update(changes)
+        # As in Celery a project's `CELERY_BROKER_URL` goes before what its code gave to the app.
+        values.update((name, value) for name, value in prefixed.items() if name not in self._late)
         self.__dict__.update((name, values[name]) for name in BY_NAME)
 
     # --- checking ---------------------------------------------------------------------------------------
@@ -361,6 +370,7 @@ class Settings(MutableMapping[str, Any]):
                 self._report_misspelt([key])
                 self._changes[key] = value
             else:
+                self._late.add(name)
                 self._changes[name] = self.__dict__[name] = self._check(name, value, key)
         else:
             self._changes[key] = value
@@ -374,7 +384,9 @@ class Settings(MutableMapping[str, Any]):
         Raises:
             KeyError: There was none.
         """
-        del self._changes[self._names.find(key) or key]
+        name = self._names.find(key) or key
+        del self._changes[name]
+        self._late.discard(name)
         self._changed()
 
     def __delattr__(self, name: str) -> None:
@@ -392,6 +404,7 @@ class Settings(MutableMapping[str, Any]):
     def clear(self) -> None:
         """Take back all direct changes."""
         self._changes.clear()
+        self._late.clear()
         self._changed()
 
     def bind_to(self, observer: Callable[[str, Any], None]) -> None:  # Any: a setting's value
@@ -425,10 +438,6 @@ class Settings(MutableMapping[str, Any]):
         """Return how many keys there are."""
         return sum(1 for _ in self)
 
-    def __repr__(self) -> str:
-        """Show what was set, without secrets."""
-        return f"<Settings {self.table()!r}>" if self._configured else "<Settings (not read yet)>"
-
     @property
     def changes(self) -> dict[str, Any]:  # Any: users' values
         """The highest layer."""
@@ -455,59 +464,3 @@ class Settings(MutableMapping[str, Any]):
         """
         if not self._configured:
             self._resolve()
-
-    def without_defaults(self) -> dict[str, Any]:  # Any: users' values
-        """Return everything that somebody has set: settings under their new names."""
-        self.finalize()
-        found: dict[str, Any] = {}
-        for layer in reversed(self.maps):
-            own = self._settings_in(layer) if layer is not self._changes else layer
-            for key in layer:
-                if isinstance(key, str) and not key.startswith("_") and self._names.find(key) is None:
-                    found[key] = layer[key]
-            found.update(own)
-        return found
-
-    def table(self, with_defaults: bool = False, censored: bool = True) -> dict[str, Any]:  # Any: values
-        """Return the settings as a dict that can be shown.
-
-        What else is in a module or object that the settings were read from is left out: in a Django project
-        that is everything.
-
-        Args:
-            with_defaults: Whether to list those that nobody has set.
-            censored: Whether to hide secrets.
-        """
-        shown = dict(self) if with_defaults else self.without_defaults()
-        deliberate = {key for layer in self.maps if not isinstance(layer, Attributes) for key in layer}
-        return {
-            key: censor(key, value) if censored else value
-            for key, value in shown.items()
-            if key in BY_NAME or (key in deliberate and not key.startswith("_") and is_value(value))
-        }
-
-    def humanize(self, with_defaults: bool = False, censored: bool = True) -> str:
-        """Return the settings as text, one in a line."""
-        return "\n".join(f"{key}: {value!r}" for key, value in self.table(with_defaults, censored).items())
-
-    @property
-    def deprecated_settings(self) -> set[str]:
-        """The keys of the source that are old names; none where a namespace makes names of its own."""
-        self.finalize()
-        return set() if self._names.prefix else {key for key in self._source if key in BY_OLD}
-
-    def maybe_warn_deprecated_settings(self) -> bool:
-        """Log that the source uses old names, and return whether it does."""
-        old = sorted(self.deprecated_settings)
-        if old:
-            logger.warning(
-                "These settings have old names, rename them when convenient: %s",
-                ", ".join(f"{key} -> {BY_OLD[key].name}" for key in old),
-            )
-        return bool(old)
-
-    def without_effect(self) -> list[str]:
-        """Return the names of the settings that somebody has set and that this version does not act upon."""
-        return sorted(
-            name for name in self.without_defaults() if name in BY_NAME and not BY_NAME[name].has_effect
-        )

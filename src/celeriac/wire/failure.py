@@ -87,8 +87,9 @@ def exception_from_wire(value: Any) -> BaseException:  # Any: whatever is stored
     """Return the exception that a result stands for.
 
     Nothing is imported and no attribute is asked for but classes by their own name in modules that are
-    already loaded. An exception whose class is not here becomes a `StandIn`; one whose class does not take
-    the arguments becomes a plain ``Exception`` that shows both.
+    already loaded. An exception whose class is not here becomes a `StandIn`, and so does one that is no
+    ``Exception``: a result must not end whoever reads it, as ``SystemExit`` would. One whose class does not
+    take the arguments becomes a plain ``Exception`` that shows both.
 
     Raises:
         SecurityError: The name belongs to something else than an exception class.
@@ -111,6 +112,8 @@ def exception_from_wire(value: Any) -> BaseException:  # Any: whatever is stored
         raise SecurityError(
             f"Expected an exception class, got {module}.{qualname} with payload {message!r:.200}"
         )
+    if not issubclass(cls, Exception):
+        return stand_in(module, qualname)(*args)
     try:
         return cls(*args)
     except Exception:  # noqa: BLE001 - the constructor is the user's and may have grown other arguments

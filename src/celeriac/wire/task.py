@@ -239,6 +239,11 @@ def upgrade(
         "kwargsrepr": saferepr(call.kwargs),
     }
     headers.pop("compression", None)
+    try:
+        # What was in the body has to travel as headers now: a lone surrogate has no place in any of them.
+        msgspec.msgpack.encode(headers)
+    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+        raise InvalidTaskError(f"Protocol 1 message for {body['task']!r} has invalid fields: {exc}") from exc
     embed = {"callbacks": call.callbacks, "errbacks": call.errbacks, "chain": None, "chord": call.chord}
     serializer = codecs.name_of(envelope.content_type or "") or "json"
     return seal(headers, (call.args, call.kwargs, embed), envelope.properties, codecs, serializer)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -35,6 +35,8 @@ _decode = msgspec.msgpack.Decoder(Job).decode
 
 _NO_MORE: Final = b"\0"
 
+_LARGEST_INT: Final = 2**63 - 1
+
 STOP: Final = object()
 NO_MORE: Final = object()
 
@@ -48,7 +50,12 @@ class Inbox:
 
     def put(self, job: Job) -> int:
         """Send a job and return how many bytes of the socket's buffer it takes."""
-        data = _encode(job)
+        try:
+            data = _encode(job)
+        except OverflowError:  # JSON has integers of any size, our datagrams have not
+            fields = ("headers", "properties", "delivery_info")
+            bounded = {field: _bounded(getattr(job, field)) for field in fields}
+            data = _encode(msgspec.structs.replace(job, **bounded))
         number = _NUMBER.pack(job.number)
         if len(data) <= LONG_BYTES:
             self.near.send(number + data)
@@ -142,6 +149,15 @@ class Mail:
         if size == len(_NO_MORE):
             return NO_MORE
         return _decode(self._view[_NUMBER.size : size])
+
+
+def _bounded(value: Any) -> Any:  # Any: header values of any peer
+    """Return headers with integers that are out of bounds as text, so that one of them harms nobody."""
+    if isinstance(value, dict):
+        return {key: _bounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_bounded(item) for item in value]
+    return str(value) if isinstance(value, int) and abs(value) > _LARGEST_INT else value
 
 
 def _send_long(sock: socket.socket, head: bytes, data: bytes) -> None:

@@ -22,6 +22,7 @@ class BackendFixtures:
     has_chords = True
     keeps_relations = True  # children, group_id and parent_id
     keeps_extended = True
+    small = False  # results have to be below a megabyte
 
     @pytest.fixture
     def backend_url(self) -> str:

@@ -6,11 +6,12 @@ Two backends on the same store take part: ``client`` asks and waits, ``worker`` 
 from __future__ import annotations
 
 from celeriac.testing.conformance.chords import ChordTests
+from celeriac.testing.conformance.odd_results import OddResultTests
 from celeriac.testing.conformance.storing import StoreTests
 from celeriac.testing.conformance.waiting import WaitTests
 
 __all__ = ["BackendConformance"]
 
 
-class BackendConformance(StoreTests, WaitTests, ChordTests):
+class BackendConformance(StoreTests, OddResultTests, WaitTests, ChordTests):
     """Derive from it and override `backend_url`; see `BackendFixtures` for what else there is."""

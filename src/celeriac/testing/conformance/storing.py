@@ -168,6 +168,23 @@ class StoreTests(BackendFixtures):
         got = client.fetch([outcome.id])[outcome.id]
         assert (got.state, got.result) == (states.SUCCESS, "first")
 
+    @pytest.mark.parametrize("end", [states.FAILURE, states.REVOKED])
+    @pytest.mark.parametrize("together", [False, True], ids=["one by one", "in one batch"])
+    def test_the_retry_of_a_run_before_comes_too_late_for_the_end_of_a_task(
+        self, client: ResultBackend, worker: ResultBackend, end: str, together: bool
+    ) -> None:
+        task_id = str(uuid.uuid4())
+        last = Outcome(id=task_id, state=end, result=ValueError("the end"))
+        late = Outcome(id=task_id, state=states.RETRY, result=ValueError("again"))
+
+        for outcomes in [[last, late]] if together else [[last], [late]]:
+            store(client, worker, *outcomes)
+
+        [got] = client.wait([task_id], PATIENCE_SECONDS)
+        assert (got.state, got.result.args) == (end, ("the end",))
+        if client.persistent:
+            assert client.fetch([task_id])[task_id].state == end
+
     def test_within_a_batch_the_last_state_counts_unless_one_succeeded(
         self, client: ResultBackend, worker: ResultBackend
     ) -> None:
