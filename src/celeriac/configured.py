@@ -118,7 +118,7 @@ class Configured:
         Args:
             schedule: Seconds, a timedelta or a schedule: when it is due.
             sig: A signature of the call, or the task.
-            args: Positional arguments, behind those of the signature.
+            args: Positional arguments, in front of those of the signature.
             kwargs: Keyword arguments, beside those of the signature.
             name: The entry's name; made of the call when not given.
             **opts: Options of `celeriac.task.Task.apply_async`.

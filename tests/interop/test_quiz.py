@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import subprocess
 import sys
@@ -105,30 +106,12 @@ def online(
     return kept["online"]
 
 
-def _worker(python: str, environment: dict[str, str]) -> Any:
-    import contextlib
-
-    @contextlib.contextmanager
-    def running() -> Iterator[None]:
-        command = [
-            python,
-            "-W",
-            "ignore",
-            "-m",
-            "celery",
-            "-A",
-            "quiz.worker",
-            "worker",
-            "-l",
-            "INFO",
-            "-n",
-            "quiz@%h",
-        ]
-        with Program([*command, "-c", "2"], cwd=HERE, env=environment) as worker:
-            wait_until_ready(worker)
-            yield
-
-    return running()
+@contextlib.contextmanager
+def _worker(python: str, environment: dict[str, str]) -> Iterator[None]:
+    command = [python, "-W", "ignore", "-m", "celery", "-A", "quiz.worker", "worker", "-l", "INFO"]
+    with Program([*command, "-n", "quiz@%h", "-c", "2"], cwd=HERE, env=environment) as worker:
+        wait_until_ready(worker)
+        yield
 
 
 def _check(name: str, answers: dict[Side, Answers]) -> None:

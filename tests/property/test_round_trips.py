@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import sys
 from typing import Any
 
 from hypothesis import given
@@ -16,7 +17,7 @@ from celeriac.errors import CodecError, DecodeError, InvalidTaskError
 from celeriac.message import Outcome
 from celeriac.saferepr import saferepr
 from celeriac.wire import virtual
-from celeriac.wire.result import pack, unpack
+from celeriac.wire.result import pack, restore_value, unpack
 from celeriac.wire.task import TaskMessage, compose, seal, unpack_call, unpack_headers, upgrade
 
 CODECS = Codecs()
@@ -136,3 +137,33 @@ def test_saferepr_is_repr_up_to_its_limit(value: Any, limit: int) -> None:
     if "int of" not in text and "[...]" not in text and "{...}" not in text:
         whole = repr(value)
         assert text == (whole if len(whole) <= limit else whole[: limit - 3] + "...")
+
+
+modules = st.sampled_from([*sorted(sys.modules)]) | st.text()
+names = (
+    st.sampled_from(["system", "Popen", "eval", "SystemExit", "KeyError", "loads", "path.join"]) | st.text()
+)
+hostile = st.fixed_dictionaries(
+    {"exc_type": names, "exc_module": modules | scalars, "exc_message": nested(scalars)}
+)
+
+
+@given(hostile | nested(scalars))
+def test_whatever_is_stored_as_a_failure_is_an_exception_that_ends_nobody(value: Any) -> None:
+    imported = set(sys.modules)
+
+    for state in ("FAILURE", "RETRY", "REVOKED"):
+        result = restore_value(state, value)
+
+        assert isinstance(result, Exception) or (value is None and state != "FAILURE")
+    assert set(sys.modules) == imported
+
+
+@given(st.lists(nested(extended), max_size=4))
+def test_exceptions_keep_their_class_and_arguments(args: list[Any]) -> None:
+    outcome = Outcome(id="i", state="FAILURE", result=ValueError(*args))
+
+    found = unpack(pack(outcome, CODECS), CODECS, JSON)
+
+    assert type(found.result) is ValueError
+    assert list(found.result.args) == args

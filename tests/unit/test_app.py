@@ -488,3 +488,39 @@ def test_a_subclass_may_make_the_class_of_tasks() -> None:
 def test_the_worker_command_has_to_be_named() -> None:
     with pytest.raises(ValueError, match="worker"):
         Celeriac("proj").worker_main(["beat"])
+
+
+def test_periodic_calls_go_into_the_schedule_before_and_after_the_settings_are_read() -> None:
+    app = new_app(beat_schedule={"mine": {"task": "x", "schedule": 1.0}})
+
+    @app.task(name="add")
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    early = app.add_periodic_task(10.0, add.s(2), args=(1,), expires=5)
+    configured = app.configured
+    schedule = dict(app.conf.beat_schedule)
+    late = app.add_periodic_task(20.0, add.s(3, 4), name="named")
+
+    assert not configured
+    assert (early, late) == ("add(1, 2)", "named")
+    assert sorted(schedule) == ["add(1, 2)", "mine"]
+    assert schedule[early]["args"] == (1, 2)
+    assert schedule[early]["options"] == {"expires": 5}
+    assert sorted(app.conf.beat_schedule) == ["add(1, 2)", "mine", "named"]
+
+
+def test_ids_of_apps_are_their_own_and_stay() -> None:
+    one, two = new_app(), new_app()
+
+    assert one.oid == one.oid != two.oid
+    assert one.thread_oid == one.thread_oid != two.thread_oid
+
+
+def test_what_is_kombus_is_asked_of_who_has_kombu() -> None:
+    app = new_app()
+
+    with pytest.raises(UsageError, match="amqp"):
+        app.connection()
+    with pytest.raises(UsageError, match="amqp"):
+        app.send_task("x", connection=object())

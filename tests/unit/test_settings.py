@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import re
 import threading
 import types
 from pathlib import Path
@@ -12,7 +13,16 @@ from typing import Any
 import pytest
 
 from celeriac.errors import ConfigError
-from celeriac.settings import BY_NAME, BY_OLD, SETTINGS, Settings, did_you_mean, from_envvar, read_source
+from celeriac.settings import (
+    BY_NAME,
+    BY_OLD,
+    SETTINGS,
+    Settings,
+    cmdline,
+    did_you_mean,
+    from_envvar,
+    read_source,
+)
 from celeriac.settings.load import check_style
 from celeriac.settings.table import CELERY
 
@@ -518,3 +528,44 @@ def test_old_names_and_settings_without_effect_can_be_told(caplog: pytest.LogCap
     assert "CELERY_TASK_SERIALIZER -> task_serializer" in caplog.text
     assert conf.without_effect() == ["worker_agent"]
     assert not settings({"task_serializer": "yaml"}).maybe_warn_deprecated_settings()
+
+
+def test_prefixed_names_go_before_what_code_gave_to_the_app_until_the_first_read() -> None:
+    settings = Settings({"broker_url": "memory://code"})
+    settings.task_serializer = "yaml"
+    settings.pending(
+        lambda: settings.use(
+            {"CELERY_BROKER_URL": "memory://project", "CELERY_TASK_SERIALIZER": "json", "TIMEZONE": "x"},
+            "CELERY",
+        )
+    )
+
+    assert (settings.broker_url, settings.task_serializer) == ("memory://project", "json")
+
+    settings.broker_url = "memory://test"  # as a test does that overrides a setting
+    settings.refresh()
+
+    assert settings.broker_url == "memory://test"
+
+
+@pytest.mark.parametrize(
+    ("argument", "found"),
+    [
+        ("worker.prefetch_multiplier=7", {"worker_prefetch_multiplier": "7"}),
+        ("worker_concurrency=3", {"worker_concurrency": "3"}),
+        (".pool=solo", {"worker_pool": "solo"}),
+        ("pool=solo", {"worker_pool": "solo"}),
+        ('broker.transport_options=(json){"a": 1}', {"broker_transport_options": {"a": 1}}),
+        ("my.own=(tuple)[1, 2]", {"my_own": (1, 2)}),
+        ("my_own=(bool)no", {"my_own": False}),
+        ("my_own=a=b", {"my_own": "a=b"}),
+    ],
+)
+def test_settings_can_stand_on_a_command_line(argument: str, found: dict[str, Any]) -> None:
+    assert cmdline.parse([argument], "worker") == found
+
+
+@pytest.mark.parametrize("argument", ["no equals", "a=(int)x", "a=(nonsense)x", "a=(list)7", "a=(int"])
+def test_what_is_no_setting_on_a_command_line_is_named(argument: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(repr(argument))):
+        cmdline.parse([argument], "worker")

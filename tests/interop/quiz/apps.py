@@ -141,16 +141,16 @@ def names_of_tasks():
 def a_name_is_declared_once():
     app = new_app()
 
-    @app.task(name="t")
+    @app.task(name="declared-once")
     def first():
         return 1
 
-    @app.task(name="t")
+    @app.task(name="declared-once")
     def second():
         return 2
 
     app.finalize()
-    return second(), app.tasks["t"]()
+    return second(), app.tasks["declared-once"]()
 
 
 @question
@@ -373,7 +373,7 @@ def create_task_cls_can_be_overridden():
 @question
 def the_bug_report_tells_versions_and_settings():
     report = new_app(broker="redis://:sekrit@localhost/3").bugreport()
-    return [line.split(":")[0].strip() for line in report.strip().splitlines()[:3]], "sekrit" in report
+    return report.split()[0], "platform -> system:" in report, "sekrit" in report
 
 
 @question

@@ -75,11 +75,11 @@ def producers_can_be_borrowed():
 @question
 def a_producer_publishes_what_a_consumer_reads():
     app, heard = new_app(), []
-    queue = Queue("mine", Exchange("mine"), routing_key="k")
+    queue = Queue("read", Exchange("read"), routing_key="k")
     with app.producer_or_acquire() as producer:
-        producer.publish({"a": 1}, exchange="mine", routing_key="k", declare=[queue])
+        producer.publish({"a": 1}, exchange="read", routing_key="k", declare=[queue])
         with producer.connection.Consumer(
-            [queue], callbacks=[lambda body, message: (heard.append(body), message.ack())]
+            [queue], accept=["json"], callbacks=[lambda body, message: (heard.append(body), message.ack())]
         ):
             producer.connection.drain_events(timeout=2)
     return heard
@@ -89,12 +89,13 @@ def a_producer_publishes_what_a_consumer_reads():
 def a_call_can_be_sent_by_a_producer_of_ones_own():
     app, heard = new_app(broker="memory://nobody"), []
     add = app.task(name="t")(args_of)
-    queue = Queue("celery", Exchange("celery"), routing_key="celery")
+    queue = Queue("elsewhere", Exchange("elsewhere"), routing_key="elsewhere")
     with Connection("memory://elsewhere") as connection:
-        add.apply_async((1,), task_id="by-producer", producer=Producer(connection))
-        add.apply_async((2,), task_id="by-connection", connection=connection)
+        add.apply_async((1,), task_id="by-producer", queue="elsewhere", producer=Producer(connection))
+        add.apply_async((2,), task_id="by-connection", queue="elsewhere", connection=connection)
         with connection.Consumer(
             [queue],
+            accept=["json"],
             callbacks=[
                 lambda body, m: (
                     heard.append([m.headers["id"], body[0], m.delivery_info["routing_key"]]),

@@ -422,11 +422,19 @@ def outcome(result):
     return result.state, type(exc).__name__, shown(str(exc))
 
 
+def shortened(args):
+    """Return arguments as they can be compared: of a traceback only what it is."""
+    return [
+        arg.splitlines()[-1] if isinstance(arg, str) else arg if isinstance(arg, int) else type(arg).__name__
+        for arg in args
+    ]
+
+
 @app.task(name="linked")
 def linked(*args, to):
     store().rpush(
         f"linked-{to}",
-        json.dumps([arg if isinstance(arg, (int, str)) else type(arg).__name__ for arg in args]),
+        json.dumps(shortened(args)),
     )
 
 
