@@ -178,7 +178,9 @@ class Link:
 
     def _end_by(self, until: float) -> None:
         """Have the next call of the socket end by then, or after a slice of time."""
-        left = _left(until)
+        left = until - time.monotonic()
+        if left <= 0:
+            raise NoAnswer("the time ran out")
         if not self._sliced or left <= _SLICE_SECONDS:
             self.socket.settimeout(left)
             self._blocking = False
@@ -201,10 +203,8 @@ class Link:
                 return answer
         return self.pushes.popleft()
 
-    def stale(self) -> bool:
+    def gone(self) -> bool:
         """Whether the other end has gone away while nobody looked."""
-        if time.monotonic() - self.used_at < _STALE_SECONDS:
-            return False
         try:
             self.socket.setblocking(False)
             self._blocking = False
@@ -267,7 +267,9 @@ def _open(address: RedisAddress, until: float) -> Link:
             sock.close()
             raise
     else:
-        sock = socket.create_connection((address.host, address.port), timeout=_left(until))
+        # As bytes where it can be: of text Python makes IDNA first, with tables of 0.3 MB.
+        host: Any = address.host.encode() if address.host.isascii() else address.host  # Any: so say the stubs
+        sock = socket.create_connection((host, address.port), timeout=_left(until))
     try:
         if address.socket_path is None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -329,7 +331,7 @@ class Links:
                 link = self._idle.pop()
             except IndexError:  # another thread was quicker
                 break
-            if not link.stale():
+            if time.monotonic() - link.used_at < _STALE_SECONDS or not link.gone():
                 link.pushes.clear()  # for somebody who does not wait any more
                 return link
             link.close()

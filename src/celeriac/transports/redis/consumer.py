@@ -187,7 +187,8 @@ class RedisConsumer:
         for token in todo.ended:
             holding.tokens.pop(token.field, None)
         self._hungry = self._hungry or todo.refills
-        self._wake.set()
+        if self._hungry or self._catcher.armed is None:  # else whoever waits has no use for more room
+            self._wake.set()
 
     async def renew(self) -> None:
         """See `celeriac.ports.Consumer`."""
