@@ -46,15 +46,15 @@ _CONSUMED = (
 )
 
 # Options that go into the message as they are -> its fields.
-_FIELDS = (
-    *(
-        (name, name)
+_FIELDS = {
+    **{
+        name: name
         for name in ("argsrepr", "chain", "chord", "group_index", "headers", "kwargsrepr", "origin")
-    ),
-    *((name, name) for name in ("parent_id", "priority", "reply_to", "retries", "root_id", "shadow")),
-    *((name, name) for name in ("replaced_task_nesting", "stamped_headers")),
-    ("group_id", "group"),
-)
+    },
+    **{name: name for name in ("parent_id", "priority", "reply_to", "retries", "root_id", "shadow")},
+    **{name: name for name in ("replaced_task_nesting", "stamped_headers")},
+    "group_id": "group",
+}
 _UTC = datetime.UTC
 
 
@@ -253,7 +253,7 @@ class Client:
             delivery_mode=route.delivery_mode,
         )
         terms = plan.terms
-        if options:  # hardly ever, and then it costs as much again
+        if options:
             terms = self._refine(message, options, terms)
         headers, body, props = compose(message) if plan.protocol == 2 else compose_v1(message)
         before = self._app.hooks.before_task_publish
@@ -278,6 +278,12 @@ class Client:
             terms: Those of the settings.
         """
         pop = options.pop
+        for option in [*options]:
+            field = _FIELDS.get(option)
+            if field is not None and (value := pop(option)) is not None:
+                setattr(message, field, value)
+        if not options:
+            return terms
         terms = self._terms(options, terms)
         countdown, moment = pop("countdown", None), pop("eta", None)
         if countdown is not None or moment is not None:
@@ -287,9 +293,6 @@ class Client:
         if limit is not None or broker_limit is not None:
             message.expires, message.expiration = self._expiry(limit, broker_limit)
         message.timelimit = (pop("time_limit", None), pop("soft_time_limit", None))
-        for option, field in _FIELDS:
-            if option in options and (value := pop(option)) is not None:
-                setattr(message, field, value)
         stamped = message.stamped_headers
         if stamped:
             message.stamps = {stamp: pop(stamp, None) for stamp in stamped}
