@@ -89,7 +89,7 @@ class Worker:
         """
         self._on_ready = on_ready
         self.app.hooks.worker_init.send(sender=self)
-        _ = self.app.backend  # loaded here once and not in every child, with the transport; connects to nothing
+        _ = self.app.backend  # with the transport loaded here, once, not in every child; connects to nothing
         self.pool.open()
         in_main = threading.current_thread() is threading.main_thread()
         if in_main:
