@@ -32,12 +32,27 @@ _CONSUMED = (
     "add_to_parent",
     "confirm_timeout",
     "declare",
+    "delivery_mode",
+    "exchange",
     "exchange_type",
     "immediate",
     "mandatory",
+    "queue",
     "router",
+    "routing_key",
     "utc",
 )
+
+# Options that go into the message as they are -> its fields.
+_FIELDS = {
+    **{
+        name: name
+        for name in ("argsrepr", "chain", "chord", "group_index", "headers", "kwargsrepr", "origin")
+    },
+    **{name: name for name in ("parent_id", "priority", "reply_to", "retries", "root_id", "shadow")},
+    **{name: name for name in ("replaced_task_nesting", "stamped_headers")},
+    "group_id": "group",
+}
 _UTC = datetime.UTC
 
 
@@ -50,16 +65,24 @@ class TaskCall(msgspec.Struct, kw_only=True):
     options: dict[str, Any] = {}  # Any: options of `Task.apply_async`
 
 
+class _Terms(msgspec.Struct, kw_only=True, frozen=True):
+    """How a message is sent."""
+
+    compression: str | None
+    budget_seconds: float
+    policy: Mapping[str, Any] | None  # None: publishing is tried once
+    producer: Producer | None = None  # the app's when None
+    not_before: float | None = None  # epoch seconds
+
+
 class _Plan(msgspec.Struct, kw_only=True):
     """What the settings say about sending, read once per change of the settings."""
 
     generation: int
     router: Router
-    serializer: str
-    compression: str | None
     protocol: int
-    budget_seconds: float
-    policy: Mapping[str, Any] | None  # None: publishing is tried once
+    serializer: str
+    terms: _Terms
     inherit_priority: bool
 
 
@@ -69,9 +92,7 @@ class _Sent(msgspec.Struct, kw_only=True):
     outgoing: Outgoing
     name: str
     body: Any
-    policy: Mapping[str, Any] | None
-    budget_seconds: float
-    producer: Producer | None
+    terms: _Terms
 
 
 class _Batch:
@@ -212,87 +233,89 @@ class Client:
         task_id = pop("task_id", None) or self._app.new_id()
         if frame is not None:
             _inherit(options, frame.request, plan.inherit_priority)
-        route_name = pop("route_name", None) or name
-        route = plan.router.route(route_name, args, kwargs, options, pop("task_type", None))
-        if route.options:
-            for key, value in route.options.items():
-                options.setdefault(key, value)
-        eta = not_before = expires = expiration = None
-        countdown, moment = pop("countdown", None), pop("eta", None)
-        if countdown or moment:  # a countdown of 0 is none, as in Celery
-            eta, not_before = self._moment(countdown, moment)
-        limit, broker_limit = pop("expires", None), pop("expiration", None)
-        if limit is not None or broker_limit is not None:
-            expires, expiration = self._expiry(limit, broker_limit)
+        task_type = pop("task_type", None)
+        route = plan.router.route(pop("route_name", None) or name, args, kwargs, options, task_type)
+        for key, value in route.options.items():
+            options.setdefault(key, value)
         ignore_result = pop("ignore_result", False)
-        stamped = pop("stamped_headers", None)
         serializer = pop("serializer", None) or plan.serializer
-        compression = pop("compression", None) or plan.compression
-        retry, own_policy = pop("retry", None), pop("retry_policy", None)
-        policy = plan.policy if retry is None and own_policy is None else self._policy(retry, own_policy)
-        budget = pop("timeout", None)
-        producer = self._given_producer(options)
-        reply_to = pop("reply_to", None)
-        for queue_option in ("queue", "exchange", "routing_key", "delivery_mode"):
-            pop(queue_option, None)
         message = TaskMessage(
             task=name,
             id=task_id,
             args=args,
             kwargs=kwargs,
-            eta=eta,
-            expires=expires,
-            retries=pop("retries", None) or 0,
-            timelimit=(pop("time_limit", None), pop("soft_time_limit", None)),
-            group=pop("group_id", None),
-            group_index=pop("group_index", None),
-            root_id=pop("root_id", None) or task_id,
-            parent_id=pop("parent_id", None),
-            shadow=pop("shadow", None),
-            argsrepr=pop("argsrepr", None),
-            kwargsrepr=pop("kwargsrepr", None),
-            origin=pop("origin", None) or ids.origin(),
+            root_id=task_id,
+            origin=ids.origin(),
             ignore_result=ignore_result,
-            replaced_task_nesting=pop("replaced_task_nesting", None) or 0,
-            stamped_headers=stamped,
-            stamps={stamp: pop(stamp, None) for stamp in stamped} if stamped else None,
-            callbacks=_signatures(link) if (link := pop("link", None)) is not None else None,
-            errbacks=_signatures(link) if (link := pop("link_error", None)) is not None else None,
-            chain=pop("chain", None),
-            chord=pop("chord", None),
-            headers=pop("headers", None),
-            reply_to=(None if ignore_result else self._app.reply_address()) if reply_to is None else reply_to,
-            priority=pop("priority", None),
+            reply_to=None if ignore_result else self._app.reply_address(),
             delivery_mode=route.delivery_mode,
-            expiration=expiration,
         )
+        own_policy = options.get("retry_policy")
+        terms = plan.terms
         if options:
-            for consumed in _CONSUMED:
-                pop(consumed, None)
-            if options:
-                check_spelling(options, name, strict=self._app.conf.strict)
-            message.properties = options or None
+            terms = self._refine(message, options, terms)
         headers, body, props = compose(message) if plan.protocol == 2 else compose_v1(message)
         before = self._app.hooks.before_task_publish
         if before.receivers:
             props = _announce(before, name, headers, body, props, route, own_policy)
-        envelope = seal(headers, body, props, self._app.codecs, serializer, compression)
+        envelope = seal(headers, body, props, self._app.codecs, serializer, terms.compression)
         outgoing = Outgoing(
             envelope=envelope,
             exchange=route.exchange,
             routing_key=route.routing_key,
             queue=route.queue,
-            not_before=not_before,
+            not_before=terms.not_before,
         )
-        sent = _Sent(
-            outgoing=outgoing,
-            name=name,
-            body=body,
-            policy=policy,
-            budget_seconds=plan.budget_seconds if budget is None else min(budget, plan.budget_seconds),
+        return _Sent(outgoing=outgoing, name=name, body=body, terms=terms), task_id
+
+    def _refine(self, message: TaskMessage, options: dict[str, Any], terms: _Terms) -> _Terms:
+        """Write the options of a call into its message, and return the terms that they make.
+
+        Args:
+            message: Changed in place.
+            options: Used up.
+            terms: Those of the settings.
+        """
+        pop = options.pop
+        for option in [*options]:
+            field = _FIELDS.get(option)
+            if field is not None and (value := pop(option)) is not None:
+                setattr(message, field, value)
+        if not options:
+            return terms
+        terms = self._terms(options, terms)
+        countdown, moment = pop("countdown", None), pop("eta", None)
+        if countdown or moment:  # a countdown of 0 is none, as in Celery
+            message.eta, not_before = self._moment(countdown, moment)
+            terms = msgspec.structs.replace(terms, not_before=not_before)
+        limit, broker_limit = pop("expires", None), pop("expiration", None)
+        if limit is not None or broker_limit is not None:
+            message.expires, message.expiration = self._expiry(limit, broker_limit)
+        message.timelimit = (pop("time_limit", None), pop("soft_time_limit", None))
+        stamped = message.stamped_headers
+        if stamped:
+            message.stamps = {stamp: pop(stamp, None) for stamp in stamped}
+        if (link := pop("link", None)) is not None:
+            message.callbacks = _signatures(link)
+        if (link := pop("link_error", None)) is not None:
+            message.errbacks = _signatures(link)
+        for consumed in _CONSUMED:
+            pop(consumed, None)
+        if options:
+            check_spelling(options, message.task, strict=self._app.conf.strict)
+            message.properties = options
+        return terms
+
+    def _terms(self, options: dict[str, Any], usual: _Terms) -> _Terms:
+        pop = options.pop
+        retry, policy = pop("retry", None), pop("retry_policy", None)
+        budget, producer = pop("timeout", None), self._given_producer(options)
+        return _Terms(
+            compression=pop("compression", None) or usual.compression,
+            budget_seconds=usual.budget_seconds if budget is None else min(budget, usual.budget_seconds),
+            policy=usual.policy if retry is None and policy is None else self._policy(retry, policy),
             producer=producer,
         )
-        return sent, task_id
 
     def _current_plan(self) -> _Plan:
         conf = self._conf
@@ -302,11 +325,13 @@ class Client:
             plan = self._plan = _Plan(
                 generation=conf.generation,
                 router=self._app.router,
-                serializer=conf.task_serializer,
-                compression=conf.task_compression,
                 protocol=conf.task_protocol,
-                budget_seconds=conf.publish_timeout_seconds,
-                policy=conf.task_publish_retry_policy if conf.task_publish_retry else None,
+                serializer=conf.task_serializer,
+                terms=_Terms(
+                    compression=conf.task_compression,
+                    budget_seconds=conf.publish_timeout_seconds,
+                    policy=conf.task_publish_retry_policy if conf.task_publish_retry else None,
+                ),
                 inherit_priority=bool(conf.task_inherit_parent_priority),
             )
         return plan
@@ -371,8 +396,8 @@ class Client:
             self._publish(messages)
 
     def _publish(self, messages: Sequence[_Sent]) -> None:
-        producer, batch, first = self._addressed(messages)
-        remaining = first.budget_seconds
+        producer, batch, terms = self._addressed(messages)
+        remaining = terms.budget_seconds
         end = time.monotonic() + remaining
         pauses: Iterator[float] | None = None
         while True:
@@ -380,7 +405,7 @@ class Client:
                 producer.send(batch, deadline=remaining)
                 break
             except TransportError as exc:
-                pauses = pauses or _pauses(first.policy)
+                pauses = pauses or _pauses(terms.policy)
                 pause = _pause_before(pauses, exc, end)
                 if pause is None:
                     raise
@@ -390,8 +415,8 @@ class Client:
             self._announce_sent(messages)
 
     async def _apublish(self, messages: Sequence[_Sent]) -> None:
-        producer, batch, first = self._addressed(messages)
-        remaining = first.budget_seconds
+        producer, batch, terms = self._addressed(messages)
+        remaining = terms.budget_seconds
         end = time.monotonic() + remaining
         pauses: Iterator[float] | None = None
         while True:
@@ -399,7 +424,7 @@ class Client:
                 await producer.asend(batch, deadline=remaining)
                 break
             except TransportError as exc:
-                pauses = pauses or _pauses(first.policy)
+                pauses = pauses or _pauses(terms.policy)
                 pause = _pause_before(pauses, exc, end)
                 if pause is None:
                     raise
@@ -408,12 +433,12 @@ class Client:
         if self._app.hooks.after_task_publish.receivers or self._app.hooks.task_sent.receivers:
             self._announce_sent(messages)
 
-    def _addressed(self, messages: Sequence[_Sent]) -> tuple[Producer, list[Outgoing], _Sent]:
-        first = messages[0]
-        producer = first.producer or self._producer
+    def _addressed(self, messages: Sequence[_Sent]) -> tuple[Producer, list[Outgoing], _Terms]:
+        terms = messages[0].terms
+        producer = terms.producer or self._producer
         if producer is None:
             producer = self._producer = self._app.transport.producer()
-        return producer, [message.outgoing for message in messages], first
+        return producer, [message.outgoing for message in messages], terms
 
     def _announce_sent(self, messages: Sequence[_Sent]) -> None:
         hooks = self._app.hooks

@@ -79,10 +79,14 @@ class Connected(Tasked):
                 AlwaysEagerIgnored,
                 stacklevel=2,
             )
-        options["countdown"] = countdown
-        options["eta"] = eta
-        options["task_id"] = task_id
-        options["producer"] = producer
+        if countdown is not None:
+            options["countdown"] = countdown
+        if eta is not None:
+            options["eta"] = eta
+        if task_id is not None:
+            options["task_id"] = task_id
+        if producer is not None:
+            options["producer"] = producer
         sequence = args if args is None or isinstance(args, (list, tuple)) else tuple(args)
         return self.client.send(name, sequence, kwargs, options)
 

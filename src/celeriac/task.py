@@ -226,14 +226,16 @@ class Task(TaskHooks, Generic[P, R_co]):
             return eager.apply_as_sent(
                 self, args, kwargs, link=link, link_error=link_error, task_id=task_id, options=options
             )
+        if link is not None:
+            options["link"] = link
+        if link_error is not None:
+            options["link_error"] = link_error
         return app.send_task(
             self.name,
             args,
             kwargs,
             task_id=task_id,
             producer=producer,
-            link=link,
-            link_error=link_error,
             result_cls=self.AsyncResult,
             task_type=self,
             **options,
@@ -584,7 +586,9 @@ class Task(TaskHooks, Generic[P, R_co]):
         hard = options.get("time_limit")
         if hard is not None and (options.get("soft_time_limit") or 0) > hard:
             raise ValueError("soft_time_limit must be less than or equal to time_limit")
-        options["shadow"] = shadow or self.shadow_name(args, kwargs, options)
+        shown = shadow or self.shadow_name(args, kwargs, options)
+        if shown is not None:
+            options["shadow"] = shown
         return args, kwargs, options
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -13,8 +13,8 @@ from celeriac import group
 from celeriac.message import Outgoing
 from desk import new_app
 
-MOST_CALLS = 80  # Python functions per delay(), the producer's included
-MOST_CALLS_OF_OURS = 40  # without the producer, so that there is room for that of Redis
+MOST_CALLS = 60  # Python functions per delay(), the producer's included
+MOST_CALLS_OF_OURS = 34  # without the producer, so that there is room for that of Redis
 
 
 class Counting:

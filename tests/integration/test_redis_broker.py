@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from celeriac.errors import BrokerUnreachable, ConfigError, PublishTimeout, TransportError
-from celeriac.message import Ack, DeadLetter, Outgoing, Park, Requeue, Start
+from celeriac.message import Ack, DeadLetter, Delivery, Outgoing, Park, Reject, Requeue, Start, Verdict
 from celeriac.ports import Consumer, ConsumeSpec
 from celeriac.queues import Queue
 from celeriac.testing.conformance.fixtures import ack, nothing_arrives, take
@@ -72,6 +72,32 @@ async def eventually(consumer: Consumer, count: int, within: float = BACK_SECOND
             except TransportError:
                 await asyncio.sleep(0.05)
     return got
+
+
+async def until_armed(url: str) -> None:
+    """Wait until the server waits for a message to hand over."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while b"blocked_clients:1" not in await asyncio.to_thread(command, url, "INFO", "clients"):
+            await asyncio.sleep(0.01)
+
+
+async def handed(
+    consumer: Consumer, transport: RedisTransport, url: str, queue: Queue, text: str
+) -> Delivery:
+    """Send a message to a consumer that waits for it, and return it."""
+    producer = transport.producer()
+    waiting = asyncio.create_task(consumer.receive(1))
+    await until_armed(url)
+    await producer.asend([to_queue(queue, text)], deadline=DEADLINE_SECONDS)
+    [delivery] = await asyncio.wait_for(waiting, DEADLINE_SECONDS)
+    producer.close()
+    return delivery
+
+
+def catch_of(url: str) -> bytes:
+    """Return the key of the only list of what was handed over."""
+    [key] = command(url, "KEYS", "celeriac.catch:*")
+    return bytes(key)
 
 
 class TestOutages:
@@ -431,6 +457,145 @@ class TestHandingOver:
         assert texts(got) == ["late"]
         await consumer.close()
         assert command(redis_url, "EXISTS", "celeriac.catching", "celeriac.lease:gone@host/1") == 0
+        producer.close()
+
+    async def test_what_was_handed_over_and_is_done_leaves_nothing_behind(
+        self, redis_url: str, transport: RedisTransport, queue: Queue
+    ) -> None:
+        consumer = await consume(transport, queue)
+        deliveries = [await handed(consumer, transport, redis_url, queue, str(n)) for n in range(3)]
+        assert command(redis_url, "LLEN", catch_of(redis_url)) == 3
+
+        await consumer.settle([(deliveries[1], Ack())])
+        await consumer.settle([(deliveries[0], Ack()), (deliveries[2], Reject())])
+
+        assert command(redis_url, "KEYS", "celeriac.catch:*") == []
+        assert command(redis_url, "KEYS", "celeriac.lease:*") == []
+        await consumer.close()
+
+    @pytest.mark.parametrize(
+        ("verdict", "attempt"), [(Requeue(), 2), (Requeue(untouched=True), 1), (Park(0.0), 1)], ids=repr
+    )
+    async def test_what_was_handed_over_can_come_again(
+        self, redis_url: str, transport: RedisTransport, queue: Queue, verdict: Verdict, attempt: int
+    ) -> None:
+        consumer = await consume(transport, queue)
+        first = await handed(consumer, transport, redis_url, queue, "x")
+
+        await consumer.settle([(first, verdict)])
+        [again] = await eventually(consumer, 1)
+        await ack(consumer, [again])
+
+        assert (texts([again]), again.attempt) == (["x"], attempt)
+        assert command(redis_url, "KEYS", "celeriac.catch:*") == []
+        assert command(redis_url, "KEYS", "celeriac.lease:*") == []
+        await consumer.close()
+
+    async def test_what_was_handed_over_can_be_kept_as_a_dead_letter(
+        self, redis_url: str, transport: RedisTransport, queue: Queue
+    ) -> None:
+        consumer = await consume(transport, queue)
+        delivery = await handed(consumer, transport, redis_url, queue, "x")
+
+        await consumer.settle([(delivery, DeadLetter("why"))])
+
+        [(reason, kept)] = transport.dead_letters(queue.name)
+        assert (reason, kept.body) == ("why", b"x")
+        assert command(redis_url, "KEYS", "celeriac.catch:*") == []
+        await consumer.close()
+
+    async def test_what_was_handed_over_and_has_begun_is_told_to_be_lost(
+        self, redis_url: str, transport: RedisTransport, queue: Queue
+    ) -> None:
+        consumer = await consume(transport, queue)
+        delivery = await handed(consumer, transport, redis_url, queue, "x")
+
+        await consumer.settle([(delivery, Start())])
+        await consumer.close()
+        heir = await consume(transport, queue, node="heir@host")
+        [lost] = await eventually(heir, 1)
+        await ack(heir, [lost])
+
+        assert (texts([lost]), lost.lost) == (["x"], True)
+        await heir.close()
+
+    async def test_what_was_handed_over_goes_back_when_its_node_leaves(
+        self, redis_url: str, transport: RedisTransport, queue: Queue
+    ) -> None:
+        consumer = await consume(transport, queue)
+        for n in range(2):
+            await handed(consumer, transport, redis_url, queue, str(n))
+
+        await consumer.close()
+        heir = await consume(transport, queue, node="heir@host")
+        got = await eventually(heir, 2)
+        await ack(heir, got)
+
+        assert [(d.envelope.body, d.attempt) for d in got] == [(b"0", 1), (b"1", 1)]
+        await heir.close()
+
+    async def test_what_was_handed_over_from_two_queues_goes_back_to_its_own(
+        self, redis_url: str, transport: RedisTransport
+    ) -> None:
+        one, two = new_queue(), new_queue()
+        consumer = await consume(transport, one, two)
+        for queue in (one, two):
+            for _ in range(2):  # the second time at the latest the server is waited for at that queue
+                await handed(consumer, transport, redis_url, queue, queue.name)
+        [id_] = command(redis_url, "HKEYS", "celeriac.catching")
+        command(redis_url, "ZADD", "celeriac.nodes", 0, id_)  # as if it had died
+
+        heir = await consume(transport, one, two, node="heir@host")
+        got = await eventually(heir, 4)
+        await ack(heir, got)
+
+        assert sorted((d.queue, d.envelope.body.decode()) for d in got) == sorted(
+            2 * [(one.name, one.name), (two.name, two.name)]
+        )
+        await heir.close()
+        await consumer.close()
+
+    async def test_the_same_bytes_handed_over_twice_survive_a_new_connection(
+        self, redis_url: str, transport: RedisTransport, queue: Queue
+    ) -> None:
+        consumer = await consume(transport, queue)
+        first = await handed(consumer, transport, redis_url, queue, "x")
+        [message] = command(redis_url, "LRANGE", catch_of(redis_url), 0, -1)
+        waiting = asyncio.create_task(consumer.receive(1))
+        await until_armed(redis_url)
+        await asyncio.to_thread(command, redis_url, "LPUSH", queue.name, message)
+        [second] = await asyncio.wait_for(waiting, DEADLINE_SECONDS)
+
+        command(redis_url, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        while True:
+            try:
+                await consumer.renew()
+                break
+            except TransportError:
+                await asyncio.sleep(0.02)
+        await consumer.settle([(first, Ack()), (second, Ack())])
+
+        assert await nothing_arrives(consumer)
+        assert command(redis_url, "KEYS", "celeriac.lease:*") == []
+        await consumer.close()
+
+    async def test_a_queue_is_listened_to_although_another_one_brings_everything(
+        self, redis_url: str, transport: RedisTransport
+    ) -> None:
+        hot, other = new_queue(), new_queue()
+        consumer = await consume(transport, hot, other)
+        for n in range(5):
+            await ack(consumer, [await handed(consumer, transport, redis_url, hot, str(n))])
+
+        waiting = asyncio.create_task(consumer.receive(1))
+        await until_armed(redis_url)
+        producer = transport.producer()
+        await producer.asend([to_queue(other, "quiet")], deadline=DEADLINE_SECONDS)
+        got = await asyncio.wait_for(waiting, 0.7)  # at the latest it looks after a second by itself
+
+        assert texts(list(got)) == ["quiet"]
+        await ack(consumer, got)
+        await consumer.close()
         producer.close()
 
     async def test_a_server_that_may_not_hand_over_rings(self, queue: Queue) -> None:

@@ -418,7 +418,7 @@ class Signature(dict[str, Any]):  # Any: the user's arguments and options
             **self,
             "args": args,
             "kwargs": kwargs,
-            "options": copy.deepcopy(options),
+            "options": copy.deepcopy(options) if options else {},
             "subtask_type": self.subtask_type,
             "immutable": self.immutable,
         }

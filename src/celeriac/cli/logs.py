@@ -5,8 +5,8 @@ Tools and people match these lines, so the formats are Celery's to the letter.
 
 from __future__ import annotations
 
+import importlib
 import logging
-import logging.handlers
 import os
 import sys
 import threading
@@ -220,7 +220,10 @@ def _wants_colour(options: LogOptions, configured: bool | None) -> bool:
 def _attach(logger: logging.Logger, options: LogOptions, formatter: logging.Formatter) -> None:
     handler: logging.Handler
     if options.file:
-        handler = logging.handlers.WatchedFileHandler(options.file, encoding="utf-8")
+        handlers = importlib.import_module(
+            "logging.handlers"
+        )  # with pickle and queue 0.3 MB in every process
+        handler = handlers.WatchedFileHandler(options.file, encoding="utf-8")
     else:
         handler = logging.StreamHandler(sys.__stderr__)
     handler.setFormatter(formatter)

@@ -21,6 +21,7 @@ from celeriac.node.link import RetryPolicy
 from celeriac.node.node import EX_FAILURE, How, Node, NodeSettings, say
 from celeriac.node.options import NodeOptions
 from celeriac.node.osignals import Signals, meaning
+from celeriac.pools import heap
 from celeriac.pools.base import PoolOptions
 from celeriac.pools.solo import SoloPool
 from celeriac.ports import ConsumeSpec, Transport
@@ -88,6 +89,7 @@ class Worker:
         """
         self._on_ready = on_ready
         self.app.hooks.worker_init.send(sender=self)
+        _ = self.app.backend  # with the transport loaded here, once, not in every child; connects to nothing
         self.pool.open()
         in_main = threading.current_thread() is threading.main_thread()
         if in_main:
@@ -146,6 +148,7 @@ class Worker:
     def _ready(self) -> None:
         self.app.hooks.worker_ready.send(sender=self.node)
         logger.info("%s ready.", self.hostname)
+        heap.trim()
         self._on_ready()
 
     def _node_settings(self) -> NodeSettings:

@@ -32,6 +32,7 @@ from typing import NoReturn
 import msgspec
 
 from celeriac.errors import CeleriacError
+from celeriac.pools import heap
 from celeriac.pools.base import exit_code
 
 _PR_SET_PDEATHSIG = 1
@@ -102,6 +103,7 @@ class Forker:
         sys.stderr.flush()
         # Collected now and never looked at again: the collector would copy every shared page it marks.
         gc.collect()
+        heap.trim()
         gc.freeze()
         parent = os.getpid()
         self.pid = os.fork()

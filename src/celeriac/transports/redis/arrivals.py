@@ -39,7 +39,15 @@ class Arrivals:
         self._deliver = deliver
         self._on_broken = on_broken
 
-    def take_in(self, messages: Sequence[bytes], list_: bytes, first_number: int, now: float) -> float | None:
+    def take_in(
+        self,
+        messages: Sequence[bytes],
+        list_: bytes,
+        first_number: int,
+        now: float,
+        *,
+        caught: bool = False,
+    ) -> float | None:
         """Take in messages of one list; returns when the first of those is due that had to be parked.
 
         Args:
@@ -47,6 +55,7 @@ class Arrivals:
             list_: Its name without the prefix.
             first_number: The number in the field of the first message; the others follow.
             now: Epoch seconds.
+            caught: They lie in the list of what was caught.
         """
         holding = self._membership.holding
         queue, label = self._names.queue_of(list_), b":" + list_
@@ -54,7 +63,7 @@ class Arrivals:
         due: float | None = None
         for number, message in enumerate(messages, first_number):
             found = postmarks.opened(message)
-            token = Token(holding, number, b"%d%s" % (number, label), message)
+            token = Token(holding, number, b"%d%s" % (number, label), message, caught=caught)
             if found.not_before is not None and found.not_before > now:
                 early.append((token, 1, Park(found.not_before)))
                 due = min(due or found.not_before, found.not_before)
@@ -79,7 +88,7 @@ class Arrivals:
 
     def _park(self, early: list[tuple[Token, int, Verdict]]) -> None:
         """Put away what came early. It never counted as held: a new connection would put it back."""
-        todo = settlement(early, self._membership.lease, self._names, DeadLetterNote("", 0))
+        todo = settlement(early, self._membership.holding.id, self._names, DeadLetterNote("", 0))
         stream = self._membership.current()
         if stream is not None:
             stream.ask(todo.data, todo.count, self._parked)

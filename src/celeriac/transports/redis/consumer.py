@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from celeriac.errors import TransportError
-from celeriac.message import DeadLetter, Delivery, Verdict
+from celeriac.message import DeadLetter, Delivery, Requeue, Verdict
 from celeriac.net.redis_link import RedisFailure, Refused, ReplyError, checked, pack
 from celeriac.net.redis_stream import Answers, Stream
 from celeriac.net.redis_url import RedisAddress
@@ -25,12 +25,12 @@ from celeriac.transports.redis.bindings import declaration
 from celeriac.transports.redis.broadcasts import Broadcasts, Heard
 from celeriac.transports.redis.catcher import Catcher
 from celeriac.transports.redis.errors import translated
-from celeriac.transports.redis.holding import Holding, Token
+from celeriac.transports.redis.holding import Holding, Token, list_of
 from celeriac.transports.redis.membership import Commands, Membership
 from celeriac.transports.redis.names import Names
 from celeriac.transports.redis.reaper import Reaper
-from celeriac.transports.redis.scripts import FETCH, LEAVE, QUICK, RENEW, SETTLE
-from celeriac.transports.redis.settlement import DeadLetterNote, bury, settlement
+from celeriac.transports.redis.scripts import FETCH, LEAVE, QUICK, RENEW
+from celeriac.transports.redis.settlement import DeadLetterNote, bury, settlement, taken_in
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,6 @@ class _Fetch(msgspec.Struct, eq=False):
     keys: list[bytes]
     room: int = 1  # how much it may bring
     partial: bool = False  # it did not look everywhere
-    caught: Token | None = None  # it only takes in what is handed out already
 
 
 class RedisConsumer:
@@ -97,7 +96,8 @@ class RedisConsumer:
         self._catcher = Catcher(addresses, names, self._caught, self._catcher_lost)
         self._member.client_ids = self._catcher.client_ids
         self._hot = b""  # the list that brought something last
-        self._muffled = False  # the bell rang for it, and the catcher was to bring it
+        self._muffled: bytes | None = None  # the list whose bell has rung for what the catcher was to bring
+        self._taking_in = False  # what was caught is on its way into our lease
         self._wake = asyncio.Event()
         self._hungry = True  # there may be something to fetch
         self._limit = 0  # how many `receive` waits for; 0 when nobody does
@@ -149,9 +149,7 @@ class RedisConsumer:
             timer = None
             if not self._fetch_if_hungry():
                 timer = asyncio.get_running_loop().call_later(*self._pause())
-                if self._queue_of and self._room(limit) > 0:
-                    hot = self._hot if self._hot in self._queue_of else next(iter(self._queue_of))
-                    self._catcher.arm(self._member.holding.id, hot)
+                self._catch_next()
             try:
                 await self._wake.wait()
             finally:
@@ -169,7 +167,7 @@ class RedisConsumer:
         ours = [
             (d.token, d.attempt, v) for d, v in verdicts if type(d.token) is Token and holding.holds(d.token)
         ]
-        todo = settlement(ours, self._member.lease, self._names, note)
+        todo = settlement(ours, holding.id, self._names, note)
         heard = [(d, v) for d, v in verdicts if type(d.token) is Heard and self._broadcasts.outstanding(d)]
         for delivery, verdict in heard:
             if isinstance(verdict, DeadLetter):
@@ -189,7 +187,8 @@ class RedisConsumer:
         for token in todo.ended:
             holding.tokens.pop(token.field, None)
         self._hungry = self._hungry or todo.refills
-        self._wake.set()
+        if self._hungry or self._catcher.armed is None:  # else whoever waits has no use for more room
+            self._wake.set()
 
     async def renew(self) -> None:
         """See `celeriac.ports.Consumer`."""
@@ -315,42 +314,53 @@ class RedisConsumer:
             self._look()
         elif self._fetching is not None:
             pass  # it rang before the lists were looked at, which is what the fetch's answer ends with
-        elif self._catcher.armed == keys[0]:
-            self._muffled = True
+        elif self._catcher.brings(keys[0], self._hot):
+            self._muffled = keys[0]
+            self._wake.set()
         elif self._room(self._limit) > 0:
             self._quick_fetch(stream, keys[0])
         else:
             self._look()
 
+    def _catch_next(self) -> None:
+        """Have the server hand over the next message; fetch if that leaves a list that nobody listens to."""
+        stream, holding = self._member.current(), self._member.holding
+        if stream is None or not self._queue_of or self._room(self._limit) <= 0:
+            return
+        hot = self._hot if self._hot in self._queue_of else next(iter(self._queue_of))
+        if self._catcher.armed is None and not self._taking_in:
+            bare = self._names.bare(hot)
+            # The server knows of one list only from which we have caught something.
+            others = [t for t in holding.tokens.values() if t.caught and list_of(t.field) != bare]
+            if others:
+                self._taking_in = True
+                stream.ask(taken_in(others, holding.id, self._names), 1, self._taken_in)
+            else:
+                self._catcher.arm(holding.id, hot)
+        if self._muffled is not None and self._catcher.armed != self._muffled:
+            self._hungry = True
+            self._fetch_if_hungry()
+
     def _caught(self, id_: str, key: bytes, message: bytes | None) -> None:
-        """Hand out what was caught, and take it into our lease meanwhile; or put it back."""
+        """Hand out what was caught, or put it back."""
         stream, names, holding = self._member.current(), self._names, self._member.holding
-        if message is None or stream is None:
-            # Without a connection it stays in our catch, where joining finds it.
-            if self._muffled:
+        if message is None or stream is None or id_ != holding.id:
+            # What was caught without a connection or under an old id is found when we join.
+            if self._muffled is not None:
                 self._look()
-            self._muffled = False
             self._wake.set()
             return
-        self._muffled = False
         number, list_ = holding.reserve(1), names.bare(key)
-        field = b"%d:%s" % (number, list_)
-        keys = [names.nodes, self._member.lease, names.catch(id_)]
-        take_in = QUICK.call(keys, [holding.id, field])
         fetching = self._fetching
         room = self._room(self._limit) - (fetching.room if fetching is not None else 0)
         if room <= 0 or key not in self._queue_of:
-            back = SETTLE.call([self._member.lease, names.due], [names.prefix, 0, "back", field])
-            stream.ask(take_in + back, 2, self._put_back)
+            token = Token(holding, number, b"%d:%s" % (number, list_), message, caught=True)
+            back = settlement([(token, 1, Requeue(untouched=True))], id_, names, DeadLetterNote("", 0))
+            stream.ask(back.data, back.count, self._put_back)
             return
-        token = Token(holding, number, field, message)
-        fetch = _Fetch(holding, number, keys, partial=True, caught=token)
-        if fetching is None:
-            self._ask(stream, take_in, fetch)
-        else:
-            stream.ask(take_in, 1, functools.partial(self._taken_in, token))
         self._hot = key
-        self._note_due(self._arrivals.take_in([message], list_, number, time.time()))
+        due = self._arrivals.take_in([message], list_, number, time.time(), caught=True)
+        self._note_due(due)
 
     def _put_back(self, answer: Answers | RedisFailure) -> None:
         if not isinstance(answer, RedisFailure) and any(isinstance(item, ReplyError) for item in answer):
@@ -358,15 +368,11 @@ class RedisConsumer:
         else:
             self._look()
 
-    def _taken_in(self, token: Token, answer: Answers | RedisFailure) -> None:
-        """Forget what was handed out but is not ours: we were out of touch, and others have it."""
-        if isinstance(answer, RedisFailure):
-            return
-        if isinstance(answer[0], ReplyError):
+    def _taken_in(self, answer: Answers | RedisFailure) -> None:
+        self._taking_in = False
+        if not isinstance(answer, RedisFailure) and isinstance(answer[0], ReplyError):
             self._catcher_lost(Refused(str(answer[0])))
-        elif len(answer[0]) <= _HEAD_OF_A_FETCH:
-            token.holding.tokens.pop(token.field, None)
-            self._idle = True
+        self._wake.set()
 
     def _look(self) -> None:
         """Fetch, or let `receive` do it: something rang, a moment has come, or it was long enough ago."""
@@ -446,6 +452,7 @@ class RedisConsumer:
 
     def _ask(self, stream: Stream, command: bytes, fetch: _Fetch) -> None:
         self._fetching = fetch
+        self._muffled = None
         # To read a key is to be rung when it changes. After the fetch, for what we take would unarm it.
         stream.ask(command + self._arm, 3, functools.partial(self._fetched, fetch))
 
@@ -464,9 +471,6 @@ class RedisConsumer:
             self._idle = True  # our lease was taken: renewing finds that out and starts over
             return
         self._hungry = self._hungry or bool(filled)
-        if fetch.caught is not None:
-            self._taken_in(fetch.caught, answer)
-            return
         now = float(got[0] or time.time())  # when nothing is parked the server does not tell its own
         if not fetch.partial:
             self._due = None
@@ -502,5 +506,6 @@ class RedisConsumer:
         unbegun = sorted((t for t in holding.tokens.values() if not t.begun), key=lambda t: -t.number)
         keys = [self._names.nodes, self._member.lease, self._names.catching]
         fields = [token.field for token in unbegun]
-        checked(await stream.call(LEAVE.call(keys, [holding.id, self._names.prefix, *fields]), 1))
+        take_in = taken_in([token for token in unbegun if token.caught], holding.id, self._names)
+        checked(await stream.call(take_in + LEAVE.call(keys, [holding.id, self._names.prefix, *fields]), 2))
         holding.tokens.clear()

@@ -15,6 +15,7 @@ class Token(msgspec.Struct, eq=False):
     field: bytes  # its name in the hash of leases
     message: bytes  # as it was in the list
     begun: bool = False
+    caught: bool = False  # it lies in the list of what was caught, not in the hash yet
 
 
 class Holding:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from celeriac.net.redis_link import RedisFailure, ReplyError, checked, pack
 from celeriac.net.redis_stream import Stream, open_stream
 from celeriac.net.redis_url import RedisAddress
-from celeriac.transports.redis.holding import Holding, number_of
+from celeriac.transports.redis.holding import Holding, Token, number_of
 from celeriac.transports.redis.names import Names
 from celeriac.transports.redis.scripts import JOIN, OF_A_CONSUMER, QUICK, SETTLE
 
@@ -173,12 +173,18 @@ class Membership:
     ) -> list[bytes]:
         """Put into our lease what was caught on an old connection; returns the fields."""
         holding = self.holding
-        missing = {t.message: field for field, t in holding.tokens.items() if field not in fields}
-        numbers = holding.reserve(len(caught))
-        taken = [
-            missing.get(message) or b"%d:%s" % (number, list_)
-            for number, message in enumerate(caught, numbers)
-        ]
+        missing: dict[bytes, list[Token]] = {}  # nobody keeps senders from sending the same bytes twice
+        for token in holding.tokens.values():
+            if token.field not in fields:
+                missing.setdefault(token.message, []).append(token)
+        taken: list[bytes] = []
+        for number, message in enumerate(caught, holding.reserve(len(caught))):
+            if missing.get(message):
+                token = missing[message].pop()
+                token.caught = False
+                taken.append(token.field)
+            else:
+                taken.append(b"%d:%s" % (number, list_))
         keys = [self._names.nodes, self.lease, self._names.catch(holding.id)]
         commands = [QUICK.call(keys, [holding.id, field]) for field in taken]
         checked(await stream.call(b"".join(commands), len(commands)))

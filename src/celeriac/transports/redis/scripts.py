@@ -6,7 +6,7 @@ They run on Redis 6.0 and later, hence LRANGE and LTRIM instead of RPOP with a c
 ``celeriac.nodes``        zset    every consumer that is alive: its id, scored with the end of its lease
 ``celeriac.lease:<id>``   hash    what it holds: ``<number>:<list>`` -> the message as it was in the list;
                                   ``!<number>:<list>`` beside it says that the task has begun
-``celeriac.catch:<id>``   list    what the server has handed it by itself, for a moment
+``celeriac.catch:<id>``   list    what the server has handed it by itself, until more is to be said of it
 ``celeriac.catching``     hash    id -> the list that it waits for
 ``celeriac.outage``       hash    ``heard``: when any consumer renewed last; ``until``: when to reap again
 ``celeriac.parked:<q>``   zset    messages that wait for their time: ``<list>\\n<message>``, scored with it
@@ -160,7 +160,8 @@ return out
 # QUICK: pop and lease the one message that the bell rang for. A script that has not run for a moment is slow,
 # the more so the longer it is (under load 63 µs for FETCH, 30 for this one), and clients wait for this.
 #
-# It also takes in what was caught: then the list is our catch, and the field names the list it came from.
+# After a reconnection it also takes in what was caught: then the list is our catch, and the field names the
+# list it came from.
 #
 # KEYS  1 nodes   2 our lease   3 list
 # ARGV  1 our id   2 field
@@ -217,6 +218,24 @@ while i <= #ARGV do
   i = i + ((verb == 'start' or verb == 'back') and 2 or verb == 'again' and 3 or 4)
 end
 return ours
+"""
+)
+
+# TAKE_IN: put into our lease what was caught. When we were reaped it is not there any more.
+#
+# KEYS  1 our lease   2 our catch
+# ARGV  field, message, field, message, …
+# returns  how many were there
+TAKE_IN: Final = Script(
+    """
+local count = 0
+for i = 1, #ARGV, 2 do
+  if redis.call('LREM', KEYS[2], -1, ARGV[i + 1]) == 1 then
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+    count = count + 1
+  end
+end
+return count
 """
 )
 
@@ -354,4 +373,4 @@ return count
 """
 )
 
-OF_A_CONSUMER: Final = (JOIN, FETCH, QUICK, SETTLE, RENEW, SALVAGE, INHERIT, LEAVE)
+OF_A_CONSUMER: Final = (JOIN, FETCH, QUICK, TAKE_IN, SETTLE, RENEW, SALVAGE, INHERIT, LEAVE)

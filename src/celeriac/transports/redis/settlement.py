@@ -12,7 +12,7 @@ from celeriac.net.redis_link import pack
 from celeriac.transports.redis import postmarks
 from celeriac.transports.redis.holding import Token, list_of
 from celeriac.transports.redis.names import Names
-from celeriac.transports.redis.scripts import SETTLE
+from celeriac.transports.redis.scripts import SETTLE, TAKE_IN
 
 
 class DeadLetterNote(msgspec.Struct, frozen=True):
@@ -38,47 +38,48 @@ class Settlement(msgspec.Struct):
 
 
 def settlement(
-    pairs: Sequence[tuple[Token, int, Verdict]], lease: bytes, names: Names, note: DeadLetterNote
+    pairs: Sequence[tuple[Token, int, Verdict]], id_: str, names: Names, note: DeadLetterNote
 ) -> Settlement:
     """Return the commands for verdicts on deliveries of one lease: one HDEL and one script at most.
 
+    What was caught and is done needs an LREM each, and everything else about it two scripts: so be it, for
+    hardly anything that is caught takes long enough to be begun.
+
     Args:
         pairs: The deliveries that are ours, each with its attempt and its verdict.
-        lease: The key of the lease.
+        id_: The id that the lease is kept by.
         names: The names of keys.
         note: What is kept with dead letters.
     """
+    lease, catch = names.lease(id_), names.catch(id_)
     done: list[bytes] = []
+    caught: list[Token] = []
     operations: list[bytes | str | float] = []
     result = Settlement()
     for token, attempt, verdict in pairs:
-        field = token.field
         if type(verdict) is Ack or type(verdict) is Reject:
-            done.append(field)
-            if token.begun:
-                done.append(b"!" + field)
-        elif type(verdict) is Start:
+            if token.caught:
+                result.data += pack(("LREM", catch, -1, token.message))
+                result.count += 1
+            else:
+                done.append(token.field)
+                if token.begun:
+                    done.append(b"!" + token.field)
+            result.ended.append(token)
+            continue
+        if token.caught:
+            caught.append(token)
+        if type(verdict) is Start:
             if not token.begun:
-                operations += ("start", field)
+                operations += ("start", token.field)
                 result.started.append(token)
             continue
-        elif type(verdict) is Requeue:
-            result.refills = True
-            if verdict.untouched:
-                operations += ("back", field)
-            else:
-                following = 2 if verdict.willing else attempt + 1
-                operations += ("again", field, postmarks.redelivered(token.message, following))
-        elif type(verdict) is Park:
-            operations += ("park", field, names.queue_of(list_of(field)), verdict.until)
-        elif type(verdict) is DeadLetter:
-            operations += (
-                "dead",
-                field,
-                names.dead(names.queue_of(list_of(field))),
-                note.line(verdict.reason),
-            )
+        result.refills = result.refills or type(verdict) is Requeue
+        operations += _operation(token, attempt, verdict, names, note)
         result.ended.append(token)
+    if caught:
+        result.data += taken_in(caught, id_, names)
+        result.count += 1
     if done:
         result.data += pack(("HDEL", lease, *done))
         result.count += 1
@@ -86,6 +87,31 @@ def settlement(
         result.data += SETTLE.call([lease, names.due], [names.prefix, note.limit, *operations])
         result.count += 1
     return result
+
+
+def _operation(
+    token: Token, attempt: int, verdict: Verdict, names: Names, note: DeadLetterNote
+) -> tuple[bytes | str | float, ...]:
+    """Return what SETTLE is told of a verdict."""
+    field = token.field
+    if type(verdict) is Requeue:
+        if verdict.untouched:
+            return ("back", field)
+        following = 2 if verdict.willing else attempt + 1
+        return ("again", field, postmarks.redelivered(token.message, following))
+    if type(verdict) is Park:
+        return ("park", field, names.queue_of(list_of(field)), verdict.until)
+    assert type(verdict) is DeadLetter
+    return ("dead", field, names.dead(names.queue_of(list_of(field))), note.line(verdict.reason))
+
+
+def taken_in(caught: Sequence[Token], id_: str, names: Names) -> bytes:
+    """Return the packed command that puts what was caught into the hash of a lease; one answer."""
+    arguments = [part for token in caught for part in (token.field, token.message)]
+    command = TAKE_IN.call([names.lease(id_), names.catch(id_)], arguments)
+    for token in caught:
+        token.caught = False  # for every later command; should this one be lost, joining puts it right
+    return command
 
 
 def bury(key: bytes, note: DeadLetterNote, reason: str, message: bytes) -> bytes:
