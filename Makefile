@@ -1,6 +1,6 @@
 # Everything a contributor runs; `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint format type test unit integration interop bench verify docs clean servers
+.PHONY: help setup demo lint format type test test-python unit integration interop bench verify docs clean servers
 .NOTPARALLEL:
 
 BIN := .venv/bin
@@ -10,7 +10,7 @@ IN_PROCESSES := -n auto --dist loadgroup # ARGS="-n 0" makes it one
 ARGS ?=
 
 help: ## List what make can do
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .venv/.demo-ready: $(PROJECTS)
 	@sh scripts/setup.sh demo
@@ -34,7 +34,7 @@ format: setup ## Format and mend what ruff can mend
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-type: setup ## Check types: mypy strict, and pyright's verifytypes where pyright is installed
+type: setup ## Check types: mypy strict, and what pyright sees of the packages' public symbols
 	@$(BIN)/mypy
 	@sh scripts/verifytypes.sh
 
@@ -49,6 +49,15 @@ test: setup servers ## Run the whole suite against private servers, shuffled (AR
 
 unit: setup ## Run what needs no server
 	@$(PYTEST) tests/architecture tests/unit $(ARGS)
+
+# In an environment of its own, .venvs/NAME.
+test-python: servers ## Run tests under PYTHON=python3.13 or such (ARGS=tests for all, not the quick ones alone)
+	@test -n "$(PYTHON)" || { echo "say which: make test-python PYTHON=python3.13" >&2; exit 2; }
+	@$(MAKE) --no-print-directory .venvs/$(notdir $(PYTHON))/.dev-ready
+	@CELERIAC_REQUIRE_SERVERS=1 .venvs/$(notdir $(PYTHON))/bin/python -m pytest $(IN_PROCESSES) $(or $(ARGS),tests/architecture tests/unit)
+
+.venvs/%/.dev-ready: $(PROJECTS)
+	@sh scripts/setup.sh dev .venvs/$*
 
 integration: setup servers ## Run the tests on real servers only
 	@CELERIAC_REQUIRE_SERVERS=1 $(PYTEST) $(IN_PROCESSES) -m "redis or rabbitmq or postgres or memcached" $(ARGS)

@@ -4,6 +4,7 @@ import json
 import statistics
 import sys
 import time
+from typing import Any
 
 import program
 
@@ -41,7 +42,7 @@ def round_trips(n: int) -> dict[str, float]:
     return {"rtt_p50_ms": took[n // 2] * 1e3, "rtt_p99_ms": took[int(n * 0.99)] * 1e3}
 
 
-OPERATIONS = {"fill": fill, "round_trips": round_trips}
+OPERATIONS: dict[str, Any] = {"fill": fill, "round_trips": round_trips}
 
 if __name__ == "__main__":
     print(json.dumps(OPERATIONS[sys.argv[1]](**json.loads(sys.argv[2]))))

@@ -68,7 +68,8 @@ class Bench:
         done = subprocess.run(
             command, env=self.environment, cwd=HERE, stdout=subprocess.PIPE, check=True, timeout=600
         )
-        return json.loads(done.stdout.splitlines()[-1])
+        figures: Figures = json.loads(done.stdout.splitlines()[-1])
+        return figures
 
     @contextlib.contextmanager
     def worker(self, processes: int = 2) -> Iterator[subprocess.Popen[bytes]]:

@@ -7,46 +7,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from celeriac.settings.model import Setting
-from celeriac.settings.table import SETTINGS
+from pages import api, cli, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
-
-def settings_page() -> str:
-    """Return the reference of all settings, by section."""
-    lines = [
-        "# Settings",
-        "",
-        "Every setting by its new name; the old upper-case name means the same.",
-        "Those marked with a dagger (†) are known and kept, but this version does not act upon them yet.",
-        "",
-        "<!-- Made by `make docs` from src/celeriac/settings/table; do not edit. -->",
-    ]
-    for section in sorted({setting.section for setting in SETTINGS}):
-        lines += [
-            "",
-            f"## {section or 'general'}",
-            "",
-            "| setting | old name | takes | default | what it does |",
-        ]
-        lines += ["|---|---|---|---|---|"]
-        lines += [_row(setting) for setting in SETTINGS if setting.section == section]
-    return "\n".join(lines) + "\n"
-
-
-def _row(setting: Setting) -> str:
-    cells = (
-        f"`{setting.name}`{'' if setting.has_effect else ' †'}",
-        f"`{setting.old}`",
-        setting.kind,
-        f"`{setting.default!r}`",
-        setting.help,
-    )
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-PAGES: dict[str, Callable[[], str]] = {"docs/reference/settings.md": settings_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/reference/api.md": api.page,
+    "docs/reference/cli.md": cli.page,
+    "docs/reference/settings.md": settings.page,
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -1,25 +1,30 @@
 #!/bin/sh
-# Makes .venv with this project in it: `scripts/setup.sh demo` what running needs, `scripts/setup.sh dev` also
-# what testing and checking need. Works on a fresh Debian or Ubuntu; says the exact command where it may not act.
+# Makes .venv (another folder: second argument) with this project in it: `scripts/setup.sh demo` what running
+# needs, `scripts/setup.sh dev` also what testing and checking need. PYTHON says which interpreter to take.
+# Works on a fresh Debian or Ubuntu; says the exact command where it may not act.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/apt.sh
 
 stage=${1:-dev}
-venv=.venv
+venv=${2:-.venv}
 
 is_new_enough() {
     command -v "$1" >/dev/null 2>&1 && "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
 
 find_python() {
-    for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
+    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
         if is_new_enough "$candidate"; then
             echo "$candidate"
             return
         fi
     done
-    echo "Python 3.11 or newer is needed; set PYTHON=/path/to/it, or: sudo apt-get install -y python3" >&2
+    if [ -n "${PYTHON:-}" ]; then
+        echo "PYTHON=$PYTHON does not run, or is older than Python 3.11" >&2
+    else
+        echo "Python 3.11 or newer is needed; set PYTHON=/path/to/it, or: sudo apt-get install -y python3" >&2
+    fi
     exit 1
 }
 
@@ -39,7 +44,7 @@ fi
 case $stage in
     demo) set -- -e . ;;
     dev) set -- -e ".[dev]" -e ./dropin ;;
-    *) echo "usage: scripts/setup.sh demo|dev" >&2; exit 2 ;;
+    *) echo "usage: scripts/setup.sh demo|dev [FOLDER]" >&2; exit 2 ;;
 esac
 echo "installing into $venv: $* ..."
 "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input "$@"

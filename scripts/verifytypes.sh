@@ -1,16 +1,23 @@
 #!/bin/sh
-# Asks pyright how much of the public interface is completely typed. Pyright brings its own Node.js along, which
-# not every machine may download, so its absence is said and not held against anybody: mypy has run before.
+# Asks pyright how much of what the two packages offer is completely typed, as their users' tools see it.
 set -eu
 cd "$(dirname "$0")/.."
-least=89 # percent; raise it when the score has risen, never lower it
-PATH=$PWD/.venv/bin:$PATH
-if ! command -v pyright >/dev/null 2>&1; then
-    echo "pyright is not installed: verifytypes left out (.venv/bin/pip install pyright)"
-    exit 0
-fi
-pyright --verifytypes celeriac --ignoreexternal --outputjson | python -c "
+PATH=$PWD/.venv/bin:$PATH # pyright looks at the packages of the first `python`
+
+check() { # check PACKAGE LEAST: percent; raise it when the score has risen, never lower it
+    pyright --verifytypes "$1" --ignoreexternal --outputjson | python -c "
 import json, sys
-score = 100 * json.load(sys.stdin)['typeCompleteness']['completenessScore']
-print(f'pyright: {score:.1f} % of the public symbols are completely typed (at least $least)')
-sys.exit(score < $least)"
+package, least = sys.argv[1:]
+report = json.load(sys.stdin)['typeCompleteness']
+score = 100 * report['completenessScore']
+print(f'pyright: {score:.2f} % of the public symbols of {package} are completely typed (at least {least})')
+if score < float(least):
+    for symbol in report['symbols']:
+        if symbol['isExported'] and (not symbol['isTypeKnown'] or symbol['isTypeAmbiguous']):
+            print(symbol['name'], *(note['message'] for note in symbol['diagnostics']), sep='\n    ')
+    sys.exit(1)" "$1" "$2"
+}
+
+# What is missing of celeriac: two classes of Django's, which has no types, and four of click's, generic since 8.2 only.
+check celeriac 99.8
+check celery 100

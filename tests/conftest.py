@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from typing import TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from grouping import Need, groups
 from servers import (
@@ -18,6 +20,12 @@ from servers import (
     Server,
     required,
 )
+
+S = TypeVar("S", bound=Server)
+
+# The machine may be slow and busy.
+settings.register_profile("any-speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-speed")
 
 # Asserts of the shipped suites tell their values, as those of test modules do; before anybody imports them.
 pytest.register_assert_rewrite("celeriac.testing.conformance")
@@ -76,7 +84,9 @@ def _start_quietly(server: Server) -> None:
         return  # the fixture starts it again and reports what is wrong to the test that needs it
 
 
-def _running(server: Server) -> Server:
+def _running(name: str, kind: type[S]) -> S:
+    server = SHARED[name]
+    assert isinstance(server, kind)
     try:
         server.start()
     except MissingServer as exc:
@@ -91,8 +101,7 @@ def _running(server: Server) -> Server:
 @pytest.fixture
 def redis_server() -> Iterator[RedisServer]:
     """A private Redis shared by the run; a test that kills it may leave it dead, it is started again."""
-    server = SHARED["redis_server"]
-    assert isinstance(_running(server), RedisServer)
+    server = _running("redis_server", RedisServer)
     yield server
     server.thaw()
 
@@ -106,8 +115,7 @@ def redis_url(redis_server: RedisServer) -> str:
 @pytest.fixture
 def rabbitmq_server() -> Iterator[RabbitServer]:
     """A private RabbitMQ shared by the run."""
-    server = SHARED["rabbitmq_server"]
-    assert isinstance(_running(server), RabbitServer)
+    server = _running("rabbitmq_server", RabbitServer)
     yield server
     server.thaw()
 
@@ -121,8 +129,7 @@ def rabbitmq_url(rabbitmq_server: RabbitServer) -> str:
 @pytest.fixture
 def postgres_server() -> Iterator[PostgresServer]:
     """A private PostgreSQL shared by the run."""
-    server = SHARED["postgres_server"]
-    assert isinstance(_running(server), PostgresServer)
+    server = _running("postgres_server", PostgresServer)
     yield server
     server.thaw()
 
@@ -136,7 +143,6 @@ def postgres_url(postgres_server: PostgresServer) -> str:
 @pytest.fixture
 def memcached_server() -> Iterator[MemcachedServer]:
     """A private memcached shared by the run."""
-    server = SHARED["memcached_server"]
-    assert isinstance(_running(server), MemcachedServer)
+    server = _running("memcached_server", MemcachedServer)
     yield server
     server.thaw()

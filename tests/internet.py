@@ -73,7 +73,7 @@ class _Answer(BaseHTTPRequestHandler):
         self.end_headers()
         self.connection = self.server.tls.wrap_socket(self.connection, server_side=True)
         self.rfile = self.connection.makefile("rb")
-        self.wfile = self.connection.makefile("wb")  # type: ignore[assignment]  # as buffered as the first one
+        self.wfile = self.connection.makefile("wb")
         self.close_connection = False  # the request itself comes next
 
     def do_GET(self) -> None:

@@ -99,7 +99,7 @@ class Celeriac(Lending, Connected):
         includes = [include] if isinstance(include, str) else include
         given_settings = {"result_backend": backend, "broker_url": broker, "include": includes}
         # `name` is no setting, but many a program calls the first argument so.
-        self.main = main or settings.pop("name", None) or type(self).main
+        self.main: str | None = main or settings.pop("name", None) or type(self).main
         super().__init__(
             {
                 **{key: value for key, value in given_settings.items() if value is not None},
@@ -114,8 +114,8 @@ class Celeriac(Lending, Connected):
         self.strict_typing = strict_typing
         self.steps: defaultdict[str, set[Any]] = defaultdict(set)
         self.user_options: defaultdict[str, set[Any]] = defaultdict(set)
-        self.clock = LamportClock()
-        self.on_after_fork = Signal(name="app.on_after_fork")
+        self.clock: LamportClock = LamportClock()
+        self.on_after_fork: Signal = Signal(name="app.on_after_fork")
         if tasks is not None:
             self._tasks = tasks if isinstance(tasks, Registry) else Registry(tasks)
         self._components: dict[str, Any] = {}
@@ -127,7 +127,7 @@ class Celeriac(Lending, Connected):
         if task_cls is not None:
             self.task_cls = task_cls
         _alive.add(self)
-        self.fixups = list(type(self).builtin_fixups if fixups is None else fixups)
+        self.fixups: list[str] = list(type(self).builtin_fixups if fixups is None else fixups)
         for announce in Celeriac.on_create:
             announce(self)
         self._fixups = [import_by_name(fixup)(self) for fixup in self.fixups]

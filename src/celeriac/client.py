@@ -23,7 +23,7 @@ from celeriac.routing import Route, Router
 from celeriac.settings.settings import Settings
 from celeriac.wire.task import Body, TaskMessage, compose, compose_v1, seal
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 FLUSH_AT = 500  # messages: a batch from a long generator goes out in pieces, or it would fill the memory
 

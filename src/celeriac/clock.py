@@ -83,7 +83,7 @@ class LamportClock:
     """
 
     def __init__(self, value: int = 0) -> None:
-        self.value = value
+        self.value: int = value
         self._lock = threading.Lock()
 
     def forward(self) -> int:

@@ -28,8 +28,8 @@ class Configured:
 
     def __init__(self, changes: Mapping[str, Any], source: Any, namespace: str | None) -> None:
         self.namespace = namespace
-        self.on_configure = Signal(name="app.on_configure")
-        self.on_after_configure = Signal(name="app.on_after_configure", providing_args={"source"})
+        self.on_configure: Signal = Signal(name="app.on_configure")
+        self.on_after_configure: Signal = Signal(name="app.on_after_configure", providing_args={"source"})
         self._config_source = source
         self._config_namespace = namespace
         self._config_silent = False

@@ -33,9 +33,9 @@ class Connected(Tasked):
 
     def __init__(self, changes: Mapping[str, Any], source: Any, namespace: str | None) -> None:
         super().__init__(changes, source, namespace)
-        self.hooks = Hooks()
-        self.codecs = Codecs()
-        self.new_id = _IDS.next
+        self.hooks: Hooks = Hooks()
+        self.codecs: Codecs = Codecs()
+        self.new_id: Callable[[], str] = _IDS.next
         self._client: Client | None = None
         self._transport: Transport | None = None
         self._backend: ResultBackend | None = None

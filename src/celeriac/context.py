@@ -6,7 +6,7 @@ own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -60,6 +60,8 @@ class Context:
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...  # Any: a header of somebody's own
+
+        def __setattr__(self, name: str, value: Any) -> None: ...  # Any: as above
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # Any: as for dict
         self.update(*args, **kwargs)
@@ -183,15 +185,15 @@ class Frame:
     __slots__ = ("outer", "request", "task")
 
     def __init__(self, task: Any, request: Context, outer: Frame | None) -> None:  # Any: a Task, upstairs
-        self.task = task
-        self.request = request
-        self.outer = outer
+        self.task: Any = task
+        self.request: Context = request
+        self.outer: Frame | None = outer
 
 
 _top: ContextVar[Frame | None] = ContextVar("celeriac_task", default=None)
 _join_allowed: ContextVar[bool | None] = ContextVar("celeriac_join_allowed", default=None)
 
-current = _top.get  # the innermost running `Frame`, or None
+current: Callable[[], Frame | None] = _top.get  # the innermost running `Frame`, or None
 
 
 def push(task: Any, request: Context) -> None:  # Any: a Task, upstairs

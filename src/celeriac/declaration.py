@@ -1,10 +1,47 @@
-"""Making the class of a task from a function."""
+"""Making the class of a task from a function, and what type checkers have to know of it."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+
+from celeriac.task import Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+if TYPE_CHECKING:
+    R_co = TypeVar("R_co", covariant=True)
+
+    class CoroutineTask(Task[P, R_co]):
+        """The task of an ``async def`` function: its results are what the coroutine returns."""
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:  # type: ignore[override]  # run here, it has to be awaited
+            """Return the coroutine."""
+            ...
+
+
+class TaskDecorator(Protocol):
+    """What ``@app.task(...)`` returns."""
+
+    @overload
+    def __call__(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
+
+    @overload
+    def __call__(self, fun: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class BoundTaskDecorator(Protocol):
+    """What ``@app.task(bind=True, ...)`` returns: callers of the task do not give the first argument."""
+
+    @overload
+    def __call__(
+        self, fun: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
+    ) -> CoroutineTask[P, R]: ...
+
+    @overload
+    def __call__(self, fun: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
 
 
 def task_class(

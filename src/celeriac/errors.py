@@ -263,8 +263,8 @@ class Retry(TaskSignal):
         **kwargs: Any,  # Any: accepted and ignored, as Celery does
     ) -> None:
         self.message = message
-        self.exc = exc if isinstance(exc, BaseException) else None
-        self.excs = repr(exc) if isinstance(exc, BaseException) else exc
+        self.exc: BaseException | None = exc if isinstance(exc, BaseException) else None
+        self.excs: str | None = repr(exc) if isinstance(exc, BaseException) else exc
         self.when = when
         self.is_eager = is_eager
         self.sig = sig

@@ -21,7 +21,7 @@ from celeriac.message import Outcome, Record
 from celeriac.ports import ResultBackend
 from celeriac.run import Ending
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _clock = TextClock()
 

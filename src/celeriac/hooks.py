@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast, overload
 
 from celeriac.parameters import takes_any_keyword
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Receiver = Callable[..., Any]  # Any: a receiver may return what it likes
 F = TypeVar("F", bound=Receiver)
@@ -39,7 +39,7 @@ class Signal:
     def __init__(
         self, providing_args: set[str] | None = None, use_caching: bool = False, name: str | None = None
     ) -> None:
-        self.providing_args = set(providing_args or ())
+        self.providing_args: set[str] = set(providing_args or ())
         self.use_caching = use_caching
         self.name = name
         # ((receiver key, sender key), reference, whether the reference is weak)

@@ -13,7 +13,7 @@ from typing import Final
 from celeriac.errors import UsageError
 from celeriac.settings.spelling import Speller
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 OPTIONS: Final = tuple(
     """

@@ -21,14 +21,15 @@ class Parameters:
     """
 
     def __init__(self, function: Callable[..., Any], *, skip_first: bool = False) -> None:
-        self.name = getattr(function, "__name__", type(function).__name__)
+        self.name: str = getattr(function, "__name__", type(function).__name__)
         self._filled = int(skip_first)  # `self`, which Python counts when there are too many
         self.positional: list[str] = []
         self.positional_only: set[str] = set()
         self.required: list[str] = []
         self.keyword_only: set[str] = set()
         self.required_keywords: list[str] = []
-        self.any_positional = self.any_keyword = False
+        self.any_positional: bool = False
+        self.any_keyword: bool = False
         plain, skip = _plain_function(function)
         self._filled += skip
         if plain is not None:

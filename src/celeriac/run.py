@@ -23,7 +23,7 @@ from celeriac.errors import Ignore, Reject, Retry
 from celeriac.hooks import Hooks
 from celeriac.message import OutcomeKind
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _CALL = "call_task"  # the innermost function of ours above a task's body
 
@@ -42,7 +42,7 @@ class ErrorInfo:
         kind, exception, tb = exc_info or sys.exc_info()
         self.type = kind
         self.exception = exception
-        self.tb = _below_our_frames(tb)
+        self.tb: TracebackType | None = _below_our_frames(tb)
         self.internal = internal
         self._text: str | None = None
 

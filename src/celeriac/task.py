@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FunctionType, MethodType
-from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
 
 from celeriac import context, eager
 from celeriac import result as results
@@ -28,9 +28,16 @@ from celeriac.retry import call_again, send_again
 from celeriac.run import ErrorInfo
 from celeriac.task_hooks import TaskHooks
 
-P = ParamSpec("P")
-R_co = TypeVar("R_co", covariant=True)
-T = TypeVar("T")
+if TYPE_CHECKING:  # type checkers know defaults of type variables: a bare `Task` is `Task[..., Any]`
+    from typing_extensions import ParamSpec, TypeVar
+
+    P = ParamSpec("P", default=...)
+    R_co = TypeVar("R_co", covariant=True, default=Any)
+else:
+    from typing import ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    R_co = TypeVar("R_co", covariant=True)
 
 # Attributes that are publish options where a task has them.
 EXEC_OPTIONS = (
@@ -74,7 +81,7 @@ class Task(TaskHooks, Generic[P, R_co]):
     """A function that can be called elsewhere.
 
     Made by ``@app.task``, or by subclassing with a ``run`` method and ``app.register_task``. ``P`` are the
-    parameters of the function, ``R_co`` is what it returns.
+    parameters of the function, ``R_co`` is what it returns (an ``async def`` function: when awaited).
     """
 
     default_app: ClassVar[Callable[[], Any] | None] = None  # asked when a task has no app
@@ -136,7 +143,11 @@ class Task(TaskHooks, Generic[P, R_co]):
 
     app: Any = _AppOf()  # Any: a Celeriac, whose module imports this one
     request: Context = cast("Context", _RequestOf())  # the call it runs for, or an empty one
-    request_stack = property(Requests)
+
+    @property
+    def request_stack(self) -> Requests:
+        """The calls that it runs for here, the innermost on top."""
+        return Requests(self)
 
     # --- being called ---------------------------------------------------------------------------------
 
@@ -163,27 +174,11 @@ class Task(TaskHooks, Generic[P, R_co]):
         """Return what a worker calls: ``run``, or ``__call__`` where a subclass has overridden it."""
         return self.run if type(self).__call__ is Task.__call__ else self
 
-    @overload
-    def delay(
-        self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
-    ) -> results.AsyncResult[T]: ...
-
-    @overload
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> results.AsyncResult[R_co]: ...
-
-    def delay(self, *args: Any, **kwargs: Any) -> Any:
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> results.AsyncResult[R_co]:
         """Send it, to be called with these arguments by a worker."""
         return self.apply_async(args, kwargs)
 
-    @overload
-    async def adelay(
-        self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
-    ) -> results.AsyncResult[T]: ...
-
-    @overload
-    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> results.AsyncResult[R_co]: ...
-
-    async def adelay(self, *args: Any, **kwargs: Any) -> Any:
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> results.AsyncResult[R_co]:
         """Send it without blocking the event loop."""
         return await self.aapply_async(args, kwargs)
 
@@ -197,7 +192,7 @@ class Task(TaskHooks, Generic[P, R_co]):
         link_error: Any = None,
         shadow: str | None = None,
         **options: Any,
-    ) -> Any:  # Any: AsyncResult[R_co], or what an overriding subclass returns
+    ) -> results.AsyncResult[R_co]:
         """Send it, with options.
 
         Args:
@@ -230,7 +225,7 @@ class Task(TaskHooks, Generic[P, R_co]):
             options["link"] = link
         if link_error is not None:
             options["link_error"] = link_error
-        return app.send_task(
+        sent: results.AsyncResult[R_co] = app.send_task(
             self.name,
             args,
             kwargs,
@@ -240,13 +235,14 @@ class Task(TaskHooks, Generic[P, R_co]):
             task_type=self,
             **options,
         )
+        return sent
 
     async def aapply_async(
         self,
         args: Iterable[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         **options: Any,
-    ) -> Any:  # Any: as apply_async
+    ) -> results.AsyncResult[R_co]:
         """Send it with the options of `apply_async`, without blocking the event loop."""
         async with self._get_app().client.abatch():
             return self.apply_async(args, kwargs, **options)
@@ -449,7 +445,7 @@ class Task(TaskHooks, Generic[P, R_co]):
         """Return a call of it as a value; arguments can be added when it is applied."""
         return self.signature(args, kwargs)
 
-    def si(self, *args: Any, **kwargs: Any) -> Signature:
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
         """Return a call of it as a value that takes no more arguments."""
         return self.signature(args, kwargs, immutable=True)
 

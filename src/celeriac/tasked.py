@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar, cast, overload
 
 from celeriac.annotation import Annotations, prepare
 from celeriac.configured import Configured
-from celeriac.declaration import task_class
+from celeriac.declaration import BoundTaskDecorator, TaskDecorator, task_class
 from celeriac.hooks import Signal
 from celeriac.registry import Registry
 from celeriac.retry import add_autoretry
 from celeriac.settings.load import import_by_name
 from celeriac.standard_tasks import add_standard_tasks
 from celeriac.task import Task as BaseTask
+
+if TYPE_CHECKING:
+    from celeriac.declaration import CoroutineTask
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,8 +43,8 @@ class Tasked(Configured):
 
     def __init__(self, changes: Mapping[str, Any], source: Any, namespace: str | None) -> None:
         super().__init__(changes, source, namespace)
-        self.finalized = False
-        self.on_after_finalize = Signal(name="app.on_after_finalize")
+        self.finalized: bool = False
+        self.on_after_finalize: Signal = Signal(name="app.on_after_finalize")
         self._lock = threading.RLock()
         self._tasks = Registry()
         self._annotations: tuple[Annotations, ...] | None = None
@@ -72,17 +75,16 @@ class Tasked(Configured):
         )
 
     @overload
+    def task(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
+
+    @overload
     def task(self, fun: Callable[P, R], /) -> BaseTask[P, R]: ...
 
     @overload
-    def task(
-        self, *, bind: Literal[True], **opts: Any
-    ) -> Callable[[Callable[Concatenate[Any, P], R]], BaseTask[P, R]]: ...
+    def task(self, *, bind: Literal[True], **opts: Any) -> BoundTaskDecorator: ...
 
     @overload
-    def task(
-        self, *, bind: Literal[False] = ..., **opts: Any
-    ) -> Callable[[Callable[P, R]], BaseTask[P, R]]: ...
+    def task(self, *, bind: Literal[False] = ..., **opts: Any) -> TaskDecorator: ...
 
     def task(self, *args: Any, **opts: Any) -> Any:
         """Make a task of a function; a decorator with and without arguments.

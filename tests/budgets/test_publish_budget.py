@@ -104,7 +104,7 @@ def test_sending_subscribes_to_nothing() -> None:
         def __getattr__(self, name: str) -> Any:
             raise AssertionError(f"sending has asked the result store for {name}")
 
-    app.backend = Watched()  # type: ignore[assignment]
+    app.backend = Watched()
 
     @app.task
     def add(x: int, y: int) -> int:

@@ -37,8 +37,7 @@ def test_few_frames_lie_between_the_childs_loop_and_the_task(monkeypatch: pytest
     @app.task
     def look() -> None:
         frame: FrameType | None = inspect.currentframe()
-        assert frame is not None
-        while (frame := frame.f_back) is not None and frame.f_code.co_name != "_work":
+        while frame is not None and (frame := frame.f_back) is not None and frame.f_code.co_name != "_work":
             frames.append(frame.f_code.co_qualname)
 
     look.delay()

@@ -28,6 +28,7 @@ from celeriac.errors import (
     WorkerLostError,
 )
 from celeriac.message import Delivery, Record, Verdict
+from celeriac.task import Task
 from celeriac.testing.worker import start_worker
 from job_factory import memory_app
 
@@ -99,7 +100,7 @@ def test_retries_come_back_to_the_worker(app: Celeriac, pool: str) -> None:
     runs: list[int] = []
 
     @app.task(bind=True, max_retries=5)
-    def again(self: Any) -> int:
+    def again(self: Task) -> int:
         runs.append(self.request.retries)
         if self.request.retries < 2:
             raise self.retry(countdown=0.05)
@@ -332,7 +333,8 @@ def test_a_task_may_refuse_its_message_and_get_it_again(app: Celeriac, pool: str
 def test_no_acknowledgement_before_the_outcome_is_stored(app: Celeriac) -> None:
     backend = app.backend
     assert backend is not None
-    store, refused = backend.astore, []
+    store = backend.astore
+    refused: list[int] = []
 
     async def failing(batch: Sequence[Record]) -> None:
         if len(refused) < 3:

@@ -7,13 +7,13 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from celeriac.app import Celeriac
 from celeriac.canvas import chain, chord
 from celeriac.errors import NotRegistered, WorkerLostError
+from celeriac.task import Task
 from celeriac.testing.worker import start_worker
 
 TIMEOUT = 30.0
@@ -65,7 +65,7 @@ def test_workflows_and_retries_run(app: Celeriac) -> None:
         return sum(numbers)
 
     @app.task(bind=True)
-    def again(self: Any) -> int:
+    def again(self: Task) -> int:
         if self.request.retries < 2:
             raise self.retry(countdown=0.1)
         return self.request.retries

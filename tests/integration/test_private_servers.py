@@ -146,7 +146,8 @@ def test_processes_never_get_the_same_port() -> None:
             )
             for _ in range(4)
         ]
-        ports = [port for process in processes for port in (process.stdout or ()).readline().split()]
+        outputs = [process.stdout for process in processes if process.stdout is not None]
+        ports = [port for output in outputs for port in output.readline().split()]
         for process in processes:
             process.communicate()
 

@@ -28,7 +28,7 @@ old = Celery(
     result_serializer=program.app.conf.result_serializer,
     accept_content=program.app.conf.accept_content,
 )
-kept = {}  # from one expression to the next
+kept: dict[str, object] = {}  # from one expression to the next
 
 
 def keep(name, value):

@@ -115,7 +115,7 @@ def left(url: str) -> list[bytes]:
         return [key for name in names for key in server.scan_iter(name)]
 
 
-def held(server: redis.Redis) -> list[bytes]:
+def held(server: Any) -> list[bytes]:  # Any: a client whose answers are bytes
     """Return the fields of all leases: what our workers hold."""
     return [field for key in server.scan_iter("celeriac.lease:*") for field in server.hkeys(key)]
 

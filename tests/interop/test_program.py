@@ -33,7 +33,7 @@ class Pair:
         return self.ask(expression)
 
 
-def on(*brokers: str) -> Any:
+def on(*brokers: str) -> pytest.MarkDecorator:
     """Run a test with these brokers, in both directions."""
     return pytest.mark.parametrize(
         "pair",
@@ -160,7 +160,7 @@ def test_a_result_is_read_by_other_clients(pair: Pair) -> None:
     saved = pair("save(group(add.s(i, i) for i in range(3)).delay())")
 
     for side in ("real", "ours"):
-        other = pair.site.console(side)  # type: ignore[arg-type]
+        other = pair.site.console(side)
         assert other(f"get(AsyncResult({task_id!r}))") == 3
         assert other(f"get(GroupResult.restore({saved!r}))") == [0, 2, 4]
 

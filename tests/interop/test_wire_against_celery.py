@@ -444,7 +444,7 @@ def ran(server: redis.Redis, message: TaskMessage, envelopes: list[bytes]) -> Ou
     """Put envelopes into the queue and return the outcome that the real worker publishes for the message."""
     channel = f"celery-task-meta-{message.id}"
     deadline = time.monotonic() + 60
-    with server.pubsub() as pubsub:
+    with server.pubsub() as pubsub:  # type: ignore[no-untyped-call]  # the client has no types here
         pubsub.subscribe(channel)
         assert pubsub.get_message(timeout=5) is not None
         server.lpush("celery", *envelopes)

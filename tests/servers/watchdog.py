@@ -9,7 +9,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 120.0  # removing the folders of a whole run takes as long as a busy disk takes
 
 _WATCHDOG = """
 import os, shutil, signal, sys

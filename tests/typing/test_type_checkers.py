@@ -6,21 +6,28 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-SAMPLES = Path(__file__).parent / "samples"
-SOURCE = Path(__file__).resolve().parents[2] / "src"
+from processes import ROOT
+
+SAMPLES = ROOT / "tests" / "typing" / "samples"
+SOURCES = [str(ROOT / "src"), str(ROOT / "dropin" / "src")]
+
+Refusals = dict[str, list[int]]  # by the sample's name: the lines that a checker refuses
 
 
-def mypy(sample: Path, cache: Path) -> list[int]:
-    """Return the lines of a program that mypy refuses."""
+def mypy(folder: Path) -> Refusals:
+    """Return what mypy refuses in the programs of a folder."""
     # Silent about what is imported, as about an installed package.
     options = ["--strict", "--no-error-summary", "--config-file=", "--follow-imports=silent"]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", *options, "--cache-dir", str(cache), "--output", "json", str(sample)],
-        env={**os.environ, "MYPYPATH": str(SOURCE)},
+        [sys.executable, "-m", "mypy", *options, "--cache-dir", ".cache", "--output", "json", "."],
+        cwd=folder,
+        env={**os.environ, "MYPYPATH": os.pathsep.join(SOURCES)},
         capture_output=True,
         text=True,
         timeout=280,
@@ -28,15 +35,13 @@ def mypy(sample: Path, cache: Path) -> list[int]:
     )
     assert done.stderr == ""
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    return sorted({item["line"] for item in found if item["severity"] == "error"})
+    return _by_sample([(item["file"], item["line"]) for item in found if item["severity"] == "error"])
 
 
-def pyright(sample: Path, cache: Path) -> list[int]:
-    """Return the lines of a program that pyright refuses."""
-    (cache / sample.name).write_text(sample.read_text())
-    settings = {"include": [sample.name], "extraPaths": [str(SOURCE)], "typeCheckingMode": "standard"}
-    project = cache / "pyrightconfig.json"
-    project.write_text(json.dumps(settings))
+def pyright(folder: Path) -> Refusals:
+    """Return what pyright refuses in the programs of a folder."""
+    project = folder / "pyrightconfig.json"
+    project.write_text(json.dumps({"extraPaths": SOURCES, "typeCheckingMode": "standard"}))
     done = subprocess.run(
         [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "-p", str(project)],
         capture_output=True,
@@ -45,38 +50,48 @@ def pyright(sample: Path, cache: Path) -> list[int]:
         check=False,
     )
     found = json.loads(done.stdout)["generalDiagnostics"]
-    return sorted({item["range"]["start"]["line"] + 1 for item in found if item["severity"] == "error"})
+    return _by_sample(
+        [(item["file"], item["range"]["start"]["line"] + 1) for item in found if item["severity"] == "error"]
+    )
 
 
-CHECKERS = {"mypy": mypy, "pyright": pyright}
+def _by_sample(found: list[tuple[str, int]]) -> Refusals:
+    lines: Refusals = {}
+    for file, line in sorted(set(found)):
+        lines.setdefault(Path(file).name, []).append(line)
+    return lines
 
 
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Refusals]:
+    """What a checker refuses in copies of the samples; each checker runs once."""
+
+    @cache
+    def of(checker: str) -> Refusals:
+        folder = tmp_path_factory.mktemp(checker)
+        for sample in SAMPLES.glob("*.py"):
+            (folder / sample.name).write_text(sample.read_text())
+        return {"mypy": mypy, "pyright": pyright}[checker](folder)
+
+    return of
+
+
+@pytest.mark.together("type checkers")
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("checker", CHECKERS)
-def test_right_calls_are_accepted_and_have_the_right_types(checker: str, tmp_path: Path) -> None:
-    if checker == "pyright" and not _pyright_runs():
-        pytest.skip("pyright cannot run here: it needs Node.js, which it downloads on first use")
-    assert CHECKERS[checker](SAMPLES / "good.py", tmp_path) == []
+@pytest.mark.parametrize("sample", ["good.py", "dropin_good.py"])
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_right_calls_are_accepted_and_have_the_right_types(
+    refusals: Callable[[str], Refusals], checker: str, sample: str
+) -> None:
+    assert refusals(checker).get(sample, []) == []
 
 
+@pytest.mark.together("type checkers")
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("checker", CHECKERS)
-def test_wrong_calls_are_refused(checker: str, tmp_path: Path) -> None:
-    if checker == "pyright" and not _pyright_runs():
-        pytest.skip("pyright cannot run here: it needs Node.js, which it downloads on first use")
-    sample = SAMPLES / "bad.py"
-    wrong = [
-        number for number, line in enumerate(sample.read_text().splitlines(), 1) if line.endswith("# error")
-    ]
+@pytest.mark.parametrize("sample", ["bad.py", "dropin_bad.py"])
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_wrong_calls_are_refused(refusals: Callable[[str], Refusals], checker: str, sample: str) -> None:
+    text = (SAMPLES / sample).read_text()
+    wrong = [number for number, line in enumerate(text.splitlines(), 1) if line.endswith("# error")]
 
-    assert CHECKERS[checker](sample, tmp_path) == wrong
-
-
-def _pyright_runs() -> bool:
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "pyright", "--version"], capture_output=True, timeout=120, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
+    assert refusals(checker)[sample] == wrong

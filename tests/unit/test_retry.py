@@ -172,7 +172,7 @@ def test_some_exceptions_can_be_left_out_of_the_listed_ones(app: Celeriac) -> No
 def test_pauses_grow_as_the_task_says(
     app: Celeriac, options: dict[str, Any], countdowns: list[float]
 ) -> None:
-    @app.task(autoretry_for=(ValueError,), retry_jitter=False, **options)
+    @app.task(bind=False, autoretry_for=(ValueError,), retry_jitter=False, **options)
     def flaky() -> None:
         raise ValueError
 

@@ -142,7 +142,7 @@ def test_an_exception_of_before_start_fails_the_task(task: Noting, stage: Stage)
     def before_start(*args: Any) -> None:
         raise ValueError("not today")
 
-    task.before_start = before_start  # type: ignore[method-assign]
+    task.before_start = before_start  # type: ignore[method-assign,assignment]
 
     ending = run(task, request(), stage)
 
@@ -224,7 +224,7 @@ def test_a_hook_of_the_task_that_raises_does_not_change_the_ending(task: Noting,
     def on_success(*args: Any) -> None:
         raise ValueError("broken hook")
 
-    task.on_success = on_success  # type: ignore[method-assign]
+    task.on_success = on_success  # type: ignore[method-assign,assignment]
     task.what = 5
 
     ending = run(task, request(), stage)

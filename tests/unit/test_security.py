@@ -13,7 +13,7 @@ from celeriac.errors import ConfigError
 from certificates import NOW, certificate_pem, key_pem, rsa_key
 from desk import new_app
 
-SIGNED = {"task_serializer": "auth", "accept_content": ["auth"]}
+SIGNED: dict[str, Any] = {"task_serializer": "auth", "accept_content": ["auth"]}
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def _now(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Celeriac, "now", lambda self: NOW.astimezone(datetime.UTC))
 
 
-def test_tasks_travel_signed(files: dict[str, str]) -> None:
+def test_tasks_travel_signed(files: dict[str, Any]) -> None:
     app = new_app(**SIGNED, **files)
     app.setup_security()
 
@@ -48,7 +48,7 @@ def test_tasks_travel_signed(files: dict[str, str]) -> None:
     assert app.transport.size("celery") == 1
 
 
-def test_the_store_may_be_a_folder(files: dict[str, str], tmp_path: Path) -> None:
+def test_the_store_may_be_a_folder(files: dict[str, Any], tmp_path: Path) -> None:
     folder = tmp_path / "certificates"
     folder.mkdir()
     (folder / "alice.pem").write_bytes(Path(files["security_certificate"]).read_bytes())

@@ -177,7 +177,7 @@ def test_who_follows_whom(joined: Any, expected: Any) -> None:
 
 def test_a_signature_is_joined_with_signatures_only() -> None:
     with pytest.raises(TypeError, match=r"unsupported operand type\(s\) for \|"):
-        a | 1  # type: ignore[operator]
+        a | 1
     made: Any = add.s(1)
     made |= b
     assert shape(made) == [1, 1]

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -221,10 +222,10 @@ def _is_open(fd: str) -> bool:
 def test_a_durable_commit_is_on_the_disk_and_one_sync_does_for_many(
     handle: Handle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced = []
+    synced: list[int] = []
     monkeypatch.setattr("celeriac.transports.sqlite_file._fdatasync", synced.append)
     for name in "abc":
-        handle.write(lambda c, name=name: add(name, c), 5.0)
+        handle.write(partial(add, name), 5.0)
 
     handle.sync(3)
     handle.sync(1)
@@ -239,7 +240,7 @@ def test_a_durable_commit_is_on_the_disk_and_one_sync_does_for_many(
 def test_a_handle_that_promises_nothing_does_not_wait_for_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced = []
+    synced: list[int] = []
     monkeypatch.setattr("celeriac.transports.sqlite_file._fdatasync", synced.append)
     relaxed = a_handle(tmp_path / "x.db", "normal")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -276,14 +277,13 @@ def test_a_task_can_put_others_in_its_place(t: Tasks, desk: Desk) -> None:
 
     @desk.app.task(bind=True, name="delegate")
     def delegate(self: Any, what: str) -> Any:
-        return self.replace(
-            {
-                "task": lambda: add.s(1, 2),
-                "chain": lambda: chain(add.s(1, 2), add.s(3)),
-                "group": lambda: group(add.s(1, 1), add.s(2, 2)),
-                "chord": lambda: chord([add.s(1, 1), add.s(2, 2)], total.s()),
-            }[what]()
-        )
+        others: dict[str, Callable[[], Any]] = {
+            "task": lambda: add.s(1, 2),
+            "chain": lambda: chain(add.s(1, 2), add.s(3)),
+            "group": lambda: group(add.s(1, 1), add.s(2, 2)),
+            "chord": lambda: chord([add.s(1, 1), add.s(2, 2)], total.s()),
+        }
+        return self.replace(others[what]())
 
     results = {what: delegate.delay(what) for what in ("task", "chain", "group", "chord")}
     chained = chain(delegate.s("group"), total.s()).apply_async()

@@ -40,7 +40,8 @@ class version_info_t(NamedTuple):  # noqa: N801 - Celery's name
 
 # The version of Celery whose names and behaviour these are; the distribution adds `+celeriac.N` to it.
 SERIES = "celeriac"
-VERSION = version_info = version_info_t(5, 7, 0, "", "")
+VERSION: version_info_t = version_info_t(5, 7, 0, "", "")
+version_info: version_info_t = VERSION
 __version__ = "5.7.0"
 VERSION_BANNER = f"{__version__} ({SERIES})"
 

@@ -195,8 +195,8 @@ class _TaskStack:
 
 
 _task_stack = _TaskStack()
-push_current_task = _task_stack.push
-pop_current_task = _task_stack.pop
+push_current_task: Callable[[Any], None] = _task_stack.push
+pop_current_task: Callable[[], Any] = _task_stack.pop  # Any: a Task
 
 
 def get_current_task() -> Any:  # Any: a Task, or None

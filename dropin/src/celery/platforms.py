@@ -17,7 +17,7 @@ __all__ = (
 )
 
 SYSTEM = platform.system()
-IS_macOS = SYSTEM == "Darwin"
+IS_macOS: bool = SYSTEM == "Darwin"
 IS_WINDOWS = SYSTEM == "Windows"
 
 EX_OK = os.EX_OK

@@ -33,7 +33,9 @@ class schedule(BaseSchedule):  # noqa: N801 - Celery's name
         self, run_every: Any = None, relative: bool = False, nowfun: Any = None, app: Any = None
     ) -> None:
         is_span = isinstance(run_every, datetime.timedelta)
-        self.run_every = run_every if is_span else datetime.timedelta(seconds=run_every or 0)
+        self.run_every: datetime.timedelta = (
+            run_every if is_span else datetime.timedelta(seconds=run_every or 0)
+        )
         self.relative = relative
         self.nowfun = nowfun
         self.app = app

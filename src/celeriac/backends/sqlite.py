@@ -55,7 +55,7 @@ class SqliteBackend:
             self._location = spec.transport.location
         else:
             self._location = locate(url, spec.app_name)
-        self.address = str(self._location.path)
+        self.address: str = str(self._location.path)
         self._options = file_options(url, spec.options)
         self._expires_seconds = spec.expires_seconds
         self._documents = Documents(spec)
@@ -237,10 +237,11 @@ class SqliteBackend:
         now: float,
     ) -> None:
         connection.executemany(
-            "INSERT INTO results (id, state, payload, expires) VALUES (?1, ?2, ?3, ?4) "
-            "ON CONFLICT (id) DO UPDATE SET state = ?2, payload = ?3, expires = ?4 "
-            "WHERE results.expires <= ?5 OR NOT (results.state = 'SUCCESS' "  # as `celeriac.states.stays`
-            "OR (?2 = 'RETRY' AND results.state IN ('FAILURE', 'REVOKED')))",
+            "INSERT INTO results (id, state, payload, expires) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE "
+            "SET state = excluded.state, payload = excluded.payload, expires = excluded.expires "
+            "WHERE results.expires <= ? OR NOT (results.state = 'SUCCESS' "  # as `celeriac.states.stays`
+            "OR (excluded.state = 'RETRY' AND results.state IN ('FAILURE', 'REVOKED')))",
             rows,
         )
         if now >= self._next_cleanup:
@@ -318,9 +319,9 @@ def _add_part(
         part,
     )
     complete = connection.execute(
-        "UPDATE chords SET finisher = coalesce(finisher, ?2) WHERE id = ?1 AND coalesce(finisher, ?2) = ?2 "
-        "AND size <= (SELECT count(*) FROM chord_parts WHERE chord = ?1)",
-        (chord_id, task_id),
+        "UPDATE chords SET finisher = ? WHERE id = ? AND (finisher IS NULL OR finisher = ?) "
+        "AND size <= (SELECT count(*) FROM chord_parts WHERE chord = chords.id)",
+        (task_id, chord_id, task_id),
     )
     if complete.rowcount == 0:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from celeriac.errors import NotRegistered
 
@@ -351,6 +351,10 @@ class Signature(dict[str, Any]):  # Any: the user's arguments and options
             return NotImplemented
         # Who follows whom needs all the composites, and each of them needs this module.
         return importlib.import_module("celeriac.canvas.joining").join(self, other)
+
+    if TYPE_CHECKING:  # or checkers take that of dict, for `signature | group`
+
+        def __ror__(self, other: Any) -> Any: ...
 
     def __ior__(self, other: Any) -> Any:
         """Return the workflow of this, then the other."""

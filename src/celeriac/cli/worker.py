@@ -21,7 +21,7 @@ from celeriac.errors import ConfigError, QueueNotFound
 from celeriac.node.options import NodeOptions
 from celeriac.node.worker import Worker
 
-logger = logging.getLogger("celery.worker")
+logger: logging.Logger = logging.getLogger("celery.worker")
 
 POOLS = ("prefork", "processes", "threads", "solo")
 

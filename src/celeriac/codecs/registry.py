@@ -48,8 +48,8 @@ class Codecs:
     """
 
     def __init__(self) -> None:
-        self.json = JsonCodec()
-        self.json_is_built_in = True  # nobody has registered a serializer of that name in its place
+        self.json: JsonCodec = JsonCodec()
+        self.json_is_built_in: bool = True  # nobody has registered a serializer of that name in its place
         self._by_name: dict[str, Codec] = {}
         self._by_type: dict[str, Codec] = {}
         for codec in _built_in(self.json):

@@ -65,6 +65,7 @@ class Signer:
         self._padding = padding.PSS(mgf=padding.MGF1(self._hash), salt_length=padding.PSS.MAX_LENGTH)
         password = key_password.encode() if isinstance(key_password, str) else key_password
         self._key = _private_key(key, password)
+        self.signer_id: str
         self.signer_id, public_key = next(iter(_certificates(cert, now).items()))
         if public_key.public_numbers() != self._key.public_key().public_numbers():
             raise SecurityError(f"The private key is not the one of certificate {self.signer_id!r}")

@@ -28,7 +28,7 @@ from celeriac.run import Ending, Runnable, run
 from celeriac.saferepr import saferepr
 from celeriac.wire.task import unpack_call
 
-logger = logging.getLogger("celery.worker.request")
+logger: logging.Logger = logging.getLogger("celery.worker.request")
 
 # What `request.headers` leaves out: the headers that Celery itself knows.
 _KNOWN_HEADERS = frozenset(

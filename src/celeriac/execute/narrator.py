@@ -11,7 +11,7 @@ from celeriac.hooks import Hooks
 from celeriac.run import Ending, ErrorInfo
 from celeriac.saferepr import saferepr
 
-logger = logging.getLogger("celery.app.trace")  # APM packages filter by this name
+logger: logging.Logger = logging.getLogger("celery.app.trace")  # APM packages filter by this name
 
 _FAILED = "Task %(name)s[%(id)s] %(description)s: %(exc)s"
 _SHORT = "Task %(name)s[%(id)s] %(description)s"

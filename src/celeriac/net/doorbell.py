@@ -59,7 +59,7 @@ class Bell:
     def __init__(self, directory: Path, kind: str) -> None:
         directory.mkdir(exist_ok=True)
         self._directory = _Directory(directory)
-        self.name = f"{kind}-{os.getpid()}-{os.urandom(4).hex()}"
+        self.name: str = f"{kind}-{os.getpid()}-{os.urandom(4).hex()}"
         self._pid = os.getpid()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         try:

@@ -21,13 +21,14 @@ from celeriac.net.redis_url import RedisAddress
 
 try:
     import hiredis
-except ImportError as exc:
+except ImportError as _absent:
     raise ConfigError(
         "Redis needs a package that is not installed; get it with: pip install 'celeriac[redis]'"
-    ) from exc
+    ) from _absent
 
 Word = bytes | str | int | float
-pack = cast("Callable[[tuple[Word, ...]], bytes]", hiredis.pack_command)  # the words of one command -> bytes
+# The words of one command -> bytes.
+pack: Callable[[tuple[Word, ...]], bytes] = cast("Any", hiredis.pack_command)
 ReplyError = hiredis.ReplyError  # what the server refused, as an item of an answer
 Push = hiredis.PushNotification  # what the server sends unasked: publications, invalidations
 
@@ -78,8 +79,8 @@ class Refused(RedisFailure):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.code = text.partition(" ")[0]  # such as WRONGTYPE
-        self.passing = self.code in _PASSING
+        self.code: str = text.partition(" ")[0]  # such as WRONGTYPE
+        self.passing: bool = self.code in _PASSING
 
 
 def checked(answers: list[Any]) -> list[Any]:  # Any: whatever Redis answers
@@ -109,11 +110,11 @@ class Link:
         if self._sliced:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SLICE)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SLICE)
-        self.reader = hiredis.Reader(notEnoughData=MORE)
+        self.reader: hiredis.Reader = hiredis.Reader(notEnoughData=MORE)
         self.pushes: deque[Any] = deque()  # Any: a Push, whose items are whatever was sent
-        self.used_at = time.monotonic()
+        self.used_at: float = time.monotonic()
         self.client_id = 0  # the server's number for this connection
-        self.farewell = b""  # commands to send before the next ones, answered by pushes only
+        self.farewell: bytes = b""  # commands to send before the next ones, answered by pushes only
 
     def __del__(self) -> None:
         """Close quietly: the thread or loop that owned it may have ended without a word."""

@@ -36,8 +36,8 @@ class Dispatcher:
         self._wanted = wanted
         self._line: deque[Work] = deque()
         self._mean_seconds: float | None = None  # of what has run lately, whatever it was
-        self.in_pool = 0  # handed to the pool and not ended
-        self.short_in_pool = 0  # of those, tasks that will end within milliseconds
+        self.in_pool: int = 0  # handed to the pool and not ended
+        self.short_in_pool: int = 0  # of those, tasks that will end within milliseconds
 
     def add(self, work: Work) -> None:
         """Line up work."""

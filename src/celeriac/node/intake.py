@@ -15,7 +15,7 @@ from celeriac.node.request import Request
 from celeriac.node.timers import Timers
 from celeriac.node.work import Ledger, Work
 
-logger = logging.getLogger("celery.worker.strategy")
+logger: logging.Logger = logging.getLogger("celery.worker.strategy")
 
 
 class Intake:
@@ -50,7 +50,7 @@ class Intake:
         self._reporter = reporter
         self._refusals = refusals
         self._parks = parks
-        self.timers = Timers(reception.clock, self._on_due)
+        self.timers: Timers = Timers(reception.clock, self._on_due)
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Take a batch of messages in."""

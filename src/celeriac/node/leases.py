@@ -8,7 +8,7 @@ import logging
 from celeriac.errors import TransportError
 from celeriac.node.link import Link
 
-logger = logging.getLogger("celery.worker.consumer.consumer")
+logger: logging.Logger = logging.getLogger("celery.worker.consumer.consumer")
 
 
 class Leases:

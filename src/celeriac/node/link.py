@@ -14,8 +14,8 @@ from celeriac.backoff import CONNECTION_INTERVALS, intervals
 from celeriac.errors import TransportError
 from celeriac.ports import Consumer, ConsumeSpec, Transport
 
-logger = logging.getLogger("celery.worker.consumer.consumer")
-connection_logger = logging.getLogger("celery.worker.consumer.connection")
+logger: logging.Logger = logging.getLogger("celery.worker.consumer.consumer")
+connection_logger: logging.Logger = logging.getLogger("celery.worker.consumer.connection")
 
 R = TypeVar("R")
 

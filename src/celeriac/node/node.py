@@ -27,7 +27,7 @@ from celeriac.node.results import Results
 from celeriac.node.work import Ledger, Work
 from celeriac.ports import ConsumeSpec, Pool, Transport
 
-logger = logging.getLogger("celery.apps.worker")
+logger: logging.Logger = logging.getLogger("celery.apps.worker")
 
 How = Literal["warm", "cold"]
 
@@ -85,15 +85,19 @@ class Node:
         self.app = app
         self.settings = settings
         self.pool = pool
-        self.policies = Policies(app, settings.time_limit, settings.soft_time_limit)
-        self.ledger = Ledger()
-        self.link = Link(transport, settings.spec, settings.retry)
+        self.policies: Policies = Policies(app, settings.time_limit, settings.soft_time_limit)
+        self.ledger: Ledger = Ledger()
+        self.link: Link = Link(transport, settings.spec, settings.retry)
         results = Results(app)
         reception = Reception(app, settings.hostname, self.policies, clock or SystemClock())
-        self.dispatcher = Dispatcher(pool, settings.hostname, settings.spec.prefetch, self._still_wanted)
-        self.reporter = Reporter(self.link, app.backend, self.ledger, self.dispatcher, results, self._on_room)
+        self.dispatcher: Dispatcher = Dispatcher(
+            pool, settings.hostname, settings.spec.prefetch, self._still_wanted
+        )
+        self.reporter: Reporter = Reporter(
+            self.link, app.backend, self.ledger, self.dispatcher, results, self._on_room
+        )
         refusals = Refusals(reception, results, self.reporter)
-        self.intake = Intake(
+        self.intake: Intake = Intake(
             reception,
             self.ledger,
             self.dispatcher,
@@ -101,8 +105,10 @@ class Node:
             refusals,
             parks=transport.caps.native_delay,
         )
-        self.receiver = Receiver(self.link, pool, self.ledger, self.dispatcher, self.reporter, self.intake)
-        self.leases = Leases(self.link, settings.spec.lease_seconds)
+        self.receiver: Receiver = Receiver(
+            self.link, pool, self.ledger, self.dispatcher, self.reporter, self.intake
+        )
+        self.leases: Leases = Leases(self.link, settings.spec.lease_seconds)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: How | None = None
         self._changed = asyncio.Event()  # somebody has asked to stop

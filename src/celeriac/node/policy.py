@@ -35,15 +35,15 @@ class Policy:
     def __init__(
         self, task: Any, terms: Terms, time_limit: float | None, soft_time_limit: float | None
     ) -> None:  # Any: see above
-        self.task = task
-        self.terms = terms
+        self.task: Any = task
+        self.terms: Terms = terms
         self.hard_seconds: float | None = task.time_limit if task.time_limit is not None else time_limit
         soft = task.soft_time_limit
         self.soft_seconds: float | None = soft if soft is not None else soft_time_limit
-        self.ignores_result = bool(task.ignore_result)
+        self.ignores_result: bool = bool(task.ignore_result)
         self.mean_seconds: float | None = None  # a moving average; None before the first run
-        self.short = False  # not before we have seen one
-        self.count = 0  # runs that ended here
+        self.short: bool = False  # not before we have seen one
+        self.count: int = 0  # runs that ended here
 
     def note(self, seconds: float) -> None:
         """Take a run's time into account."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celeriac.app import Celeriac
 from celeriac.clock import Clock
+from celeriac.hooks import Hooks
 from celeriac.message import Envelope
 from celeriac.node.policy import Policies, Policy
 from celeriac.wire.task import upgrade
@@ -21,7 +22,7 @@ class Reception:
 
     def __init__(self, app: Celeriac, hostname: str, policies: Policies, clock: Clock) -> None:
         self.hostname = hostname
-        self.hooks = app.hooks
+        self.hooks: Hooks = app.hooks
         self.clock = clock
         self.policies = policies
         self.max_bytes: int = app.conf.worker_max_message_bytes

@@ -12,8 +12,8 @@ from celeriac.node.report import Reporter
 from celeriac.node.request import Request
 from celeriac.node.results import Results
 
-logger = logging.getLogger("celery.worker.consumer.consumer")
-request_logger = logging.getLogger("celery.worker.request")
+logger: logging.Logger = logging.getLogger("celery.worker.consumer.consumer")
+request_logger: logging.Logger = logging.getLogger("celery.worker.request")
 
 _SHOWN_BYTES = 1024
 

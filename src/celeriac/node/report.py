@@ -38,7 +38,7 @@ from celeriac.node.work import Ledger, Work
 from celeriac.ports import ResultBackend
 from celeriac.states import FAILURE
 
-logger = logging.getLogger("celery.worker.request")
+logger: logging.Logger = logging.getLogger("celery.worker.request")
 
 FLUSH_ITEMS = 256
 FLUSH_SECONDS = 0.002
@@ -98,7 +98,7 @@ class Reporter:
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
-        self.recent = Recent()
+        self.recent: Recent = Recent()
         self.closing = False  # there is no pool any more that could run an obituary
 
     # --- taking in -----------------------------------------------------------------------------------

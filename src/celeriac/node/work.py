@@ -32,13 +32,13 @@ class Work:
     )
 
     def __init__(self, number: int, delivery: Delivery, headers: TaskHeaders, policy: Policy) -> None:
-        self.number = number
-        self.delivery = delivery
-        self.headers = headers
-        self.policy = policy
-        self.submitted = False  # the pool has it
-        self.short = False  # it was handed over as a short one
-        self.started = False  # it was seen to begin
+        self.number: int = number
+        self.delivery: Delivery = delivery
+        self.headers: TaskHeaders = headers
+        self.policy: Policy = policy
+        self.submitted: bool = False  # the pool has it
+        self.short: bool = False  # it was handed over as a short one
+        self.started: bool = False  # it was seen to begin
         self.lost: Lost | None = None  # a child has died of it: what is still to be run is its obituary
         self.decided: Verdict | None = None  # what becomes of the message after the obituary
 

@@ -24,10 +24,10 @@ from celeriac.node.osignals import Signals, meaning
 from celeriac.pools import heap
 from celeriac.pools.base import PoolOptions
 from celeriac.pools.solo import SoloPool
-from celeriac.ports import ConsumeSpec, Transport
+from celeriac.ports import ConsumeSpec, Pool, Transport
 from celeriac.queues import Exchange, Queue
 
-logger = logging.getLogger("celery.apps.worker")
+logger: logging.Logger = logging.getLogger("celery.apps.worker")
 
 _HURRIES_BEFORE_EXIT = 3  # who asks so often for a cold shutdown does not want to wait for it
 
@@ -52,7 +52,7 @@ class Worker:
     def __init__(self, app: Celeriac, options: NodeOptions) -> None:
         self.app = app
         self.options = options
-        self.hostname = options.hostname
+        self.hostname: str = options.hostname
         conf = app.conf
         app.hooks.celeryd_init.send(
             sender=self.hostname, instance=self, conf=conf, options=msgspec.structs.asdict(options)
@@ -69,8 +69,8 @@ class Worker:
             max_memory_per_child_kib=options.max_memory_per_child_kib or conf.worker_max_memory_per_child,
             start_timeout_seconds=conf.worker_proc_alive_timeout,
         )
-        self.pool = pools.make(self.pool_kind, pool_options, lambda: Executor(app, self.hostname))
-        self.concurrency = self.pool.size
+        self.pool: Pool = pools.make(self.pool_kind, pool_options, lambda: Executor(app, self.hostname))
+        self.concurrency: int = self.pool.size
         self.exitcode: int | None = None
         self.node: Node | None = None  # as soon as it runs
         self._transport: Transport | None = None

@@ -12,7 +12,7 @@ import msgspec
 from celeriac.message import Finished, Job
 from celeriac.pools.limits import SoftLimit
 
-logger = logging.getLogger("celery.worker.request")
+logger: logging.Logger = logging.getLogger("celery.worker.request")
 
 
 class PoolOptions(msgspec.Struct, kw_only=True, frozen=True):

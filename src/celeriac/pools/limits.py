@@ -47,7 +47,7 @@ class _Counting:
     """Counts from entering to leaving."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.seconds: float = 0.0
         self._deadline: float | None = None  # None outside
 
     def __enter__(self) -> None:

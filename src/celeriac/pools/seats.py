@@ -16,7 +16,7 @@ from celeriac.message import Finished, Job, Lost, Report, Started
 from celeriac.pools.base import PoolOptions, Runner, exit_code, exit_text, tell_hard_limit, tell_soft_limit
 from celeriac.pools.limits import SeatLimit, ThreadLimit
 
-logger = logging.getLogger("celery.pool")
+logger: logging.Logger = logging.getLogger("celery.pool")
 
 WINDOW = 16  # short jobs per seat that may wait
 LOOK_SECONDS = 0.005  # how often the seats are looked at while somebody's start is of interest
@@ -35,7 +35,7 @@ class Seat:
         self.runner = runner
         self.limit = limit
         self.number = NOBODY  # the job it runs; written by its thread
-        self.started = 0.0
+        self.started: float = 0.0
         self.seen = NOBODY  # the job whose start was told; written by the loop, as is the rest
         self.abandoned = False  # out of the pool: it is past a hard limit and ends when its job does
         self.timers: list[asyncio.TimerHandle] = []
@@ -60,7 +60,7 @@ class SeatPool:
     kind = "threads"
 
     def __init__(self, options: PoolOptions, make_runner: Callable[[], Runner]) -> None:
-        self.size = options.size
+        self.size: int = options.size
         self._make_runner = make_runner
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._seats: list[Seat] = []

@@ -297,7 +297,7 @@ class GroupResult(ResultSet):
         app: Any = None,
         **kwargs: Any,
     ) -> None:
-        self.id = cast("str", id)
+        self.id: str = cast("str", id)
         self.parent = parent
         super().__init__(results or (), app=app, **kwargs)
 

@@ -6,7 +6,7 @@ import datetime
 import importlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
 
 from celeriac import states
 from celeriac.errors import IncompleteStream, TimeoutError  # noqa: A004 - the name that users catch
@@ -22,7 +22,14 @@ from celeriac.result.base import (
     outcomes_in_slices,
 )
 
-R_co = TypeVar("R_co", covariant=True)
+if TYPE_CHECKING:  # type checkers know defaults of type variables: a bare `AsyncResult` is `AsyncResult[Any]`
+    from typing_extensions import TypeVar
+
+    R_co = TypeVar("R_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    R_co = TypeVar("R_co", covariant=True)
 
 
 class AppOf:
@@ -61,7 +68,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
             raise ValueError("AsyncResult requires valid id, not None")
         if app is not None:
             self.app = app
-        self.id = id
+        self.id: str = id
         self.parent = parent
         self.ignored = False
         self._backend = backend
@@ -476,7 +483,7 @@ class EagerResult(AsyncResult[R_co]):
         self, id: Any, ret_value: Any, state: str, traceback: str | None = None, name: str | None = None
     ) -> None:
         self.id = id
-        self.parent = None
+        self.parent: ResultBase | None = None
         self.ignored = False
         self._backend = None
         self._name = name

@@ -12,7 +12,7 @@ from celeriac.settings.names import Names, is_value
 from celeriac.settings.secrets import censor
 from celeriac.settings.table import BY_NAME, BY_OLD
 
-logger = logging.getLogger("celeriac.settings")
+logger: logging.Logger = logging.getLogger("celeriac.settings")
 
 
 class Inventory(MutableMapping[str, Any]):

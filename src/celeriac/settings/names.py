@@ -24,7 +24,7 @@ class Names:
     """
 
     def __init__(self, namespace: str | None = None) -> None:
-        self.prefix = f"{namespace.removesuffix('_')}_" if namespace else ""
+        self.prefix: str = f"{namespace.removesuffix('_')}_" if namespace else ""
         self._upper = self.prefix.isupper()
 
     def find(self, key: str) -> str | None:

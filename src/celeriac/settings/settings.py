@@ -17,7 +17,7 @@ from celeriac.settings.model import SECTIONS, Setting
 from celeriac.settings.names import Names, meant
 from celeriac.settings.table import BY_NAME, SETTINGS
 
-logger = logging.getLogger("celeriac.settings")
+logger: logging.Logger = logging.getLogger("celeriac.settings")
 
 _Layer = Mapping[Any, Any]  # Any: users' keys and values
 _ENVIRONMENT: Final = {

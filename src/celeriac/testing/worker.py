@@ -39,7 +39,7 @@ def start_worker(
         RuntimeError: The worker did not start, or did not stop in time.
     """
     node = NodeOptions(hostname=hostname or f"{origin()}.test", concurrency=concurrency, pool=pool, **options)
-    ready = threading.Event()
+    ready, over = threading.Event(), threading.Event()
     made: list[Worker] = []
     failed: list[BaseException] = []
 
@@ -52,6 +52,7 @@ def start_worker(
         except BaseException as exc:  # noqa: BLE001 - raised below, in the test's thread
             failed.append(exc)
         finally:
+            over.set()
             ready.set()
 
     thread = threading.Thread(target=work, name="celeriac-test-worker", daemon=True)
@@ -60,7 +61,7 @@ def start_worker(
         raise RuntimeError(f"The worker was not ready after {START_SECONDS:.0f} seconds.")
     if failed:
         raise RuntimeError("The worker did not start.") from failed[0]
-    if not thread.is_alive():
+    if over.is_set():  # the thread itself may still be alive, on its last lines
         raise RuntimeError("The worker has ended at once; its log says why.")
     (worker,) = made
     try:

@@ -34,7 +34,7 @@ class MemoryConsumer:
         self.spec = spec
         self.queues: deque[str] = deque()
         self.leases: dict[Lease, None] = {}
-        self.expires = 0.0  # on the monotonic clock
+        self.expires: float = 0.0  # on the monotonic clock
         self._broker = broker
         self._prefetch = spec.prefetch
         self._loop = asyncio.get_running_loop()
@@ -146,7 +146,7 @@ class MemoryTransport:
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:  # Any: transport options
         self.caps = CAPS
         self.address = url
-        self.broker = broker_at(url)
+        self.broker: Broker = broker_at(url)
 
     def producer(self) -> MemoryProducer:
         """Return a producer."""

@@ -61,15 +61,15 @@ class _Message:
     )
 
     def __init__(self, order: int, queue: str, blob: bytes, exchange: str, key: str, terms: Terms) -> None:
-        self.order = order
-        self.queue = queue
-        self.blob = blob
-        self.exchange = exchange
-        self.routing_key = key
-        self.terms = terms
-        self.handed = 0
-        self.redelivered = False
-        self.lost = False
+        self.order: int = order
+        self.queue: str = queue
+        self.blob: bytes = blob
+        self.exchange: str = exchange
+        self.routing_key: str = key
+        self.terms: Terms = terms
+        self.handed: int = 0
+        self.redelivered: bool = False
+        self.lost: bool = False
 
 
 class Lease:
@@ -78,8 +78,8 @@ class Lease:
     __slots__ = ("message", "started")
 
     def __init__(self, message: _Message) -> None:
-        self.message = message
-        self.started = False
+        self.message: _Message = message
+        self.started: bool = False
 
 
 class _Shelf:
@@ -113,7 +113,7 @@ class Broker:
     """The queues, exchanges and leases of one memory URL. Every method is safe for threads."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
+        self.pid: int = os.getpid()
         self._lock = threading.RLock()
         self._order = itertools.count(1)
         self._shelves: dict[str, _Shelf] = {}

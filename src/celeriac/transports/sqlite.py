@@ -44,7 +44,7 @@ class SqliteTransport:
         parts = parse(url)
         self.caps = CAPS
         self.location: Location = locate(parts, options.get("app_name"))
-        self.address = str(self.location.path)
+        self.address: str = str(self.location.path)
         self._options = file_options(parts, options)
         self._admin = self._handle("normal")
 
@@ -78,9 +78,9 @@ class SqliteTransport:
         """Return how many messages wait in a queue, parked ones included."""
         row = self._admin.read(
             lambda c: c.execute(
-                "SELECT (SELECT count(*) FROM ready WHERE queue = ?1) + "
-                "(SELECT count(*) FROM parked WHERE queue = ?1)",
-                (queue,),
+                "SELECT (SELECT count(*) FROM ready WHERE queue = ?) + "
+                "(SELECT count(*) FROM parked WHERE queue = ?)",
+                (queue, queue),
             ).fetchone()
         )
         count: int = row[0]

@@ -141,7 +141,7 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self._path = path.with_name(path.name + "-wal")
         self._fd: int | None = None
         self._synced = 0
@@ -202,9 +202,9 @@ class Handle:
         unreachable: Callable[[str], CeleriacError],
         failed: Callable[[str], CeleriacError],
     ) -> None:
-        self.path = location.path
+        self.path: Path = location.path
         self._ours = location.ours
-        self.commits = 0  # made by this handle; read it while nobody else can write
+        self.commits: int = 0  # made by this handle; read it while nobody else can write
         self._durable = synchronous in ("full", "extra")
         self._synchronous = "normal" if self._durable else synchronous
         self._journal = Journal(location.path)

@@ -93,9 +93,9 @@ def give_back(connection: sqlite3.Connection, owner: int, *, died: bool) -> int:
     """
     connection.execute(
         "INSERT INTO ready (queue, rank, id, handed, flags) "
-        "SELECT queue, rank, id, handed - iif(started OR ?2, 0, 1), flags | iif(started, 3, iif(?2, 1, 0)) "
-        "FROM leases WHERE owner = ?1",
-        (owner, died),
+        "SELECT queue, rank, id, handed - iif(started OR ?, 0, 1), flags | iif(started, 3, iif(?, 1, 0)) "
+        "FROM leases WHERE owner = ?",
+        (died, died, owner),
     )
     count = connection.execute("DELETE FROM leases WHERE owner = ?", (owner,)).rowcount
     connection.execute("DELETE FROM owners WHERE id = ?", (owner,))
@@ -167,9 +167,9 @@ def _claim_from(
         head = (queue, rank, last[1])
         connection.execute(
             "INSERT INTO leases (id, owner, queue, rank, handed, flags) "
-            "SELECT id, ?4, queue, rank, handed + 1, flags FROM ready "
-            "WHERE queue = ?1 AND rank = ?2 AND id <= ?3",
-            (*head, owner),
+            "SELECT id, ?, queue, rank, handed + 1, flags FROM ready "
+            "WHERE queue = ? AND rank = ? AND id <= ?",
+            (owner, *head),
         )
         connection.execute("DELETE FROM ready WHERE queue = ? AND rank = ? AND id <= ?", head)
     stale = [row[1] for row in rows if row[7] is not None and row[7] <= now]
@@ -243,8 +243,8 @@ def _requeue(connection: sqlite3.Connection, number: int, verdict: Requeue) -> N
     ).fetchone()
     connection.execute(
         "INSERT INTO ready (queue, rank, id, handed, flags) "
-        "SELECT queue, rank, ?2, iif(?3, 1, handed), flags | 1 FROM leases WHERE id = ?1",
-        (number, row[0], verdict.willing),
+        "SELECT queue, rank, ?, iif(?, 1, handed), flags | 1 FROM leases WHERE id = ?",
+        (row[0], verdict.willing, number),
     )
     remove(connection, [number])
 
@@ -252,8 +252,8 @@ def _requeue(connection: sqlite3.Connection, number: int, verdict: Requeue) -> N
 def _park(connection: sqlite3.Connection, number: int, until: float) -> None:
     connection.execute(
         "INSERT INTO parked (queue, due, id, rank, handed, flags) "
-        "SELECT queue, ?2, id, rank, handed - 1, flags FROM leases WHERE id = ?1",
-        (number, until),
+        "SELECT queue, ?, id, rank, handed - 1, flags FROM leases WHERE id = ?",
+        (until, number),
     )
     connection.execute("DELETE FROM leases WHERE id = ?", (number,))
 
@@ -261,8 +261,8 @@ def _park(connection: sqlite3.Connection, number: int, until: float) -> None:
 def _bury(connection: sqlite3.Connection, number: int, reason: str) -> None:
     connection.execute(
         "INSERT INTO dead (id, queue, rank, handed, reason, at) "
-        "SELECT id, queue, rank, handed, ?2, ?3 FROM leases WHERE id = ?1",
-        (number, reason, time.time()),
+        "SELECT id, queue, rank, handed, ?, ? FROM leases WHERE id = ?",
+        (reason, time.time(), number),
     )
     connection.execute("DELETE FROM leases WHERE id = ?", (number,))
 

@@ -33,14 +33,14 @@ def declare(connection: sqlite3.Connection, queue: Queue, *, final: bool) -> Non
     """
     arguments = _encode(queue.arguments) if queue.arguments else None
     connection.execute(
-        "INSERT INTO queues (name, arguments, auto_delete) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE "
-        "SET arguments = ?2, auto_delete = ?3 WHERE ?4",
+        "INSERT INTO queues (name, arguments, auto_delete) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE "
+        "SET arguments = excluded.arguments, auto_delete = excluded.auto_delete WHERE ?",
         (queue.name, arguments, queue.auto_delete, final),
     )
     for kind, bound in bindings_of(queue):
         connection.execute(
-            "INSERT INTO exchanges (name, kind) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET kind = ?2 "
-            "WHERE kind <> ?2",
+            "INSERT INTO exchanges (name, kind) VALUES (?, ?) ON CONFLICT (name) DO UPDATE "
+            "SET kind = excluded.kind WHERE kind <> excluded.kind",
             (bound.exchange, kind),
         )
         connection.execute(
@@ -94,8 +94,8 @@ def unconsume(connection: sqlite3.Connection, owner: int, queue: str | None = No
     connection.execute(f"DELETE FROM consumed WHERE {where}", values)  # noqa: S608 - one of two texts above
     for name in names:
         unused = connection.execute(
-            "SELECT 1 FROM queues WHERE name = ?1 AND auto_delete AND NOT EXISTS "
-            "(SELECT 1 FROM consumed WHERE queue = ?1)",
+            "SELECT 1 FROM queues WHERE name = ? AND auto_delete AND NOT EXISTS "
+            "(SELECT 1 FROM consumed WHERE queue = queues.name)",
             (name,),
         ).fetchone()
         if unused:
@@ -106,8 +106,8 @@ def unconsume(connection: sqlite3.Connection, owner: int, queue: str | None = No
 
 def purge(connection: sqlite3.Connection, name: str) -> int:
     """Throw away what waits in a queue and return how many messages that were."""
-    waiting = "SELECT id FROM ready WHERE queue = ?1 UNION ALL SELECT id FROM parked WHERE queue = ?1"
-    count = connection.execute(f"DELETE FROM messages WHERE id IN ({waiting})", (name,)).rowcount  # noqa: S608
+    waiting = "SELECT id FROM ready WHERE queue = ? UNION ALL SELECT id FROM parked WHERE queue = ?"
+    count = connection.execute(f"DELETE FROM messages WHERE id IN ({waiting})", (name, name)).rowcount  # noqa: S608
     connection.execute("DELETE FROM ready WHERE queue = ?", (name,))
     connection.execute("DELETE FROM parked WHERE queue = ?", (name,))
     return count

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from celeriac import Celeriac, Task
 
 app = Celeriac("proj")
@@ -15,7 +13,7 @@ def add(x: int, y: int = 0) -> int:
 
 
 @app.task(bind=True)
-def bound(self: Task[Any, Any], name: str) -> str:
+def bound(self: Task, name: str) -> str:
     return name
 
 
@@ -35,9 +33,19 @@ fetch.delay(1)  # error
 number: int = add.delay(1)  # error
 text: str = add.delay(1).get()  # error
 length: int = fetch.delay("u").get()  # error
+length = fetch.apply_async(("u",)).get()  # error
+length = fetch("u")  # error
+number = add.apply_async((1,))  # error
+text = add.apply_async((1,)).get()  # error
+add.apply_async(1)  # error
+add.apply_async((1,), [2])  # error
+add.si("a")  # error
+add.si()  # error
 add.delay(1)
 bound.delay("x")
 fetch.delay("u")
+add.apply_async((1,), {"y": 2})
+add.si(1)
 
 
 async def client() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, overload
 
+from celeriac.declaration import BoundTaskDecorator, TaskDecorator
 from celeriac.task import Task
 from celery._state import (
     _get_active_apps,
@@ -19,6 +20,9 @@ from celery._state import (
 )
 from celery.app.base import Celery
 from celery.local import Proxy
+
+if TYPE_CHECKING:
+    from celeriac.declaration import CoroutineTask
 
 __all__ = (
     "Celery",
@@ -35,17 +39,19 @@ R = TypeVar("R")
 
 
 @overload
+def shared_task(fun: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
+
+
+@overload
 def shared_task(fun: Callable[P, R], /) -> Task[P, R]: ...
 
 
 @overload
-def shared_task(
-    *, bind: Literal[True], **options: Any
-) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+def shared_task(*, bind: Literal[True], **options: Any) -> BoundTaskDecorator: ...
 
 
 @overload
-def shared_task(*, bind: Literal[False] = ..., **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def shared_task(*, bind: Literal[False] = ..., **options: Any) -> TaskDecorator: ...
 
 
 def shared_task(*args: Any, **options: Any) -> Any:

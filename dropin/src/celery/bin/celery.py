@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+import click
+
 from celeriac.app import Celeriac
 from celeriac.cli import main as cli
 from celery import VERSION_BANNER
@@ -14,7 +16,7 @@ from celery._state import get_current_app
 
 __all__ = ["celery", "main"]
 
-celery = cli.umbrella
+celery: click.Group = cli.umbrella
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

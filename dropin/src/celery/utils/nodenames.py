@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 from celeriac.queues import Exchange, Queue
 
@@ -13,7 +14,7 @@ WORKER_DIRECT_QUEUE_FORMAT = "{hostname}.dq2"
 NODENAME_SEP = "@"
 NODENAME_DEFAULT = "celery"
 
-gethostname = socket.gethostname
+gethostname: Callable[[], str] = socket.gethostname
 
 
 def nodename(name: str, hostname: str) -> str:

@@ -21,7 +21,7 @@ from celeriac.pools.limits import SignalLimit
 from celeriac.pools.prefork.board import OUTBOX_BYTES, Board
 from celeriac.pools.prefork.inbox import NO_MORE, STOP, Mail
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # Reports of short jobs wait for company, so that the parent wakes once for many: no longer than this, unless
 # the inbox is empty before.

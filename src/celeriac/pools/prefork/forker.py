@@ -94,7 +94,7 @@ class Forker:
     def __init__(self, child_main: ChildMain) -> None:
         self._child_main = child_main
         self._control: socket.socket | None = None
-        self.pid = 0
+        self.pid: int = 0
 
     def launch(self) -> None:
         """Fork the forker. Call it before there are threads, loops and connections."""

@@ -45,6 +45,8 @@ class Inbox:
     """The parent's side of one child's sockets. Nothing here ever blocks."""
 
     def __init__(self) -> None:
+        self.near: socket.socket
+        self.far: socket.socket
         self.near, self.far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.near.setblocking(False)  # `far` must stay blocking: the child shares it
 

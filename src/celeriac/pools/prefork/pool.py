@@ -18,7 +18,7 @@ from celeriac.pools.prefork.child import child_main
 from celeriac.pools.prefork.forker import Died, Forked, Forker, ForkerGone
 from celeriac.pools.prefork.inbox import INFLIGHT_BYTES, Inbox
 
-logger = logging.getLogger("celery.pool")
+logger: logging.Logger = logging.getLogger("celery.pool")
 
 WINDOW = 32  # short jobs in one inbox
 _REFILL_AT = WINDOW // 2  # jobs left: one by one they would cost a wake-up each
@@ -112,7 +112,7 @@ class PreforkPool:
         make_runner: Callable[[], Runner],
         before_fork: Callable[[], None] = lambda: None,
     ) -> None:
-        self.size = options.size
+        self.size: int = options.size
         self._options = options
         self._before_fork = before_fork
         self._board = Board(options.size)

@@ -98,7 +98,7 @@ class Request:
     def __init__(self) -> None:
         self.answer: Any = None
         self.error: Exception | None = None
-        self.done = False
+        self.done: bool = False
         self.notify: Callable[[], None] | None = None  # an asyncio driver waits with this
 
     def settle(self, answer: Any, error: Exception | None = None) -> None:
@@ -146,10 +146,10 @@ class Connection:
         self.state: State = "start"
         self.error: Lost | Refused | None = None  # why the connection is over
         self.blocked: str | None = None  # the broker's reason for taking no publishes at the moment
-        self.frame_max = frames.FRAME_MAX
-        self.heartbeat_seconds = login.heartbeat_seconds
+        self.frame_max: int = frames.FRAME_MAX
+        self.heartbeat_seconds: int = login.heartbeat_seconds
         self.server: dict[str, Any] = {}  # what the broker says of itself
-        self.ready = Request()
+        self.ready: Request = Request()
         self._login = login
         self._rest = b""
         self.outgoing: list[bytes] = [frames.PROTOCOL_HEADER]  # to be written, see `take`

@@ -38,8 +38,8 @@ class Link:
         self, address: Address, turn: threading.Condition, on_event: Callable[[Event], None]
     ) -> None:
         self.address = address
-        self.core = Connection(address.login)
-        self.alive = False
+        self.core: Connection = Connection(address.login)
+        self.alive: bool = False
         self._turn = turn
         self._on_event = on_event
         self._reading = False  # a thread waits in poll()

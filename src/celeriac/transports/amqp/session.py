@@ -27,10 +27,10 @@ class Ticket:
     __slots__ = ("batch", "error", "missing", "sent", "until")
 
     def __init__(self, batch: Sequence[Outgoing], until: float) -> None:
-        self.batch = batch
-        self.until = until  # the moment its sender gives up (`time.monotonic`)
-        self.missing = len(batch)
-        self.sent = False
+        self.batch: Sequence[Outgoing] = batch
+        self.until: float = until  # the moment its sender gives up (`time.monotonic`)
+        self.missing: int = len(batch)
+        self.sent: bool = False
         self.error: Exception | None = None
 
     def done(self) -> bool:
@@ -52,9 +52,9 @@ class Session:
     """
 
     def __init__(self, address: Address, turn: threading.Condition, *, confirm: bool) -> None:
-        self.link = Link(address, turn, self._on_event)
+        self.link: Link = Link(address, turn, self._on_event)
         self.returned: list[Message] = []  # the queue they were for has been deleted
-        self.doubtful = False  # somebody has waited in vain
+        self.doubtful: bool = False  # somebody has waited in vain
         self._confirm = confirm
         self._selected = False  # whether the publishing channel counts and confirms
         self._declared: dict[str, Queue] = {}

@@ -30,7 +30,7 @@ class Stream(asyncio.Protocol):
         on_end: Callable[[Exception], None],
     ) -> None:
         self.address = address
-        self.core = Connection(address.login)
+        self.core: Connection = Connection(address.login)
         self._on_events = on_events
         self._on_end = on_end
         self._transport: asyncio.Transport | None = None

@@ -40,13 +40,15 @@ class AmqpTransport:
         ConfigError: The URL or an option makes no sense.
     """
 
-    caps = Caps(leases=False, fanout=False, native_delay=False, high_priority_first=True)
+    caps: Caps = Caps(leases=False, fanout=False, native_delay=False, high_priority_first=True)
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._addresses = read(url, options)
-        self.address = "; ".join(address.shown for address in self._addresses)
+        self.address: str = "; ".join(address.shown for address in self._addresses)
         # For threads that come and go: between two of them nobody would be there to send heartbeats.
-        self.quiet_addresses = [_replace_login(address, heartbeat_seconds=0) for address in self._addresses]
+        self.quiet_addresses: list[Address] = [
+            _replace_login(address, heartbeat_seconds=0) for address in self._addresses
+        ]
         self._producer = AmqpProducer(
             self.quiet_addresses, confirm=options.get("confirm_publish") is not False
         )

@@ -13,7 +13,7 @@ from celeriac.net.redis_stream import Answers, Stream, open_stream
 from celeriac.net.redis_url import RedisAddress
 from celeriac.transports.redis.names import Names
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _WAIT_SECONDS: Final = 1.0  # how long the server waits for us: so long a stopped node may still be handed one
 _AGAIN_SECONDS: Final = 5.0  # before a second connection is tried for again

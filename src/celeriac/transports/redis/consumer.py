@@ -32,7 +32,7 @@ from celeriac.transports.redis.reaper import Reaper
 from celeriac.transports.redis.scripts import FETCH, LEAVE, QUICK, RENEW
 from celeriac.transports.redis.settlement import DeadLetterNote, bury, settlement, taken_in
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _ROUND_SECONDS: Final = 1.0  # an idle consumer renews and looks this often although nothing rang: to notice
 # dead nodes, and a connection that is dead but not closed

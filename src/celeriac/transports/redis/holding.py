@@ -30,7 +30,7 @@ class Holding:
 
     def __init__(self, node: str) -> None:
         self._node = node
-        self.id = ""  # of the present connection; "" before the first
+        self.id: str = ""  # of the present connection; "" before the first
         self.ids: list[str] = []  # that the server may know us by
         self.tokens: dict[bytes, Token] = {}  # by field
         self._number = 0

@@ -14,7 +14,7 @@ from celeriac.transports.redis.holding import Holding, Token, number_of
 from celeriac.transports.redis.names import Names
 from celeriac.transports.redis.scripts import JOIN, OF_A_CONSUMER, QUICK, SETTLE
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 KEPT_OF_A_LEASE: Final = 0.9  # of the promised time; the rest is for somebody to notice that it ended
 
@@ -55,16 +55,16 @@ class Membership:
         self._addresses = addresses
         self._names = names
         self._node = node
-        self.lease_seconds = lease_seconds * KEPT_OF_A_LEASE
+        self.lease_seconds: float = lease_seconds * KEPT_OF_A_LEASE
         self._greeting = greeting
         self._on_push = on_push
         self._on_lost = on_lost
         self._on_begun = on_begun
         self._stream: Stream | None = None
         self._opening: asyncio.Task[Stream] | None = None
-        self.holding = Holding(node)
+        self.holding: Holding = Holding(node)
         self.client_ids: list[int] = []  # of connections that the server may still hold for us
-        self.rings = True  # whether the server tells us of new messages
+        self.rings: bool = True  # whether the server tells us of new messages
 
     @property
     def lease(self) -> bytes:

@@ -30,17 +30,17 @@ class Names:
     def __init__(self, database: int, options: Mapping[str, Any]) -> None:
         self.prefix: str = options.get("global_keyprefix") or ""
         self.separator: str = options.get("sep") or SEPARATOR
-        self.steps = _steps(options.get("priority_steps"))
+        self.steps: tuple[int, ...] = _steps(options.get("priority_steps"))
         fanout = options.get("fanout_prefix", True)
         if fanout is True:
             fanout = "/{db}."
         self._channel_prefix = str(fanout).format(db=database) if fanout else ""
         self._channel_keys = bool(options.get("fanout_patterns", True))
         self._suffixes = {str(step) for step in self.steps if step}
-        self.nodes = self.key("celeriac.nodes")
-        self.outage = self.key("celeriac.outage")
-        self.due = self.key("celeriac.due")
-        self.catching = self.key("celeriac.catching")
+        self.nodes: bytes = self.key("celeriac.nodes")
+        self.outage: bytes = self.key("celeriac.outage")
+        self.due: bytes = self.key("celeriac.due")
+        self.catching: bytes = self.key("celeriac.catching")
         self._cache: dict[tuple[str, int], bytes] = {}
 
     def key(self, name: str) -> bytes:

@@ -16,7 +16,7 @@ from celeriac.transports.redis.membership import Membership
 from celeriac.transports.redis.names import Names
 from celeriac.transports.redis.scripts import INHERIT, SALVAGE
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 200  # messages in one step, so that no script holds up the server
 

@@ -35,10 +35,10 @@ class RedisTransport:
             node, which renews them.
     """
 
-    caps = Caps(native_delay=True, leases=True, fanout=True, high_priority_first=False)
+    caps: Caps = Caps(native_delay=True, leases=True, fanout=True, high_priority_first=False)
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
-        self.address = mask(url)
+        self.address: str = mask(url)
         self._options = options
         self._addresses = addresses(url, options)
         self._names = Names(self._addresses[0].database, options)
