@@ -32,6 +32,8 @@ def in_place_of(task: Any, sig: Any) -> Any:  # Any: a Task, whose module import
         sig.link_error(errback)
     if sig._app is None:
         sig._app = app
+    if request.reply_to:
+        sig.options["reply_to"] = request.reply_to  # over rpc:// its caller waits there, not at ours
     sig.freeze(request.id)
     sig.set(
         chord=request.chord,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from celeriac import Celeriac
+from celeriac import Celeriac, Task
 from celeriac.errors import TransportError
 from celeriac.testing.worker import start_worker
 from servers import RabbitServer
@@ -27,6 +27,10 @@ def app(rabbitmq_url: str) -> Iterator[Celeriac]:
     def fail() -> None:
         raise ValueError("boom", 42)
 
+    @app.task(name="rabbits.replaced", bind=True)
+    def replaced(self: Task[..., int], x: int) -> int:
+        return self.replace(add.s(x, 1))  # type: ignore[no-any-return]
+
     app.finalize()
     yield app
     app.close()
@@ -42,6 +46,13 @@ def test_tasks_run_and_results_come_back(app: Celeriac) -> None:
         assert [result.get(timeout=PATIENCE_SECONDS) for result in results] == [n + 1 for n in range(50)]
         with pytest.raises(ValueError, match="boom"):
             failure.get(timeout=PATIENCE_SECONDS)
+
+
+def test_the_result_of_a_task_that_is_replaced_comes_back(app: Celeriac) -> None:
+    with start_worker(app, pool="prefork", concurrency=1):
+        result = app.tasks["rabbits.replaced"].delay(2)
+
+        assert result.get(timeout=PATIENCE_SECONDS) == 3
 
 
 def test_a_worker_goes_on_when_rabbitmq_is_back(app: Celeriac, rabbitmq_server: RabbitServer) -> None:

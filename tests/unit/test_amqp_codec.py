@@ -104,6 +104,22 @@ def test_a_damaged_table_is_a_table_or_a_decode_error(table: dict[str, Any], dat
         decode_table(bytes(whole))
 
 
+@given(st.binary(max_size=300) | tables.map(lambda table: encode_table(table)[4:]), st.data())
+def test_whatever_can_be_read_can_be_written_again(data: bytes, draw: st.DataObject) -> None:
+    damaged = bytearray(data)
+    if damaged:
+        damaged[draw.draw(st.integers(0, len(damaged) - 1))] = draw.draw(st.integers(0, 255))
+    with contextlib.suppress(DecodeError):
+        table = decode_table(bytes(damaged))
+        # NaN is not itself, and a time is read as one or, past the year 9999, as a number.
+        assert repr(decode_table(encode_table(table)[4:])) == repr(table)
+
+
+def test_a_time_that_cannot_be_written_again_is_refused() -> None:
+    with pytest.raises(DecodeError, match="after 1970"):
+        decode_table(b"\x01tT" + b"\xff" * 8)
+
+
 def test_a_table_nested_without_end_is_refused() -> None:
     table: dict[str, Any] = {}
     for _ in range(200):
@@ -134,7 +150,17 @@ def test_text_that_is_no_utf8_stays_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [{1}, object(), 2**63, Decimal(-1), Decimal("NaN"), [1, [2, {3}]], {"deep": object()}]
+    "value",
+    [
+        {1},
+        object(),
+        2**63,
+        Decimal(-1),
+        Decimal("NaN"),
+        [1, [2, {3}]],
+        {"deep": object()},
+        datetime.datetime(1969, 1, 1),
+    ],
 )
 def test_what_has_no_form_in_amqp_is_an_encode_error(value: Any) -> None:
     with pytest.raises(EncodeError, match="AMQP has no form"):
@@ -148,6 +174,9 @@ def test_what_has_no_form_in_amqp_is_an_encode_error(value: Any) -> None:
         {"priority": 256},
         {"priority": "high"},
         {"extra": {"timestamp": "yesterday"}},
+        {"extra": {"timestamp": -1}},
+        {"extra": {"timestamp": float("inf")}},
+        {"correlation_id": "\ud800"},
         {"reply_to": 7},
     ],
 )
@@ -158,6 +187,20 @@ def test_properties_that_do_not_fit_are_an_encode_error(changes: dict[str, Any])
 
     with pytest.raises(EncodeError):
         encode_properties(Envelope(headers={}, body=b"", properties=props))
+
+
+@pytest.mark.parametrize("headers", [{"\ud800": 1}, {"name": "\ud800"}, {"name": ["\ud800"]}])
+def test_half_a_character_is_an_encode_error(headers: dict[str, Any]) -> None:
+    with pytest.raises(EncodeError, match="no text that can be written"):
+        encode_table(headers)
+
+
+def test_headers_that_hold_themselves_are_an_encode_error() -> None:
+    headers: dict[str, Any] = {}
+    headers["self"] = headers
+
+    with pytest.raises(EncodeError, match="holds itself"):
+        encode_properties(Envelope(headers=headers, body=b"", properties=Props()))
 
 
 def test_properties_that_amqp_does_not_have_are_left_out() -> None:

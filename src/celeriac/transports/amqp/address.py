@@ -38,7 +38,9 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(exc, TransportError):
             return exc
         if isinstance(exc, Refused):
-            return TransportError(f"RabbitMQ at {self.shown} refused: {exc}.", retryable=_may_retry(exc))
+            return TransportError(
+                f"RabbitMQ at {self.shown} refused: {exc}{_advice(exc)}.", retryable=_may_retry(exc)
+            )
         return TransportError(f"The connection to RabbitMQ at {self.shown} was lost: {_reason(exc)}.")
 
     @staticmethod
@@ -52,14 +54,31 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
             return exc
         if not isinstance(exc, Refused):
             return BrokerUnreachable(f"No connection to RabbitMQ at {self.shown}: {_reason(exc)}.")
-        advice = {
-            403: "check the user and the password in the broker URL, and the user's permissions",
-            406: "another program has declared it otherwise: agree on its settings, or delete it",
-            530: "check the virtual host in the broker URL (rabbitmqctl list_vhosts)",
-        }.get(exc.code, "see RabbitMQ's log")
-        error = BrokerUnreachable(f"RabbitMQ at {self.shown} refused the connection: {exc}; {advice}.")
+        advice = _advice(exc) or "; see RabbitMQ's log"
+        error = BrokerUnreachable(f"RabbitMQ at {self.shown} refused the connection: {exc}{advice}.")
         error.retryable = _may_retry(exc)
         return error
+
+
+# By code and a piece of what RabbitMQ says, the first that fits.
+_ADVICE: Final = (
+    (403, "login", "check the user and the password in the broker URL"),
+    (403, "", "check the user's permissions (rabbitmqctl list_permissions)"),
+    (404, "exchange", "declare the exchange, or mend the routing of the task"),
+    (405, "", "another connection uses it for itself alone"),
+    (406, "inequivalent", "another program has declared it otherwise: agree on its settings, or delete it"),
+    (406, "acknowledgement", "a task took longer: raise consumer_timeout in rabbitmq.conf"),
+    (406, "message size", "raise max_message_size in rabbitmq.conf, or send where to find the data"),
+    (530, "", "check the virtual host in the broker URL (rabbitmqctl list_vhosts)"),
+)
+
+
+def _advice(exc: Refused) -> str:
+    text = str(exc)
+    for code, piece, advice in _ADVICE:
+        if code == exc.code and piece in text:
+            return f"; {advice}"
+    return ""
 
 
 def _may_retry(exc: Refused) -> bool:

@@ -145,6 +145,7 @@ class Connection:
     def __init__(self, login: Login) -> None:
         self.state: State = "start"
         self.error: Lost | Refused | None = None  # why the connection is over
+        self.agreed = False  # it was closed in good order
         self.blocked: str | None = None  # the broker's reason for taking no publishes at the moment
         self.frame_max: int = frames.FRAME_MAX
         self.heartbeat_seconds: int = login.heartbeat_seconds
@@ -346,6 +347,7 @@ class Connection:
                 self.outgoing.append(frames.method(0, "connection.close-ok"))
                 self.lost(Refused(arguments[0], arguments[1]))
             case "connection.close-ok":
+                self.agreed = True
                 self.lost(Lost("closed"))
             case "connection.blocked":
                 self.blocked = arguments[0] or "no reason given"

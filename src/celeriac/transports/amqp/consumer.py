@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-from celeriac.errors import BrokerUnreachable, TransportError
+from celeriac.errors import BrokerUnreachable, CodecError, TransportError
 from celeriac.message import (
     Ack,
     DeadLetter,
@@ -26,6 +27,8 @@ from celeriac.transports.amqp.address import Address
 from celeriac.transports.amqp.connection import Cancelled, ChannelClosed, Event, Lost, Message, Refused
 from celeriac.transports.amqp.producer import AmqpProducer
 from celeriac.transports.amqp.stream import Stream
+
+logger = logging.getLogger(__name__)
 
 _CHANNEL: Final = 1
 _PUBLISH_SECONDS: Final = 5.0  # for dead letters
@@ -89,7 +92,7 @@ class AmqpConsumer:
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
         """Wait for at least one message and return at most ``limit``. See `celeriac.ports.Consumer`."""
-        while not self._turns:
+        while self._gone or not self._turns:
             if self._error is not None:
                 error, self._error = self._error, None
                 raise error
@@ -97,10 +100,9 @@ class AmqpConsumer:
                 raise TransportError("The consumer is closed.", retryable=False)
             if self._stream is None:
                 await self.connect()
-            elif self._gone:
-                gone = self._gone
+            elif self._gone:  # before anything else: other queues may be busy for hours
+                gone, self._gone = self._gone, []
                 await self._consume([self._queues[name] for name in gone if name in self._queues])
-                gone.clear()
             else:
                 self._news.clear()
                 await self._news.wait()
@@ -147,29 +149,56 @@ class AmqpConsumer:
         if self._stream is not None and (acks or back):
             self._stream.write(self._acknowledge(acks) + b"".join(back))
         if copies:
+            await self._replace(copies)
+
+    async def _replace(self, copies: list[tuple[Delivery, Outgoing]]) -> None:
+        """Publish what takes the place of deliveries, and let go of those."""
+        try:
             await self._producer.asend([copy for _, copy in copies], deadline=_PUBLISH_SECONDS)
-            # Only now are the originals acknowledged: worse to lose than to repeat.
-            self._started.difference_update(delivery.token for delivery, _ in copies)
-            tags = {delivery.token[1] for delivery, _ in copies if self._holds(delivery.token)}
-            if self._stream is not None and tags:
-                self._stream.write(self._acknowledge(tags))
+        except CodecError as exc:
+            await self._replace_each(copies, exc)
+            return
+        # Only now are the originals acknowledged: worse to lose than to repeat.
+        self._started.difference_update(delivery.token for delivery, _ in copies)
+        tags = {delivery.token[1] for delivery, _ in copies if self._holds(delivery.token)}
+        if self._stream is not None and tags:
+            self._stream.write(self._acknowledge(tags))
+
+    async def _replace_each(self, copies: list[tuple[Delivery, Outgoing]], cause: CodecError) -> None:
+        """Find the one that cannot be written; the others must not suffer for it."""
+        if len(copies) > 1:
+            for one in copies:
+                await self._replace([one])
+            return
+        ((delivery, copy),) = copies
+        self._started.discard(delivery.token)
+        logger.error(
+            "A message of queue %s cannot be sent to queue %s: %s %s",
+            delivery.queue,
+            copy.routing_key,
+            cause,
+            "It goes back to its own when this worker ends."
+            if self._holds(delivery.token)
+            else "It is lost.",
+        )
 
     def _nacks(self, delivery: Delivery, verdict: Requeue) -> bool:
         """Return whether RabbitMQ can put a delivery back by itself.
 
         Quorum queues count how often they did, wanted or not. The others do not count, and a task that kills
-        every process it runs in would go round for ever. So what was touched is sent once more instead, with
-        its count in a header, unless the queue counts and shall.
+        every process it runs in would go round for ever. So a message is put back where that counts and
+        shall, or neither; otherwise it is sent once more instead, with its count in a header.
         """
         queue = self._queues.get(delivery.queue)
-        counts = queue is not None and _is_quorum(queue) and not verdict.willing
-        return verdict.untouched or counts
+        if queue is not None and _is_quorum(queue):
+            return not (verdict.untouched or verdict.willing)
+        return verdict.untouched
 
     def _copy(self, delivery: Delivery, verdict: DeadLetter | Requeue) -> Outgoing:
         """Return what is published in a delivery's place: its dead letter, or itself once more."""
         if isinstance(verdict, DeadLetter):
             return topology.dead_letter(delivery, verdict.reason)
-        before = 1 if verdict.willing else delivery.attempt
+        before = 1 if verdict.willing else delivery.attempt - verdict.untouched
         return topology.once_more(delivery, self._queues.get(delivery.queue), before=before)
 
     def _holds(self, token: _Token) -> bool:
@@ -229,6 +258,8 @@ class AmqpConsumer:
             return
         await self._cancel([tag for tag, source in self._sources.items() if source.queue.name == name])
         for source in [source for source in self._turns if source.queue.name == name]:
+            if source.queue.no_ack:
+                continue  # they are nowhere else
             self._turns.remove(source)
             for message in source.messages:
                 if self._stream is not None and message.tag in self._outstanding:
@@ -332,7 +363,9 @@ class AmqpConsumer:
         for event in events:
             if type(event) is Message:
                 source = sources[event.consumer]
-                if not source.queue.no_ack:
+                if source.queue.no_ack:
+                    self._started.add((self._epoch, event.tag))  # RabbitMQ has forgotten it already
+                else:
                     outstanding[event.tag] = None
                 if not source.messages:
                     self._turns.append(source)

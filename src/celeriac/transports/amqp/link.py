@@ -182,15 +182,18 @@ class Link:
             if len(data) < _CHUNK and self.address.tls is None:
                 return
 
-    def close(self, seconds: float = 1.0) -> None:
-        """Close politely; RabbitMQ logs a warning about those who hang up without a word."""
+    def close(self, seconds: float = 1.0) -> bool:
+        """Close politely and return whether RabbitMQ has agreed: then it has everything that was sent."""
+        agreed = False
         if self.alive and self.core.error is None:
             until = time.monotonic() + seconds
             self.core.close()
             with contextlib.suppress(Lost, Refused, TimeoutError):  # it is over either way
                 self.send(b"", until)
                 self.wait(lambda: self.core.error is not None, until)
+                agreed = self.core.agreed
         self.drop(Lost("closed"))
+        return agreed
 
     def drop(self, error: Exception) -> None:
         """Let go of the socket; whoever waits is told why."""

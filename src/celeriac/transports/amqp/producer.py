@@ -3,21 +3,68 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.errors import BrokerUnreachable, CodecError, PublishTimeout, TransportError
 from celeriac.message import Outgoing
 from celeriac.transports.amqp.address import Address
 from celeriac.transports.amqp.connection import Lost, Refused
-from celeriac.transports.amqp.session import DECLARE, Session, Ticket
+from celeriac.transports.amqp.session import Session, Ticket
 
 if TYPE_CHECKING:
     from celeriac.net.lane import Lane
+
+
+logger = logging.getLogger(__name__)
+
+_GOODBYE_SECONDS: Final = 1.0
+_LAST_WORDS_SECONDS: Final = 5.0  # to have what was sent without confirms taken in
+
+
+class _Own:
+    """The connection of one process; a forked child has another.
+
+    Args:
+        confirm: Whether RabbitMQ confirms what is sent through it.
+    """
+
+    __slots__ = ("__weakref__", "confirm", "pid", "session", "turn")
+
+    def __init__(self, confirm: bool) -> None:
+        self.confirm = confirm
+        self.pid = os.getpid()
+        self.turn = threading.Condition(threading.Lock())
+        self.session: Session | None = None
+
+    def close(self) -> None:
+        """Close the connection, if there is one.
+
+        RabbitMQ forgets what it has read and not worked off when a connection breaks off, but not when that
+        is closed in good order. So where nothing is confirmed, its answer is proof that all has arrived.
+        """
+        if self.pid != os.getpid():
+            return
+        seconds = _GOODBYE_SECONDS if self.confirm else _LAST_WORDS_SECONDS
+        if not self.turn.acquire(timeout=seconds):
+            return
+        try:
+            session, self.session = self.session, None
+            if session is not None:
+                if not session.link.close(seconds) and not self.confirm:
+                    logger.warning(
+                        "RabbitMQ at %s did not say good-bye: what was sent last, unconfirmed, may be lost.",
+                        session.link.address.shown,
+                    )
+                session.fail(Lost("closed"))
+        finally:
+            self.turn.release()
 
 
 class AmqpProducer:
@@ -39,9 +86,9 @@ class AmqpProducer:
         self._begin()
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
-        self._turn = threading.Condition(threading.Lock())
-        self._session: Session | None = None
+        self._own = own = _Own(self._confirm)
+        if not self._confirm:
+            weakref.finalize(self, own.close)  # a program that ends closes nothing by itself
         self._lane: Lane | None = None
         self._outbox: deque[Ticket] = deque()
 
@@ -75,12 +122,12 @@ class AmqpProducer:
         """
         self._mind_forks()
         until = time.monotonic() + deadline
-        with self._turn:
-            link = self._prepared((), until).link
+        with self._own.turn:
             try:
-                return link.call(until, DECLARE, name, *arguments)
+                session = self._prepared((), until)
+                return session.ask([(name, *arguments)], until)[0]
             except (Lost, TimeoutError) as exc:
-                raise link.address.failure(exc) from exc
+                raise self._addresses[0].failure(exc) from exc
 
     def close(self) -> None:
         """Close the connection of this process; sending afterwards opens a new one."""
@@ -88,17 +135,13 @@ class AmqpProducer:
         lane, self._lane = self._lane, None
         if lane is not None:
             lane.close()
-        with self._turn:
-            session, self._session = self._session, None
-            if session is not None:
-                session.link.close()
-                session.fail(Lost("closed"))
+        self._own.close()
 
     def _mind_forks(self) -> None:
         """In a forked child: leave the parent's connection alone and begin anew."""
-        if self._pid != os.getpid():
-            if self._session is not None:
-                self._session.link.abandon()
+        if self._own.pid != os.getpid():
+            if self._own.session is not None:
+                self._own.session.link.abandon()
             self._begin()
 
     def _run_outbox(self, ticket: Ticket) -> None:
@@ -111,14 +154,14 @@ class AmqpProducer:
     def _see_through(self, ticket: Ticket, unsent: Sequence[Ticket]) -> None:
         """Send what is unsent and return when RabbitMQ has the ticket's batch."""
         self._mind_forks()
-        if not self._turn.acquire(timeout=max(0.0, ticket.until - time.monotonic())):
+        if not self._own.turn.acquire(timeout=max(0.0, ticket.until - time.monotonic())):
             raise PublishTimeout(f"RabbitMQ at {self._shown} did not answer another thread in time.")
         try:
             for one in unsent:
                 self._transmit(one)
             self._await(ticket)
         finally:
-            self._turn.release()
+            self._own.turn.release()
         if ticket.error is not None:
             raise self._told(ticket) from ticket.error
 
@@ -139,7 +182,7 @@ class AmqpProducer:
         Every step that has to wait lets other threads in, so after each of them everything is looked at anew.
         """
         while True:
-            session = self._session
+            session = self._own.session
             if session is None or not session.link.glance():
                 self._connect(until)
                 continue
@@ -157,12 +200,13 @@ class AmqpProducer:
 
     def _connect(self, until: float) -> None:
         """Connect to the first broker that answers; one that does not goes to the end of the line."""
-        if self._session is not None:
-            self._session.fail(self._session.link.core.error or Lost("closed"))
+        own = self._own
+        if own.session is not None:
+            own.session.fail(own.session.link.core.error or Lost("closed"))
         for left in reversed(range(len(self._addresses))):
-            self._session = Session(self._addresses[0], self._turn, confirm=self._confirm)
+            own.session = Session(self._addresses[0], own.turn, confirm=self._confirm)
             try:
-                self._session.link.connect(until)
+                own.session.link.connect(until)
             except BrokerUnreachable:
                 self._addresses.rotate(-1)
                 if not left:
@@ -172,20 +216,17 @@ class AmqpProducer:
 
     def _await(self, ticket: Ticket) -> None:
         """Wait for the confirms of a ticket; what goes wrong is noted on it."""
-        while True:
-            session = self._session
-            if session is None or (ticket.done() and not session.returned):
-                return
-            try:
-                if session.returned:
-                    session.publish_again(ticket)
-                session.wait(ticket)
-            except TimeoutError as exc:
-                session.doubtful = True
-                ticket.error = ticket.error or exc
-            except (Lost, Refused) as exc:
-                session.fail(exc)
-                ticket.error = ticket.error or exc
+        session = self._own.session
+        if session is None:
+            return
+        try:
+            session.wait(ticket)
+        except TimeoutError as exc:
+            session.doubtful = True
+            ticket.error = ticket.error or exc
+        except (Lost, Refused) as exc:
+            session.fail(exc)
+            ticket.error = ticket.error or exc
 
     @property
     def _shown(self) -> str:
@@ -198,7 +239,7 @@ class AmqpProducer:
         what = "a message" if one else f"{len(ticket.batch)} messages"
         fate = f"{'it' if one else 'they'} may or may not have arrived" if ticket.sent else "nothing was sent"
         if isinstance(error, TimeoutError):
-            session = self._session
+            session = self._own.session
             blocked = session.link.core.blocked if session is not None else None
             why = f" It takes no messages at the moment: {blocked}." if blocked else ""
             return PublishTimeout(

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
+from celeriac.errors import EncodeError
 from celeriac.message import Outgoing
 from celeriac.queues import Queue
 from celeriac.transports.amqp import frames, topology
 from celeriac.transports.amqp.address import Address
-from celeriac.transports.amqp.connection import ChannelClosed, Confirm, Event, Lost, Message, Refused
+from celeriac.transports.amqp.connection import (
+    ChannelClosed,
+    Confirm,
+    Event,
+    Lost,
+    Message,
+    Refused,
+    Request,
+)
 from celeriac.transports.amqp.link import Link
 from celeriac.transports.amqp.tables import encode_properties
 
+logger = logging.getLogger(__name__)
+
 PUBLISH: Final = 1  # the channel that messages go through
-DECLARE: Final = 2  # a refused declaration closes its channel: it must not take the confirms with it
+ASK: Final = 2  # a refused question closes its channel: it must not take the confirms with it
 _MAX_HEADS: Final = 1000  # addresses whose basic.publish frame is kept ready
+_HEADER_BYTES: Final = 20  # of the frame that holds a message's properties, besides them
 _PIECE: Final = 1_048_576  # bytes written at once: between two pieces we look whether the broker refuses
 
 
 class Ticket:
     """A batch on its way: how many of its messages RabbitMQ has not confirmed yet."""
 
-    __slots__ = ("batch", "error", "missing", "sent", "until")
+    __slots__ = ("again", "batch", "error", "missing", "sent", "until")
 
     def __init__(self, batch: Sequence[Outgoing], until: float) -> None:
         self.batch: Sequence[Outgoing] = batch
@@ -32,10 +45,19 @@ class Ticket:
         self.missing: int = len(batch)
         self.sent: bool = False
         self.error: Exception | None = None
+        self.again: Ticket | None = None  # messages that came back meanwhile, perhaps some of these
 
     def done(self) -> bool:
         """Return whether its sender may go on."""
-        return self.missing == 0 or self.error is not None
+        if self.error is not None:
+            return True
+        return not self.missing and (self.again is None or self.again.done())
+
+    def note_again(self, again: Ticket) -> None:
+        """Wait for these as well."""
+        if self.again is not None:
+            self.error = self.error or self.again.error
+        self.again = again
 
     def expired(self) -> bool:
         """Return whether its sender's budget is used up."""
@@ -53,9 +75,11 @@ class Session:
 
     def __init__(self, address: Address, turn: threading.Condition, *, confirm: bool) -> None:
         self.link: Link = Link(address, turn, self._on_event)
-        self.returned: list[Message] = []  # the queue they were for has been deleted
         self.doubtful: bool = False  # somebody has waited in vain
         self._confirm = confirm
+        self._asked: list[Request] = []  # the latest
+        self._returned: list[Message] = []  # the queue they were for has been deleted
+        self._again: Ticket | None = None  # theirs
         self._selected = False  # whether the publishing channel counts and confirms
         self._declared: dict[str, Queue] = {}
         self._exchanges: set[str] = set()
@@ -77,23 +101,31 @@ class Session:
         return [method for group in methods.values() for method in group] if methods else []
 
     def declare(self, batch: Sequence[Outgoing], methods: Iterable[topology.Method], until: float) -> None:
-        """Declare it in one round trip and remember that.
-
-        Raises:
-            Refused, Lost, TimeoutError: See `Link.call`.
-        """
-        requests = [self.link.core.request(DECLARE, *method) for method in methods]
-        self.link.await_all(requests, until)
+        """Declare it in one round trip and remember that; raises as `ask` does."""
+        self.ask(methods, until)
         for outgoing in batch:
             if outgoing.queue is not None:
                 self._declared[outgoing.queue.name] = outgoing.queue
             elif outgoing.exchange:
                 self._exchanges.add(outgoing.exchange)
 
+    def ask(self, methods: Iterable[topology.Method], until: float) -> list[Any]:
+        """Ask one thing after the other in one round trip and return the answers.
+
+        One caller at a time: what is refused closes the channel, and all that was asked there has failed.
+
+        Raises:
+            Refused, Lost, TimeoutError: See `Link.call`.
+        """
+        self.link.wait(lambda: all(request.done for request in self._asked), until)
+        self._asked = asked = [self.link.core.request(ASK, *method) for method in methods]
+        self.link.await_all(asked, until)
+        return [request.answer for request in asked]
+
     def probe(self, until: float) -> None:
         """Ask for a sign of life; drops the link when there is none."""
         try:
-            self.link.call(min(until, time.monotonic() + 1.0), DECLARE, "basic.qos", 0, 0, False)
+            self.ask([("basic.qos", 0, 0, False)], min(until, time.monotonic() + 1.0))
             self.doubtful = False
         except (Lost, Refused, TimeoutError) as exc:
             self.link.drop(exc)
@@ -107,42 +139,63 @@ class Session:
         """
         self._write(ticket, [self._encode(outgoing) for outgoing in ticket.batch])
 
-    def publish_again(self, ticket: Ticket) -> None:
-        """Declare the queues of what came back anew and send it once more, on account of the ticket.
-
-        Raises:
-            Refused, Lost, TimeoutError: See `Link.call`.
-        """
-        messages, self.returned = self.returned, []
-        for name in {message.routing_key for message in messages}:
-            queue = self._declared[name]
-            methods = topology.declarations(queue)
-            self.link.await_all(
-                [self.link.core.request(DECLARE, *method) for method in methods], ticket.until
-            )
-        ticket.missing += len(messages)
-        self._write(
-            ticket,
-            [
-                self._head("", message.routing_key, True)
-                + frames.content(PUBLISH, message.properties, message.body, self.link.core.frame_max)
-                for message in messages
-            ],
-        )
-
     def wait(self, ticket: Ticket) -> None:
-        """Wait until the ticket is done or messages have come back.
+        """Wait until the ticket is done, and send once more what comes back meanwhile, whosever it is.
 
         Raises:
             Lost, Refused, TimeoutError: See `Link.wait`.
         """
-        self.link.wait(lambda: ticket.done() or bool(self.returned), ticket.until)
+        while True:
+            if self._returned:
+                self._publish_again(ticket.until)
+            if ticket.done():
+                break
+            self.link.wait(lambda: ticket.done() or bool(self._returned), ticket.until)
+        if ticket.again is not None:
+            ticket.error = ticket.error or ticket.again.error
+
+    def _publish_again(self, until: float) -> None:
+        """Declare the queues of what came back anew and send it once more."""
+        messages, self._returned = self._returned, []
+        again = self._again
+        assert again is not None
+        again.until = until
+        homes = {queue.name: queue for message in messages for queue in self._homes(message)}
+        try:
+            self.ask([method for queue in homes.values() for method in topology.declarations(queue)], until)
+            self._write(
+                again,
+                [
+                    # With the queues there once more: what none of an exchange's takes, none shall.
+                    self._head(message.exchange, message.routing_key, not message.exchange)
+                    + frames.content(PUBLISH, message.properties, message.body, self.link.core.frame_max)
+                    for message in messages
+                ],
+            )
+        except (Lost, Refused, TimeoutError) as exc:
+            again.error = exc
+            if not isinstance(exc, Refused):
+                raise
+
+    def _homes(self, message: Message) -> list[Queue]:
+        """Return the queues we have declared that a message may have been for."""
+        if not message.exchange:
+            queue = self._declared.get(message.routing_key)
+            return [queue] if queue is not None else []
+        return [
+            queue
+            for queue in self._declared.values()
+            if message.exchange in (queue.exchange.name, *(each.exchange.name for each in queue.bindings))
+        ]
 
     def fail(self, error: Exception) -> None:
         """Tell every ticket on its way."""
-        tickets, self._tickets = self._tickets, {}
-        for ticket in set(tickets.values()):
-            ticket.error = error
+        tickets, self._tickets = set(self._tickets.values()), {}
+        if self._again is not None and not self._again.done():
+            tickets.add(self._again)
+        for ticket in tickets:
+            ticket.error = ticket.error or error
+        self._returned.clear()
 
     def _head(self, exchange: str, routing_key: str, mandatory: bool) -> bytes:
         key = (exchange, routing_key, mandatory)
@@ -156,11 +209,15 @@ class Session:
 
     def _encode(self, outgoing: Outgoing) -> bytes:
         # Mandatory where we declared the queue: if somebody has deleted it since, the message comes back.
-        queue, key = outgoing.queue, outgoing.routing_key
-        mandatory = queue is not None and not outgoing.exchange and queue.name == key
-        head = self._head(outgoing.exchange, key, mandatory)
+        head = self._head(outgoing.exchange, outgoing.routing_key, outgoing.queue is not None)
         envelope = outgoing.envelope
         properties = encode_properties(envelope)
+        most = self.link.core.frame_max - _HEADER_BYTES
+        if len(properties) > most:  # they have only one frame, and RabbitMQ would hang up on everybody
+            raise EncodeError(
+                f"The headers and properties of a message have {len(properties)} bytes, and RabbitMQ takes "
+                f"{most} at most: put large values into the arguments."
+            )
         return head + frames.content(PUBLISH, properties, envelope.body, self.link.core.frame_max)
 
     def _write(self, ticket: Ticket, messages: list[bytes]) -> None:
@@ -170,6 +227,8 @@ class Session:
             core.request(PUBLISH, "confirm.select", False)  # its answer need not be waited for
             self._selected = True
         ticket.sent = True
+        if self._again is not None and self._again is not ticket and not self._again.done():
+            ticket.note_again(self._again)
         if self._confirm:
             start = self._count + 1
             self._count += len(messages)
@@ -194,7 +253,7 @@ class Session:
                 if multiple:
                     self._low = tag + 1
             case Message():
-                self.returned.append(event)
+                self._take_back(event)
             case ChannelClosed(channel=channel, error=error) if channel == PUBLISH:
                 self.fail(error)
                 self._selected = False
@@ -203,6 +262,30 @@ class Session:
                 self._exchanges.clear()
             case _:
                 pass  # a refused declaration is told to whoever asked for it
+
+    def _take_back(self, message: Message) -> None:
+        """Note a message that no queue takes.
+
+        It is confirmed as well, right after this, and says nothing of who has sent it. So every ticket that
+        is on its way now waits until all that came back has found its queue.
+        """
+        again = self._again
+        if again is None or again.done():
+            again = self._again = Ticket((), 0.0)
+            for ticket in set(self._tickets.values()):
+                ticket.note_again(again)
+        found = bool(self._homes(message))
+        if found:
+            self._returned.append(message)
+            again.missing += 1
+        if message.exchange or not found:
+            logger.warning(
+                "No queue of RabbitMQ at %s takes routing key %r from exchange %r: %s.",
+                self.link.address.shown,
+                message.routing_key,
+                message.exchange,
+                "its queues are declared anew and the message sent once more" if found else "it is dropped",
+            )
 
     def _settle(self, counts: Iterable[int], ok: bool) -> None:
         for count in counts:

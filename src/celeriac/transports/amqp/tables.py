@@ -22,6 +22,7 @@ _LONG_LONG: Final = struct.Struct(">Q")
 _WHOLE: Final = struct.Struct(">i")
 _STRING_HEAD: Final = struct.Struct(">BI").pack
 _UTC: Final = datetime.UTC
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=_UTC)
 
 # --- values out of bytes ------------------------------------------------------------------------------
 
@@ -139,6 +140,8 @@ def _moment(seconds: int) -> datetime.datetime | int:
     try:
         return datetime.datetime.fromtimestamp(seconds, _UTC)
     except (ValueError, OverflowError, OSError):
+        if seconds >= 2**63:  # nothing that we could write again, for a dead letter or a second attempt
+            raise DecodeError(f"an AMQP field table has a time {seconds} s after 1970") from None
         return seconds  # some clients write milliseconds here, past the year 9999
 
 
@@ -152,17 +155,20 @@ def encode_table(table: Mapping[str, Any]) -> bytes:
         EncodeError: A key is no text of at most 255 bytes, or a value has no form in AMQP.
     """
     parts = []
-    for key, value in table.items():
-        if value is None:
-            parts.append(_VOID_KEYS.get(key) or short_string(key) + b"V")
-            continue
-        parts.append(_KEYS.get(key) or short_string(key))
-        if type(value) is str:
-            raw = value.encode()
-            parts.append(_STRING_HEAD(83, len(raw)) + raw)
-        else:
-            encoder = _ENCODERS.get(type(value)) or _encoder(value)
-            parts.append(encoder(value))
+    try:
+        for key, value in table.items():
+            if value is None:
+                parts.append(_VOID_KEYS.get(key) or short_string(key) + b"V")
+                continue
+            parts.append(_KEYS.get(key) or short_string(key))
+            if type(value) is str:
+                raw = value.encode()
+                parts.append(_STRING_HEAD(83, len(raw)) + raw)
+            else:
+                encoder = _ENCODERS.get(type(value)) or _encoder(value)
+                parts.append(encoder(value))
+    except UnicodeEncodeError as exc:
+        raise EncodeError(f"the header {key!r} is no text that can be written: {exc}") from exc
     body = b"".join(parts)
     return _LONG.pack(len(body)) + body
 
@@ -175,7 +181,10 @@ def short_string(text: str) -> bytes:
     """
     if not isinstance(text, str):
         raise EncodeError(f"AMQP wants text here, not {text!r} of type {type(text).__name__}")
-    raw = text.encode()
+    try:
+        raw = text.encode()
+    except UnicodeEncodeError as exc:
+        raise EncodeError(f"{text[:40]!r} is no text that can be written: {exc}") from exc
     if len(raw) > 255:
         raise EncodeError(f"AMQP allows 255 bytes here; {text[:40]!r}… has {len(raw)}")
     return bytes((len(raw),)) + raw
@@ -218,6 +227,8 @@ def _encode_decimal(value: Decimal) -> bytes:
 
 def _encode_moment(value: datetime.datetime) -> bytes:
     moment = value if value.tzinfo else value.replace(tzinfo=_UTC)
+    if moment < _EPOCH:
+        raise EncodeError(f"AMQP has no form for a time before 1970: {value}")
     return struct.pack(">BQ", _T, int(moment.timestamp()))
 
 
@@ -294,7 +305,10 @@ def encode_properties(envelope: Envelope) -> bytes:
         if text is not None:
             flags |= flag
             parts.append(short_string(text))
-    parts.append(encode_table(envelope.headers))
+    try:
+        parts.append(encode_table(envelope.headers))
+    except RecursionError as exc:
+        raise EncodeError("the headers hold something that holds itself") from exc
     try:
         parts.append(bytes((props.delivery_mode, props.priority)))
     except (ValueError, TypeError) as exc:
@@ -326,9 +340,12 @@ def encode_properties(envelope: Envelope) -> bytes:
 
 def _seconds(value: Any) -> int:
     try:
-        return int(value.timestamp() if isinstance(value, datetime.datetime) else value)
-    except (ValueError, TypeError) as exc:
+        seconds = int(value.timestamp() if isinstance(value, datetime.datetime) else value)
+    except (ValueError, TypeError, OverflowError) as exc:
         raise EncodeError(f"the property timestamp wants seconds since the epoch, not {value!r}") from exc
+    if not 0 <= seconds < 2**64:
+        raise EncodeError(f"the property timestamp wants seconds since the epoch, not {value!r}")
+    return seconds
 
 
 def decode_properties(data: bytes, body: bytes) -> Envelope:

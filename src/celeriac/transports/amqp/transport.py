@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from celeriac.errors import DecodeError
+from celeriac.errors import BrokerUnreachable, DecodeError
 from celeriac.message import Envelope, Props
 from celeriac.ports import Caps, ConsumeSpec
 from celeriac.transports.amqp import topology
@@ -49,9 +50,10 @@ class AmqpTransport:
         self.quiet_addresses: list[Address] = [
             _replace_login(address, heartbeat_seconds=0) for address in self._addresses
         ]
-        self._producer = AmqpProducer(
-            self.quiet_addresses, confirm=options.get("confirm_publish") is not False
-        )
+        confirm = options.get("confirm_publish") is not False
+        self._producer = AmqpProducer(self.quiet_addresses, confirm=confirm)
+        # A node acknowledges a message once another is safe in its place: it has to know that it is.
+        self._safe_producer = self._producer if confirm else AmqpProducer(self.quiet_addresses)
 
     def producer(self) -> AmqpProducer:
         """Return the producer of this transport: all who send share its connection."""
@@ -73,7 +75,7 @@ class AmqpTransport:
         ]
         # Only nodes consume, and asyncio is half of what a client would have to load.
         module = importlib.import_module("celeriac.transports.amqp.consumer")
-        consumer: AmqpConsumer = module.AmqpConsumer(addresses, spec, self._producer)
+        consumer: AmqpConsumer = module.AmqpConsumer(addresses, spec, self._safe_producer)
         await consumer.connect()
         return consumer
 
@@ -96,8 +98,7 @@ class AmqpTransport:
         until = time.monotonic() + _LOOK_SECONDS
         turn = threading.Condition(threading.Lock())
         with turn:
-            link = Link(self.quiet_addresses[0], turn, lambda event: None)
-            link.connect(until)
+            link = self._connected(turn, until)
             try:
                 while True:
                     asked = [link.core.request(1, "basic.get", 0, name, False) for _ in range(_GETS)]
@@ -115,9 +116,22 @@ class AmqpTransport:
                 link.close()
         return [_letter(message) for message in reversed(kept)]
 
+    def _connected(self, turn: threading.Condition, until: float) -> Link:
+        """Return a connection to the first broker that answers."""
+        *others, last = self.quiet_addresses
+        for address in others:
+            link = Link(address, turn, lambda event: None)
+            with contextlib.suppress(BrokerUnreachable):  # the last one tells
+                link.connect(until)
+                return link
+        link = Link(last, turn, lambda event: None)
+        link.connect(until)
+        return link
+
     def close(self) -> None:
-        """Close the producer's connection."""
+        """Close the connections of the producers."""
         self._producer.close()
+        self._safe_producer.close()
 
     def _ask(self, index: int, name: str, *arguments: Any) -> Any:
         """Return one value of the answer, 0 when the queue does not exist."""

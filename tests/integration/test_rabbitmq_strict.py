@@ -1,0 +1,490 @@
+"""RabbitMQ taken at its word: what it returns, refuses, counts and forgets, and unexpected content."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from celeriac.errors import EncodeError, TransportError
+from celeriac.message import DeadLetter, Outgoing, Requeue
+from celeriac.ports import Consumer, ConsumeSpec
+from celeriac.queues import Exchange, Queue
+from celeriac.testing.conformance.fixtures import ack, nothing_arrives, take
+from celeriac.testing.conformance.messages import envelope, new_queue, texts, to_queue
+from celeriac.transports.amqp import AmqpTransport, frames
+from celeriac.transports.amqp.link import Link
+from servers import RabbitServer, free_port, until
+
+DEADLINE_SECONDS = 10.0
+PATIENCE_SECONDS = 20.0
+
+
+@pytest.fixture
+def transport(rabbitmq_url: str) -> Iterator[AmqpTransport]:
+    transport = AmqpTransport(rabbitmq_url, {})
+    yield transport
+    transport.close()
+
+
+@pytest.fixture
+def queue() -> Queue:
+    return new_queue()
+
+
+def topic_queue(binding: str) -> Queue:
+    exchange = Exchange(name=f"x-{uuid.uuid4()}", type="topic")
+    return new_queue(exchange=exchange, routing_key=binding)
+
+
+def through(queue: Queue, routing_key: str, text: str = "hello") -> Outgoing:
+    """Return a message for the exchange of a queue."""
+    message = to_queue(queue, text)
+    message.exchange, message.routing_key = queue.exchange.name, routing_key
+    return message
+
+
+async def consume(transport: AmqpTransport, *queues: Queue) -> Consumer:
+    return await transport.consumer(ConsumeSpec(queues=queues, node="one@strict"))
+
+
+def delete(transport: AmqpTransport, queue: Queue) -> None:
+    transport.producer().ask("queue.delete", 0, queue.name, False, False, False)
+
+
+def publish_raw(transport: AmqpTransport, queue: Queue, properties: bytes, body: bytes = b"{}") -> None:
+    """Send a message whose properties are these bytes, past our own encoder."""
+    turn = threading.Condition(threading.Lock())
+    with turn:
+        link = Link(transport.quiet_addresses[0], turn, lambda event: None)
+        until = time.monotonic() + DEADLINE_SECONDS
+        link.connect(until)
+        link.core.open_channel(1)
+        link.core.write(frames.method(1, "basic.publish", 0, "", queue.name, False, False))
+        link.core.write(frames.content(1, properties, body, link.core.frame_max))
+        link.call(until, 1, "basic.qos", 0, 0, False)  # the broker has read what is before
+        link.close()
+
+
+class TestWhatNoQueueTakes:
+    def test_threads_that_send_to_a_deleted_queue_all_find_it_again(
+        self, transport: AmqpTransport, queue: Queue
+    ) -> None:
+        producer = transport.producer()
+        producer.send([to_queue(queue, "gone with its queue")], deadline=DEADLINE_SECONDS)
+        delete(transport, queue)
+
+        with ThreadPoolExecutor(8) as threads:
+            for sent in [
+                threads.submit(producer.send, [to_queue(queue, str(n))] * 5, deadline=DEADLINE_SECONDS)
+                for n in range(8)
+            ]:
+                sent.result()
+
+        assert transport.size(queue.name) == 40
+
+    def test_without_confirms_what_came_back_goes_out_with_what_is_sent_next(
+        self, rabbitmq_url: str, queue: Queue
+    ) -> None:
+        transport = AmqpTransport(rabbitmq_url, {"confirm_publish": False})
+        producer, other = transport.producer(), new_queue()
+        producer.send([to_queue(queue, "gone with its queue"), to_queue(other)], deadline=DEADLINE_SECONDS)
+        delete(transport, queue)
+        producer.send([to_queue(queue, "back")], deadline=DEADLINE_SECONDS)
+
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while transport.size(queue.name) != 1:  # the broker says when it likes what it could not place
+            assert time.monotonic() < deadline
+            producer.send([to_queue(other)], deadline=DEADLINE_SECONDS)
+        transport.close()
+
+    def test_a_queue_behind_an_exchange_is_declared_again_too(self, transport: AmqpTransport) -> None:
+        queue, producer = topic_queue("a.#"), transport.producer()
+        producer.send([through(queue, "a.b")], deadline=DEADLINE_SECONDS)
+        delete(transport, queue)
+
+        producer.send([through(queue, "a.c")], deadline=DEADLINE_SECONDS)
+
+        assert transport.size(queue.name) == 1
+
+    def test_a_routing_key_that_nobody_has_bound_is_told_in_the_log(
+        self, transport: AmqpTransport, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        queue, producer = topic_queue("a.#"), transport.producer()
+
+        producer.send([through(queue, "b"), through(queue, "a")], deadline=DEADLINE_SECONDS)
+
+        assert transport.size(queue.name) == 1
+        [record] = caplog.records
+        assert record.levelno == logging.WARNING
+        assert f"routing key 'b' from exchange '{queue.exchange.name}'" in record.getMessage()
+
+    async def test_a_deleted_queue_is_consumed_from_again_while_another_is_busy(
+        self, transport: AmqpTransport, queue: Queue
+    ) -> None:
+        busy, producer = new_queue(), transport.producer()
+        await producer.asend([to_queue(busy, "busy")] * 20, deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue, busy)
+        await take(consumer, 1)
+        delete(transport, queue)
+        await producer.asend([to_queue(queue, "after")], deadline=DEADLINE_SECONDS)
+
+        seen: list[str] = []
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while "after" not in seen:  # and something always waits in the busy one
+                await producer.asend([to_queue(busy, "busy")], deadline=DEADLINE_SECONDS)
+                seen += texts(await consumer.receive(1))
+        await consumer.close()
+
+
+class TestQuestions:
+    def test_an_answer_goes_to_whom_it_is_for(self, transport: AmqpTransport, queue: Queue) -> None:
+        transport.producer().send([to_queue(queue)], deadline=DEADLINE_SECONDS)
+
+        def ask(name: str) -> set[int]:
+            return {transport.size(name) for _ in range(40)}
+
+        with ThreadPoolExecutor(6) as threads:
+            missing = [threads.submit(ask, f"nowhere-{n}") for n in range(3)]
+            there = [threads.submit(ask, queue.name) for _ in range(3)]
+            assert {frozenset(asked.result()) for asked in missing} == {frozenset({0})}
+            assert {frozenset(asked.result()) for asked in there} == {frozenset({1})}
+
+    def test_a_refused_declaration_hurts_nobody_elses(self, transport: AmqpTransport, queue: Queue) -> None:
+        producer = transport.producer()
+        producer.send([to_queue(queue)], deadline=DEADLINE_SECONDS)
+        refused = new_queue(name=queue.name, durable=False)
+        producer.close()  # forgets what was declared
+
+        def send_refused() -> str:
+            with pytest.raises(TransportError) as caught:
+                producer.send([to_queue(refused)], deadline=DEADLINE_SECONDS)
+            return str(caught.value)
+
+        with ThreadPoolExecutor(8) as threads:
+            bad = [threads.submit(send_refused) for _ in range(4)]
+            good = [
+                threads.submit(producer.send, [to_queue(new_queue())], deadline=DEADLINE_SECONDS)
+                for _ in range(30)
+            ]
+            for sent in good:
+                sent.result()
+            told = {sent.result() for sent in bad}
+
+        [text] = told
+        assert "PRECONDITION_FAILED" in text
+        assert "agree on its settings, or delete it" in text
+
+    def test_dead_letters_are_read_from_the_broker_that_lives(self, rabbitmq_url: str, queue: Queue) -> None:
+        transport = AmqpTransport(f"amqp://127.0.0.1:{free_port()}//;{rabbitmq_url}", {})
+
+        assert transport.dead_letters(queue.name) == []
+
+        transport.close()
+
+
+# Headers as they may lie in a queue: RabbitMQ has no objections to any of them.
+def table(*entries: bytes) -> bytes:
+    """Return properties that are nothing but a header table."""
+    content = b"".join(entries)
+    return b"\x20\x00" + len(content).to_bytes(4) + content
+
+
+def nested(depth: int) -> bytes:
+    content = b"\x01kV"
+    for _ in range(depth):
+        content = b"\x01kF" + len(content).to_bytes(4) + content
+    return table(content)
+
+
+POISON: dict[str, bytes] = {
+    "a time past the end of time": table(b"\x01tT" + b"\xff" * 8),
+    "a key that is no text": table(b"\x02\xff\xfeV"),
+    "a text that is no text": table(b"\x04taskS\x00\x00\x00\x02\xff\xfe"),
+    "tables in tables": nested(100),
+    "a content type that is no text": b"\x80\x00\x02\xff\xfe",
+    "numbers of every size": table(
+        b"\x01aL" + b"\xff" * 8, b"\x01bi" + b"\xff" * 4, b"\x01cD\xff" + b"\xff" * 4
+    ),
+    "no properties": b"\x00\x00",
+}
+
+
+class TestPoison:
+    @pytest.mark.parametrize("poison", POISON)
+    async def test_whatever_lies_in_a_queue_can_be_kept_as_a_dead_letter(
+        self, transport: AmqpTransport, queue: Queue, poison: str
+    ) -> None:
+        consumer = await consume(transport, queue)
+        await asyncio.to_thread(publish_raw, transport, queue, POISON[poison], b"what it said")
+        await transport.producer().asend([to_queue(queue, "next")], deadline=DEADLINE_SECONDS)
+        held = await take(consumer, 2)
+
+        await consumer.settle([(held[0], DeadLetter(reason="poison"))])
+        await ack(consumer, held[1:])
+        await consumer.close()
+
+        [(reason, kept)] = transport.dead_letters(queue.name)
+        assert (reason, kept.body) == ("poison", b"what it said")
+        assert transport.size(queue.name) == 0
+
+    @pytest.mark.parametrize("poison", POISON)
+    async def test_whatever_lies_in_a_queue_can_be_sent_once_more(
+        self, transport: AmqpTransport, queue: Queue, poison: str
+    ) -> None:
+        consumer = await consume(transport, queue)
+        await asyncio.to_thread(publish_raw, transport, queue, POISON[poison], b"what it said")
+        held = await take(consumer, 1)
+
+        await consumer.settle([(held[0], Requeue())])
+        [again] = await take(consumer, 1)
+        await ack(consumer, [again])
+        await consumer.close()
+
+        assert (again.envelope.body, again.attempt) == (b"what it said", 2)
+
+    async def test_what_cannot_be_written_again_stays_and_hurts_nobody_else(
+        self, transport: AmqpTransport, queue: Queue, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        full = b"\x03bigS" + (131_000).to_bytes(4) + b"x" * 131_000  # no room for a word of ours
+        consumer = await consume(transport, queue)
+        await asyncio.to_thread(publish_raw, transport, queue, table(full))
+        await transport.producer().asend([to_queue(queue, "next")], deadline=DEADLINE_SECONDS)
+        held = await take(consumer, 2)
+
+        await consumer.settle([(delivery, DeadLetter(reason="broken")) for delivery in held])
+        await consumer.close()
+
+        assert [kept.body for _, kept in transport.dead_letters(queue.name)] == [b"next"]
+        assert transport.size(queue.name) == 1
+        [told] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+        assert f"queue {queue.name} cannot be sent to queue {queue.name}.dead" in told
+        assert "goes back to its own when this worker ends" in told
+
+    def test_headers_that_no_frame_holds_are_the_callers_error(
+        self, transport: AmqpTransport, queue: Queue
+    ) -> None:
+        producer, large = transport.producer(), to_queue(queue)
+        producer.send([to_queue(queue)], deadline=DEADLINE_SECONDS)
+        session = producer._own.session
+        large.envelope.headers["photo"] = "x" * 140_000
+
+        with pytest.raises(EncodeError, match=r"have 140\d\d\d bytes, and RabbitMQ takes 13"):
+            producer.send([large], deadline=DEADLINE_SECONDS)
+
+        producer.send([to_queue(queue)], deadline=DEADLINE_SECONDS)
+        assert producer._own.session is session  # nobody hung up
+        assert transport.size(queue.name) == 2
+
+
+class TestCounting:
+    async def test_what_was_never_started_is_not_counted_by_a_quorum_queue_either(
+        self, transport: AmqpTransport
+    ) -> None:
+        queue = new_queue(arguments={"x-queue-type": "quorum"})
+        await transport.producer().asend([to_queue(queue)], deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue)
+
+        for _ in range(4):  # as many workers that end in good order
+            [held] = await take(consumer, 1)
+            await consumer.settle([(held, Requeue(untouched=True))])
+        [held] = await take(consumer, 1)
+        await ack(consumer, [held])
+        await consumer.close()
+
+        assert (held.attempt, held.redelivered) == (1, False)
+
+    async def test_a_queue_without_acknowledgements_loses_nothing_that_is_given_back(
+        self, transport: AmqpTransport
+    ) -> None:
+        queue = new_queue(no_ack=True)
+        await transport.producer().asend([to_queue(queue, text) for text in "abc"], deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue)
+        held = await take(consumer, 2)
+
+        await consumer.cancel_queue(queue.name)
+        held += await take(consumer, 1)
+        await consumer.settle(
+            [(held[0], DeadLetter(reason="broken")), (held[1], Requeue(untouched=True)), (held[2], Requeue())]
+        )
+        await consumer.close()
+
+        assert [kept.body for _, kept in transport.dead_letters(queue.name)] == [b"a"]
+        assert transport.size(queue.name) == 2
+
+    async def test_a_dead_letter_is_confirmed_also_where_publishing_is_not(
+        self, rabbitmq_server: RabbitServer, rabbitmq_url: str, queue: Queue
+    ) -> None:
+        vhost = rabbitmq_url.rpartition("/")[2]
+        policy = '{"max-length": 1, "overflow": "reject-publish"}'
+        rabbitmq_server.ctl("set_policy", "-p", vhost, "full", r"\.dead$", policy, "--apply-to", "queues")
+        transport = AmqpTransport(rabbitmq_url, {"confirm_publish": False})
+        await transport.producer().asend([to_queue(queue, text) for text in "ab"], deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue)
+        held = await take(consumer, 2)
+        await consumer.settle([(held[0], DeadLetter(reason="broken"))])
+
+        with pytest.raises(TransportError, match="nack"):
+            await consumer.settle([(held[1], DeadLetter(reason="broken"))])
+
+        await consumer.close()
+        assert transport.size(queue.name) == 1
+        transport.close()
+
+
+class TestRefusals:
+    @pytest.fixture
+    def setting(self, rabbitmq_server: RabbitServer) -> Iterator[Callable[[str, int], None]]:
+        """Change a number in RabbitMQ's settings, for channels that are opened from now on."""
+        before: dict[str, str] = {}
+
+        def change(name: str, value: int | str) -> None:
+            rabbitmq_server.evaluate(f"application:set_env(rabbit, {name}, {value}).")
+
+        def change_for_now(name: str, value: int) -> None:
+            was = rabbitmq_server.evaluate(f"application:get_env(rabbit, {name}, 60000).")
+            before[name] = was.removeprefix("{ok, ").removesuffix("}")
+            change(name, value)
+
+        yield change_for_now
+        for name, value in before.items():
+            change(name, value)
+
+    async def test_a_delivery_held_too_long_is_told_with_what_to_raise_and_comes_again(
+        self, transport: AmqpTransport, queue: Queue, setting: Callable[[str, int], None]
+    ) -> None:
+        setting("channel_tick_interval", 500)
+        setting("consumer_timeout", 1000)
+        await transport.producer().asend([to_queue(queue, "slow")], deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue)
+        held = await take(consumer, 1)
+
+        with pytest.raises(TransportError, match=r"timed out.*raise consumer_timeout") as caught:
+            await asyncio.wait_for(consumer.receive(1), PATIENCE_SECONDS)
+        await consumer.renew()
+        [again] = await take(consumer, 1)
+        await ack(consumer, held)  # void
+        await ack(consumer, [again])
+        assert await nothing_arrives(consumer)
+        await consumer.close()
+
+        assert caught.value.retryable
+        assert (texts([again]), again.attempt) == (["slow"], 2)
+        assert transport.size(queue.name) == 0
+
+    def test_a_message_larger_than_rabbitmq_takes_is_told_and_hurts_nobody_else(
+        self, transport: AmqpTransport, queue: Queue, setting: Callable[[str, int], None]
+    ) -> None:
+        setting("max_message_size", 10_000)
+        producer = transport.producer()
+        producer.send([to_queue(queue)], deadline=DEADLINE_SECONDS)
+
+        with pytest.raises(TransportError, match=r"larger than.*raise max_message_size") as caught:
+            producer.send([to_queue(queue, "x" * 20_000)], deadline=DEADLINE_SECONDS)
+
+        producer.send([to_queue(queue)], deadline=DEADLINE_SECONDS)
+        assert not caught.value.retryable
+        assert transport.size(queue.name) == 2
+
+    async def test_an_operator_may_close_connections(
+        self, rabbitmq_server: RabbitServer, transport: AmqpTransport, queue: Queue
+    ) -> None:
+        producer = transport.producer()
+        await producer.asend([to_queue(queue, "before")], deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue)
+        held = await take(consumer, 1)
+
+        vhost = transport.address.rpartition("/")[2]
+        await asyncio.to_thread(
+            rabbitmq_server.ctl, "close_all_connections", "--vhost", vhost, "closed by the test"
+        )
+        with pytest.raises(TransportError, match=r"CONNECTION_FORCED.*closed by the test") as caught:
+            await asyncio.wait_for(consumer.receive(1), PATIENCE_SECONDS)
+        await producer.asend([to_queue(queue, "after")], deadline=DEADLINE_SECONDS)
+        again = await take(consumer, 2)
+        await ack(consumer, again)
+        await consumer.close()
+
+        assert caught.value.retryable
+        assert texts(held) == ["before"]
+        assert sorted(texts(again)) == ["after", "before"]
+
+    async def test_what_was_received_is_settled_while_publishing_is_blocked(
+        self, rabbitmq_server: RabbitServer, transport: AmqpTransport, queue: Queue
+    ) -> None:
+        await transport.producer().asend([to_queue(queue)], deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue)
+        alarm = "{{resource_limit, memory, node()}, []}"
+        rabbitmq_server.evaluate(f"rabbit_alarm:set_alarm({alarm}).")
+        try:
+            await ack(consumer, await take(consumer, 1))
+            await consumer.close()
+        finally:
+            rabbitmq_server.evaluate("rabbit_alarm:clear_alarm({resource_limit, memory, node()}).")
+
+        assert transport.size(queue.name) == 0
+
+
+def test_every_envelope_that_comes_can_go_out_again(transport: AmqpTransport, queue: Queue) -> None:
+    message = to_queue(queue)
+    message.envelope = envelope("é" * 10)
+    message.envelope.headers["deep"] = {"list": [1, 2.5, None, b"\xff", {"x": True}]}
+    transport.producer().send([message], deadline=DEADLINE_SECONDS)
+
+    async def round_trip() -> None:
+        consumer = await consume(transport, queue)
+        [held] = await take(consumer, 1)
+        await consumer.settle([(held, Requeue(willing=True))])
+        [again] = await take(consumer, 1)
+        await ack(consumer, [again])
+        await consumer.close()
+        assert again.envelope == held.envelope
+
+    asyncio.run(round_trip())
+
+
+_SENDS_AND_ENDS = """
+import sys
+from celeriac.transports.amqp import AmqpTransport
+from celeriac.testing.conformance.messages import new_queue, to_queue
+
+url, name, confirm = sys.argv[1:]
+producer = AmqpTransport(url, {"confirm_publish": confirm == "on"}).producer()
+queue = new_queue(name=name)
+producer.send([to_queue(queue)], deadline=10.0)
+print("connected", flush=True)
+sys.stdin.readline()
+for _ in range(2000):
+    producer.send([to_queue(queue)], deadline=10.0)
+print("sent", flush=True)
+"""
+
+
+def test_a_program_that_ends_leaves_nothing_behind_that_was_sent(
+    rabbitmq_server: RabbitServer, transport: AmqpTransport, queue: Queue, rabbitmq_url: str
+) -> None:
+    command = [sys.executable, "-c", _SENDS_AND_ENDS, rabbitmq_url, queue.name, "off"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        assert program.stdout.readline() == "connected\n"
+        rabbitmq_server.freeze()  # what is sent now lies in buffers
+
+        print(file=program.stdin, flush=True)
+        assert program.stdout.readline() == "sent\n"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.wait(1.0)
+        rabbitmq_server.thaw()
+
+        assert program.wait(PATIENCE_SECONDS) == 0
+    # RabbitMQ says how much waits before it has worked off what has come.
+    until(lambda: transport.size(queue.name) == 2001 or None, PATIENCE_SECONDS, "2,001 messages")
