@@ -45,11 +45,13 @@ def test_what_is_lent_is_connected_to_the_apps_broker(redis_url: str) -> None:
     queue = Queue("mine", Exchange("mine"), routing_key="mine")
     heard: list[Any] = []
 
+    def hear(body: Any, message: Any) -> None:
+        heard.append(body)
+        message.ack()
+
     with app.producer_or_acquire() as producer:
         producer.publish({"a": 1}, exchange="mine", routing_key="mine", declare=[queue])
-        with producer.connection.Consumer(
-            [queue], accept=["json"], callbacks=[lambda body, message: (heard.append(body), message.ack())]
-        ):
+        with producer.connection.Consumer([queue], accept=["json"], callbacks=[hear]):
             producer.connection.drain_events(timeout=10)
     with app.connection_for_read() as connection:
         connection.ensure_connection(max_retries=1)
