@@ -30,3 +30,14 @@ def test_a_number_of_any_size_in_a_header_harms_nobody(inbox: Inbox, number: int
     travels = abs(number) < 2**63
     assert received.headers["mine"] == [{"deep": number if travels else str(number)}]
     assert received.headers["plain"] == 1
+
+
+def test_half_a_character_in_a_header_harms_nobody(inbox: Inbox) -> None:
+    headers = {"task": "add", "id": "x", "mine": "\ud800 half", "grüß": "🌱"}
+
+    inbox.put(msgspec.structs.replace(job("add"), headers=headers, reply_to="\udfff"))
+
+    received = Mail(inbox.far).poll()
+    assert isinstance(received, Job)
+    assert received.headers == {"task": "add", "id": "x", "mine": "\\ud800 half", "grüß": "🌱"}
+    assert received.reply_to == "\\udfff"

@@ -275,11 +275,12 @@ def test_the_redis_envelope_is_the_one_of_kombu() -> None:
     }
 
 
-def test_an_envelope_with_half_a_character_is_refused_for_it_could_not_travel_on() -> None:
-    raw = b'{"body": "W10=", "headers": {"bad": "\\ud800"}, "properties": {"body_encoding": "base64"}}'
+@pytest.mark.parametrize("header", ["id", "task"])
+def test_ids_and_names_with_half_a_character_are_refused_for_no_store_could_take_them(header: str) -> None:
+    headers = {"task": "t", "id": "1", header: "\ud800"}
 
-    with pytest.raises(DecodeError, match="has no form as bytes"):
-        virtual.decode(raw)
+    with pytest.raises(InvalidTaskError, match="no text as its id or task"):
+        unpack_headers(raw([[], {}, None], **headers))
 
 
 @pytest.mark.parametrize(
@@ -290,6 +291,7 @@ def test_an_envelope_with_half_a_character_is_refused_for_it_could_not_travel_on
         {"when": datetime.datetime(2030, 1, 1)},
         {"deep": {"a": [1, {"b": b"\xff"}]}},
         {"mark": '{"__type__"'},
+        {"half a character": "\ud800"},
     ],
 )
 def test_an_envelope_comes_back_as_it_was(headers: dict[str, Any]) -> None:

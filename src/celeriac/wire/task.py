@@ -185,15 +185,29 @@ def unpack_headers(envelope: Envelope) -> TaskHeaders:
     """
     headers = envelope.headers
     try:
-        return msgspec.convert(headers, TaskHeaders)
+        found = msgspec.convert(headers, TaskHeaders)
     except msgspec.ValidationError:
         pass
+    else:
+        if not (found.id.isascii() and found.task.isascii()):
+            _require_text(found)
+        return found
     # Headers that are only ever shown must not cost anybody a task.
     shown = {key: str(headers[key]) for key in _SHOWN_ONLY if headers.get(key) is not None}
     try:
-        return msgspec.convert({**headers, **shown}, TaskHeaders)
+        found = msgspec.convert({**headers, **shown}, TaskHeaders)
     except msgspec.ValidationError as exc:
         raise InvalidTaskError(f"Task message {headers.get('id')!r} has invalid headers: {exc}") from exc
+    _require_text(found)
+    return found
+
+
+def _require_text(headers: TaskHeaders) -> None:
+    """Refuse ids and names that no store and no socket has a form for: JSON can spell lone surrogates."""
+    try:
+        f"{headers.id}{headers.task}".encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidTaskError(f"Task message {headers.id!r} has no text as its id or task: {exc}") from exc
 
 
 def upgrade(

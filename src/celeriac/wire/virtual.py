@@ -189,11 +189,6 @@ def _decode_carefully(raw: bytes) -> tuple[Envelope, str, str]:
     document = _json.decode(raw)
     if not isinstance(document, dict) or "body" not in document:
         raise DecodeError("Not a message: the envelope has to be a JSON object with a body")
-    try:
-        # What is there must be able to travel on: a lone surrogate has no place in any key or datagram.
-        msgspec.msgpack.encode({key: value for key, value in document.items() if key != "body"})
-    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
-        raise DecodeError(f"Not a message: its envelope holds what has no form as bytes: {exc}") from exc
     properties = _mapping(document, "properties")
     address = _mapping(properties, "delivery_info")
     envelope = Envelope(

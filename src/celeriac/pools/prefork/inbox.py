@@ -36,6 +36,13 @@ _decode = msgspec.msgpack.Decoder(Job).decode
 _NO_MORE: Final = b"\0"
 
 _LARGEST_INT: Final = 2**63 - 1
+_FOREIGN: Final = (
+    "headers",
+    "properties",
+    "delivery_info",
+    "reply_to",
+    "correlation_id",
+)  # as others wrote it
 
 STOP: Final = object()
 NO_MORE: Final = object()
@@ -54,10 +61,8 @@ class Inbox:
         """Send a job and return how many bytes of the socket's buffer it takes."""
         try:
             data = _encode(job)
-        except OverflowError:  # JSON has integers of any size, our datagrams have not
-            fields = ("headers", "properties", "delivery_info")
-            bounded = {field: _bounded(getattr(job, field)) for field in fields}
-            data = _encode(msgspec.structs.replace(job, **bounded))
+        except (OverflowError, UnicodeEncodeError):  # JSON can say more than our datagrams
+            data = _encode(msgspec.structs.replace(job, **{f: _tamed(getattr(job, f)) for f in _FOREIGN}))
         number = _NUMBER.pack(job.number)
         if len(data) <= LONG_BYTES:
             self.near.send(number + data)
@@ -153,12 +158,14 @@ class Mail:
         return _decode(self._view[_NUMBER.size : size])
 
 
-def _bounded(value: Any) -> Any:  # Any: header values of any peer
-    """Return headers with integers that are out of bounds as text, so that one of them harms nobody."""
+def _tamed(value: Any) -> Any:  # Any: header values of any peer
+    """Return headers with what has no form in a datagram as text, so that no message harms anybody."""
     if isinstance(value, dict):
-        return {key: _bounded(item) for key, item in value.items()}
+        return {_tamed(key): _tamed(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_bounded(item) for item in value]
+        return [_tamed(item) for item in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
     return str(value) if isinstance(value, int) and abs(value) > _LARGEST_INT else value
 
 
