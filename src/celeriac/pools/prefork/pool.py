@@ -325,7 +325,8 @@ class PreforkPool:
         if limit is not None and child.slot.memory_kib > limit and not child.retiring:
             child.retiring = True
             self._waiting.extend(self._recall_from(child))
-        if child.retiring or self._spent(child):
+        # One that has been given its number of jobs may have to give some back, and then has time for others.
+        if child.retiring or (self._spent(child) and not child.jobs):
             self._retire(child)
 
     # --- looking at the board ------------------------------------------------------------------------
