@@ -133,7 +133,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     results = tmp_path / "results"
     results.mkdir()
     app = Celeriac("bad", broker=url, backend=f"file://{results}", set_as_current=False)
-    app.conf.publish_timeout_seconds = TIMEOUT  # Redis is deaf while it copies 100 MB
+    app.conf.publish_timeout_seconds = 2 * TIMEOUT  # Redis is deaf while it copies 100 MB
+    if request.param == "redis":
+        app.conf.broker_transport_options = {"socket_timeout": 2 * TIMEOUT}
     yield Place(app, send, url)
     app.close()
 
