@@ -14,7 +14,7 @@ from celeriac.app import Celeriac
 from celeriac.errors import BrokerUnreachable
 from celeriac.ports import ConsumeSpec
 from celeriac.queues import direct_queue
-from servers import LOOPBACK
+from servers.ports import LOOPBACK
 
 BUDGET_SECONDS = 2.0
 SLACK_SECONDS = 5.0  # for a busy machine

@@ -240,7 +240,8 @@ def _attach(logger: logging.Logger, options: LogOptions, formatter: logging.Form
 def _handler(file: str | None, formatter: logging.Formatter | None) -> logging.Handler:
     handler: logging.Handler
     if file:
-        handlers = importlib.import_module("logging.handlers")  # with pickle and queue 0.3 MB in every process
+        # Here, for with pickle and queue it takes 0.3 MB of every process.
+        handlers = importlib.import_module("logging.handlers")
         handler = handlers.WatchedFileHandler(file, encoding="utf-8")
     else:
         handler = logging.StreamHandler(sys.__stderr__)
