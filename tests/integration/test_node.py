@@ -650,6 +650,7 @@ def test_a_worker_gives_up_when_it_shall_not_retry(app: Celeriac, caplog: pytest
         pass
 
     assert "broker_connection_retry_on_startup=False" in caplog.text
+    assert "Unrecoverable" not in caplog.text  # it has been said why, once
 
 
 def test_a_node_holds_no_more_than_its_prefetch(app: Celeriac) -> None:

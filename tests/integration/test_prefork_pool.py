@@ -281,6 +281,19 @@ async def test_a_child_is_replaced_after_its_number_of_tasks(make: Make, runner:
     assert not reports.of(Lost)
 
 
+async def test_jobs_that_were_taken_back_do_not_count_against_a_child(make: Make) -> None:
+    pool, reports = await make(size=1, max_tasks_per_child=3)
+
+    for _ in range(8):  # what is looked at first, the number or the stall, differs from time to time
+        await reports.until(lambda: pool.free(short=True) == 3)
+        slow, *others = jobs = [job("sleep", 0.03, short=True), *(job("echo", n, short=True) for n in (1, 2))]
+        pool.submit(jobs)
+        await reports.ended(*jobs)  # the others were taken back, and given again
+
+        finished = reports.finished()
+        assert {finished[other.number].pid for other in others} == {finished[slow.number].pid}
+
+
 async def test_a_child_that_has_grown_too_big_is_replaced_after_its_job(make: Make) -> None:
     own_kib = psutil.Process().memory_info().rss // 1024
     pool, reports = await make(size=1, max_memory_per_child_kib=own_kib + 60_000)

@@ -18,6 +18,8 @@ import pytest
 
 from celeriac.errors import BrokerUnreachable, ConfigError, PublishTimeout, TransportError
 from celeriac.message import Ack, DeadLetter, Delivery, Outgoing, Park, Reject, Requeue, Start, Verdict
+from celeriac.net.redis_link import Links, pack
+from celeriac.net.redis_url import addresses
 from celeriac.ports import Consumer, ConsumeSpec
 from celeriac.queues import Queue
 from celeriac.testing.conformance.fixtures import ack, nothing_arrives, take
@@ -31,6 +33,7 @@ from celeriac.testing.conformance.messages import (
     to_queue,
 )
 from celeriac.transports.redis import RedisTransport
+from celeriac.wire import virtual
 from redis_probe import command
 from servers import RedisServer, free_port
 
@@ -385,6 +388,47 @@ class TestHandingOver:
         assert await nothing_arrives(heir)
         await heir.close()
         producer.close()
+
+    @pytest.mark.parametrize("cut", ["both", "the catching one"])
+    async def test_what_was_handed_over_as_the_connection_broke_is_ours_when_we_are_back(
+        self, redis_url: str, transport: RedisTransport, queue: Queue, cut: str
+    ) -> None:
+        """The server has moved it, and says so to nobody: the answer ends with the connection.
+
+        The commands come in one packet, so the server hands over the message, and cuts the connection before
+        it writes what it has to say on it. The lease is long: nobody but the node itself can find it.
+        """
+        consumer = await consume(transport, queue, lease_seconds=300.0)
+        waiting = asyncio.create_task(consumer.receive(1))
+        while not command(redis_url, "HLEN", "celeriac.catching"):
+            await asyncio.sleep(0.01)
+        clients = command(redis_url, "CLIENT", "LIST").decode().splitlines()
+        database = redis_url.rpartition("/")[2]
+        ours = [dict(word.partition("=")[::2] for word in line.split()) for line in clients]
+        ids = {client["cmd"]: client["id"] for client in ours if client["db"] == database}
+        message = virtual.encode(envelope("caught"), "", queue.name)
+        words: list[tuple[str | bytes, ...]] = [("LPUSH", queue.name, message)]
+        words += [("CLIENT", "KILL", "ID", id_) for cmd, id_ in ids.items() if cmd == "blmove"]
+        words += [
+            ("CLIENT", "KILL", "ID", id_)
+            for cmd, id_ in ids.items()
+            if cut == "both" and not cmd.startswith(("blmove", "client"))
+        ]
+
+        links = Links(addresses(redis_url, {}))
+        answers = links.call(b"".join(pack(w) for w in words), len(words), time.monotonic() + 10)
+        links.close()
+
+        assert answers == [1] * len(words)
+        assert len(words) == (3 if cut == "both" else 2)
+        try:
+            got = list(await asyncio.wait_for(waiting, BACK_SECONDS))
+        except TransportError:
+            got = await eventually(consumer, 1)
+        assert texts(got) == ["caught"]
+        await ack(consumer, got)
+        assert await nothing_arrives(consumer)
+        await consumer.close()
 
     async def test_a_node_that_closes_while_it_is_handed_something_hands_it_back(
         self, redis_url: str, transport: RedisTransport, queue: Queue

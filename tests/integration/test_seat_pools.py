@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -20,6 +21,21 @@ from celeriac.pools.threads import ThreadPool
 from pool_harness import CommandRunner, Reports, job
 
 Make = Callable[..., Awaitable[tuple[SeatPool, Reports]]]
+
+
+class SlowHands(SimpleQueue[Job | None]):
+    """A queue whose reader is interrupted when it has the job in its hands."""
+
+    def __init__(self) -> None:
+        self.full = threading.Event()
+        self.go = threading.Event()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Job | None:
+        job = super().get(block, timeout)
+        if job is not None:
+            self.full.set()
+            self.go.wait()
+        return job
 
 
 @pytest.fixture
@@ -192,6 +208,44 @@ async def test_stopping_at_once_tells_what_was_running_and_what_was_not(
         (waiting.number, False),
     }
     assert runner.times(waiting.id) == 0
+
+
+async def test_a_job_that_is_taken_in_the_moment_of_the_stop_does_not_run_as_well(
+    runner: CommandRunner,
+) -> None:
+    """It had left the queue and was on nobody's account yet; it is handed back, so it must not begin."""
+    pool = ThreadPool(PoolOptions(size=1), lambda: runner)
+    pool._queue = hands = SlowHands()
+    closed = threading.Event()
+    runner.close = closed.set  # type: ignore[method-assign]
+    reports = Reports()
+    await pool.start(reports)
+    taken = job("echo", 1)
+    pool.submit([taken])
+    await asyncio.to_thread(hands.full.wait)
+
+    await pool.stop(graceful=False)
+    hands.go.set()
+    await asyncio.to_thread(closed.wait, 10)
+
+    assert [(lost.number, lost.started) for lost in reports.of(Lost)] == [(taken.number, False)]
+    assert runner.times(taken.id) == 0
+
+
+async def test_a_start_is_told_although_the_clock_was_set_back(
+    make: Make, runner: CommandRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, loops = time.time, threading.get_ident()
+    pool, reports = await make()
+    slow = job("wait_for", "go", short=True)
+
+    # What the seat has read is an hour ahead of what the loop reads.
+    monkeypatch.setattr(time, "time", lambda: real() - 3600 * (threading.get_ident() == loops))
+    pool.submit([slow])
+    await reports.until(lambda: bool(reports.of(Started)), 5)
+
+    (runner.folder / "go").touch()
+    await reports.ended(slow)
 
 
 async def test_a_thread_past_its_hard_limit_is_replaced(runner: CommandRunner) -> None:

@@ -197,7 +197,7 @@ def test_a_second_interrupt_is_cold(home: Path, proj: ModuleType, start: Start) 
     worker.wait_for("Warm shutdown")
     worker.signal(signal.SIGINT)
 
-    assert worker.finish() == 1
+    assert worker.finish() == 0  # as with Celery: the first one alone ends with 1
     assert "worker: Hitting Ctrl+C again will terminate all running tasks!" in worker.output
     assert "worker: Cold shutdown (MainProcess)" in worker.output
     assert not (home / "one-done").exists()

@@ -196,6 +196,21 @@ def setup(app: Celeriac, options: LogOptions) -> None:
         redirect_prints(options.redirect_level)
 
 
+def move(before: str, after: str) -> None:
+    """Let this process log to another file from now on.
+
+    Args:
+        before: The file that `setup` was given.
+        after: The one to use instead.
+    """
+    old = os.path.abspath(before)
+    for logger in (logging.getLogger(), logging.getLogger("celery.task")):
+        for place, handler in enumerate(logger.handlers):
+            if isinstance(handler, logging.FileHandler) and handler.baseFilename == old:
+                logger.handlers[place] = _handler(after, handler.formatter)
+                handler.close()
+
+
 def redirect_prints(level: int) -> Callable[[], None]:
     """Send what is printed to the log and return a call that undoes it."""
     before = sys.stdout, sys.stderr
@@ -218,14 +233,17 @@ def _wants_colour(options: LogOptions, configured: bool | None) -> bool:
 
 
 def _attach(logger: logging.Logger, options: LogOptions, formatter: logging.Formatter) -> None:
+    logger.addHandler(_handler(options.file, formatter))
+    logger.setLevel(options.level)
+
+
+def _handler(file: str | None, formatter: logging.Formatter | None) -> logging.Handler:
     handler: logging.Handler
-    if options.file:
-        handlers = importlib.import_module(
-            "logging.handlers"
-        )  # with pickle and queue 0.3 MB in every process
-        handler = handlers.WatchedFileHandler(options.file, encoding="utf-8")
+    if file:
+        # Here, for with pickle and queue it takes 0.3 MB of every process.
+        handlers = importlib.import_module("logging.handlers")
+        handler = handlers.WatchedFileHandler(file, encoding="utf-8")
     else:
         handler = logging.StreamHandler(sys.__stderr__)
     handler.setFormatter(formatter)
-    logger.addHandler(handler)
-    logger.setLevel(options.level)
+    return handler

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 EX_CANTCREAT = 73  # sysexits.h; Celery's exit code when the file is locked
 
@@ -15,61 +19,81 @@ class PidfileLocked(Exception):
 class Pidfile:
     """The lock of one running worker.
 
+    What counts is the pid in the file, as service managers and Celery read it. While it is looked at or
+    written the file is locked, so that of two workers that find a stale one only one takes it over.
+
     Args:
         path: The file; its directory must exist.
     """
 
     def __init__(self, path: str) -> None:
-        self.path: Path = Path(path)
+        self.path = Path(path)
         self._ours = False
 
     def acquire(self) -> bool:
         """Write our pid into the file.
 
         Returns:
-            Whether a stale file of a dead process was removed first.
+            Whether the file was a stale one, of a process that is dead.
 
         Raises:
             PidfileLocked: Another process that is alive holds it.
+            OSError: The file cannot be written.
         """
-        removed = False
-        while True:
-            try:
-                fd = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-            except FileExistsError:
-                holder = self.holder()
-                ours = holder == os.getpid()  # from before a restart in place, or of a container's last life
-                if holder is not None and not ours and _alive(holder):
-                    raise PidfileLocked(
-                        f"ERROR: Pidfile ({self.path}) already exists.\n"
-                        f"Seems we're already running? (pid: {holder})"
-                    ) from None
-                self.path.unlink(missing_ok=True)
-                removed = not ours
-                continue
-            with os.fdopen(fd, "w") as file:
-                file.write(f"{os.getpid()}\n")
-            self._ours = True
-            return removed
-
-    def holder(self) -> int | None:
-        """Return the pid in the file; None when there is none or the file is broken."""
-        try:
-            return int(self.path.read_text().strip())
-        except (OSError, ValueError):
-            return None
+        with self._opened(os.O_CREAT) as file:
+            found = file.read()
+            holder = _pid_in(found)
+            if holder is not None and holder != os.getpid() and _alive(holder):
+                raise PidfileLocked(
+                    f"ERROR: Pidfile ({self.path}) already exists.\n"
+                    f"Seems we're already running? (pid: {holder})"
+                )
+            file.seek(0)
+            file.truncate()
+            file.write(f"{os.getpid()}\n")
+        self._ours = True
+        return bool(found) and holder != os.getpid()  # a worker that begins anew finds its own
 
     def release(self) -> None:
         """Remove the file if it is still ours."""
-        if self._ours and self.holder() == os.getpid():
-            self.path.unlink(missing_ok=True)
-        self._ours = False
+        if self._ours:
+            self._ours = False
+            try:
+                with self._opened(0) as file:
+                    if _pid_in(file.read()) == os.getpid():
+                        self.path.unlink(missing_ok=True)
+            except FileNotFoundError:
+                return  # somebody has tidied up
+
+    @contextmanager
+    def _opened(self, flags: int) -> Iterator[TextIO]:
+        """Open the file and lock it, and be sure that it is still the one of that name."""
+        while True:
+            with open(os.open(self.path, os.O_RDWR | flags, 0o644), "r+", errors="replace") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if self._is_at_its_place(file):
+                    yield file
+                    return
+
+    def _is_at_its_place(self, file: TextIO) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+
+def _pid_in(text: str) -> int | None:
+    try:
+        pid = int(text)
+    except ValueError:
+        return None
+    return pid if pid > 0 else None  # to the kernel, the others mean groups of processes
 
 
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

@@ -23,8 +23,6 @@ from celeriac.node.worker import Worker
 
 logger: logging.Logger = logging.getLogger("celery.worker")
 
-POOLS = ("prefork", "processes", "threads", "solo")
-
 
 class CommaSeparated(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
     """Names separated by commas."""
@@ -77,17 +75,18 @@ def expand(text: str, values: dict[str, str]) -> str:
     return "%".join(parts)
 
 
-def file_name(path: str | None, node: str) -> str | None:
+def file_name(path: str | None, node: str, place: int = 0) -> str | None:
     """Return the path of a log or pid file with the node's name put in.
 
-    ``%n`` is the part before the ``@``, ``%h`` the host, ``%d`` its domain, ``%p`` the whole name;
-    ``%i`` is 0 and ``%I`` empty in the main process.
+    ``%n`` is the part before the ``@``, ``%h`` the host, ``%d`` its domain, ``%p`` the whole name; ``%i`` is
+    the process's place in the pool, 0 in the main process, ``%I`` the same behind a dash, empty there.
     """
     if not path:
         return None
     name, _, host = node.partition("@")
     domain = host.partition(".")[2]
-    return expand(path, {"n": name, "h": host, "d": domain, "p": node, "i": "0", "I": ""})
+    values = {"n": name, "h": host, "d": domain, "p": node}
+    return expand(path, {**values, "i": str(place), "I": f"-{place}" if place else ""})
 
 
 @click.command("worker", context_settings={"auto_envvar_prefix": "CELERY_WORKER"})
@@ -97,8 +96,13 @@ def file_name(path: str | None, node: str) -> str | None:
     "-O", "optimization", type=click.Choice(["default", "fair"]), default="default", help="Always fair."
 )
 @click.option("--prefetch-multiplier", type=click.IntRange(min=0), help="Messages to hold per slot.")
-@click.option("-c", "--concurrency", type=click.IntRange(min=1), help="How many tasks to run at once.")
-@click.option("-P", "--pool", type=click.Choice(POOLS), help="What runs the tasks.")
+@click.option(
+    "-c",
+    "--concurrency",
+    type=click.IntRange(min=0),
+    help="How many tasks to run at once; 0: as many as there are processors.",
+)
+@click.option("-P", "--pool", help="What runs the tasks: prefork, threads, solo, or another package's pool.")
 @click.option(
     "-E", "--task-events", "--events", "events", is_flag=True, default=None, help="Send events, for monitors."
 )
@@ -118,7 +122,9 @@ def file_name(path: str | None, node: str) -> str | None:
 @click.option("--without-mingle", is_flag=True, help="Do not ask other workers at start.")
 @click.option("--without-heartbeat", is_flag=True, help="Send no heartbeat events.")
 @click.option("--heartbeat-interval", type=float, help="Seconds between heartbeat events.")
-@click.option("-f", "--logfile", help="Log to this file; %n, %h, %d, %p are filled in.")
+@click.option(
+    "-f", "--logfile", help="Log to this file; %n, %h, %d, %p are filled in. With %I, a file per process."
+)
 @click.option("--pidfile", help="Keep the process id in this file, and a second worker away.")
 @click.pass_obj
 def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
@@ -126,17 +132,24 @@ def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
     app = obj.app
     node = node_name(options.pop("hostname"))
     level: int = options.pop("loglevel")
-    logfile = file_name(options.pop("logfile") or app.conf.get("worker_log_file"), node)
+    log_pattern: str | None = options.pop("logfile") or app.conf.get("worker_log_file")
+    logfile = file_name(log_pattern, node)
     pidfile = file_name(options.pop("pidfile") or app.conf.get("worker_pidfile"), node)
     options["max_memory_per_child_kib"] = options.pop("max_memory_per_child")
     purge: bool = options.pop("purge")
     node_options = NodeOptions(hostname=node, loglevel=level, logfile=logfile, **options)
     _refuse_pickle_as_root(obj)
     lock = _lock(obj, pidfile)
+
+    def in_child(place: int) -> None:
+        own = file_name(log_pattern, node, place)
+        if logfile is not None and own is not None and own != logfile:
+            logs.move(logfile, own)
+
     streams = sys.stdout, sys.stderr
     try:
-        logs.setup(app, _log_options(obj, app, level, logfile))
-        worker = Worker(app, node_options)
+        _set_up_logs(obj, app, level, logfile)
+        worker = Worker(app, node_options, in_child)
         _tell_settings_without_effect(app)
         if purge:
             removed = sum(app.transport.purge(queue.name) for queue in worker.queues)
@@ -173,17 +186,27 @@ def _lock(obj: CLIContext, path: str | None) -> Pidfile | None:
     except PidfileLocked as exc:
         obj.error(str(exc))
         sys.exit(EX_CANTCREAT)
+    except OSError as exc:
+        obj.error(f"ERROR: Pidfile ({path}) cannot be written: {exc.strerror}.")
+        sys.exit(EX_CANTCREAT)
     return lock
 
 
-def _log_options(obj: CLIContext, app: Celeriac, level: int, logfile: str | None) -> logs.LogOptions:
+def _set_up_logs(obj: CLIContext, app: Celeriac, level: int, logfile: str | None) -> None:
     redirect = app.conf.get("worker_redirect_stdouts_level") or "WARNING"
-    return logs.LogOptions(
+    options = logs.LogOptions(
         level=level,
         file=logfile,
         colour=False if obj.no_color else None,
         redirect_level=logs.level_of(redirect),
     )
+    try:
+        logs.setup(app, options)
+    except OSError as exc:
+        if logfile is None or exc.filename != os.path.abspath(logfile):
+            raise  # a receiver of setup_logging has logs of its own
+        obj.error(f"ERROR: Logfile ({logfile}) cannot be written: {exc.strerror}.")
+        sys.exit(EX_CANTCREAT)
 
 
 def _show_banner(obj: CLIContext, worker: Worker, level: int) -> None:

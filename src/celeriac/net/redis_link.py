@@ -70,6 +70,13 @@ class ConnectionLost(RedisFailure):
     """Raised when the connection ended; what was asked last may or may not have been done."""
 
 
+class NoRedis(ConnectionLost):
+    """Raised when what answers is something else."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"what answers there does not speak as Redis does ({why})")
+
+
 class NoAnswer(RedisFailure):
     """Raised when the time ran out; what was asked last may or may not have been done."""
 
@@ -110,7 +117,7 @@ class Link:
         if self._sliced:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SLICE)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SLICE)
-        self.reader: hiredis.Reader = hiredis.Reader(notEnoughData=MORE)
+        self.reader: hiredis.Reader = hiredis.Reader(notEnoughData=MORE, protocolError=NoRedis)
         self.pushes: deque[Any] = deque()  # Any: a Push, whose items are whatever was sent
         self.used_at: float = time.monotonic()
         self.client_id = 0  # the server's number for this connection
@@ -303,7 +310,10 @@ def _log_in(link: Link, until: float) -> None:
         if text.startswith("ERR unknown command") and "HELLO" in text.upper():
             text = "it does not know HELLO; Redis 6 or newer is needed"
         raise Unreachable(text) from exc
-    link.client_id = answers[0][b"id"]
+    try:
+        link.client_id = answers[0][b"id"]
+    except (TypeError, KeyError, IndexError) as exc:
+        raise NoRedis(f"its greeting is {answers[0]!r:.100}") from exc
 
 
 class Links:

@@ -18,6 +18,7 @@ from celeriac.net.redis_link import (
     ConnectionLost,
     Link,
     NoAnswer,
+    NoRedis,
     Push,
     RedisFailure,
     open_link,
@@ -173,7 +174,10 @@ class Stream:
             return
         self._heard_at = self._loop.time()
         link.reader.feed(data)
-        self._hand_out()
+        try:
+            self._hand_out()
+        except NoRedis as exc:
+            self._fail(exc)
 
     def _hand_out(self) -> None:
         gets = self._link.reader.gets

@@ -140,7 +140,7 @@ class Link:
         logger.error(
             "consumer: Cannot connect to %s: %s.\nTrying again in %.2f seconds... (%s/%s)\n",
             self.transport.address,
-            exc,
+            str(exc).rstrip("."),
             pause,
             number,
             self._policy.max_retries or "∞",

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Literal
 
 import msgspec
@@ -158,9 +159,12 @@ class Node:
         return code
 
     async def _start(self, on_ready: Callable[[], None]) -> None:
-        async with asyncio.TaskGroup() as both:
-            both.create_task(self.pool.start(self.reporter.take))
-            both.create_task(self.link.connect())
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self.pool.start(self.reporter.take))
+                both.create_task(self.link.connect())
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None  # one has failed, and the other was cancelled for it
         on_ready()
 
     async def _serve(self) -> None:
@@ -202,11 +206,8 @@ class Node:
         """Hand back what has not begun, see to what has, and leave."""
         await self._stop_receiving()
         self._hand_back()
-        if how == "warm" and self.link.connected:
-            await self._wait_for_the_running()
-        if self._asked == "cold" or how == "cold":
+        if how == "cold" or not await self._unless_hurried(self._end_gently()):
             await self._cold()
-        await self.pool.stop(graceful=True)
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -244,22 +245,30 @@ class Node:
         except (TransportError, TimeoutError) as exc:
             logger.warning("What was fetched ahead goes back when the worker ends, not before: %r", exc)
 
-    async def _wait_for_the_running(self) -> None:
-        """Wait until all that runs has ended and is written down, or somebody is in a hurry."""
-        quiet = asyncio.create_task(self._quiet())
-        while not quiet.done() and self._asked != "cold":
+    async def _unless_hurried(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do something until it is done or somebody is in a hurry; return whether it is done."""
+        task = asyncio.create_task(work)
+        while not task.done() and self._asked != "cold":
             self._changed.clear()
             hurry = asyncio.create_task(self._changed.wait())
-            done, _ = await asyncio.wait([quiet, hurry, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([task, hurry, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
             hurry.cancel()
-            if done - {quiet, hurry}:
+            if done - {task, hurry}:
                 break  # a service has ended, and with it the hope that this comes to an end
-        quiet.cancel()
+        if task.done():
+            task.result()
+            return True
+        task.cancel()
+        await asyncio.wait([task])
+        return False
 
-    async def _quiet(self) -> None:
-        while len(self.ledger):
-            await self.receiver.changed()
-        await self.reporter.drain()
+    async def _end_gently(self) -> None:
+        """Wait until all that runs has ended and is written down, then for the slots to end."""
+        if self.link.connected:
+            while len(self.ledger):
+                await self.receiver.changed()
+            await self.reporter.drain()
+        await self.pool.stop(graceful=True)
 
     async def _cold(self) -> None:
         await self._soft_shutdown()
@@ -302,8 +311,10 @@ class Node:
 
 
 def say(text: str) -> None:
-    """Write to standard error, as Celery does when signals are about: past the log and its level."""
-    stream = sys.__stderr__
+    """Write to standard output, as Celery does when signals are about: past the log and its level."""
+    stream = sys.__stdout__
     if stream is not None:
-        stream.write(f"\n{text}\n")
-        stream.flush()
+        # Whoever read it may be gone, and the signal shall be obeyed all the same.
+        with suppress(OSError, ValueError):
+            stream.write(f"\n{text}\n")
+            stream.flush()

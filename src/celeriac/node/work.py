@@ -86,11 +86,12 @@ class Ledger:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._work: dict[int, Work] = {}
+        self._of_task: dict[str, Work] = {}  # by task id: the latest one
 
     def open(self, delivery: Delivery, headers: TaskHeaders, policy: Policy) -> Work:
         """Enter a delivery under a new number."""
         work = Work(next(self._numbers), delivery, headers, policy)
-        self._work[work.number] = work
+        self._work[work.number] = self._of_task[headers.id] = work
         return work
 
     def get(self, number: int) -> Work | None:
@@ -99,11 +100,14 @@ class Ledger:
 
     def close(self, number: int) -> Work | None:
         """Strike out a number and return its work, if it was open."""
-        return self._work.pop(number, None)
+        work = self._work.pop(number, None)
+        if work is not None and self._of_task.get(work.headers.id) is work:
+            del self._of_task[work.headers.id]
+        return work
 
     def of_task(self, task_id: str) -> Work | None:
-        """Return the open work of a task id. Slow: only for what is rare."""
-        return next((work for work in self._work.values() if work.headers.id == task_id), None)
+        """Return the open work of a task id, the latest when there are several."""
+        return self._of_task.get(task_id)
 
     def __len__(self) -> int:
         """Return how much is open."""

@@ -22,13 +22,14 @@ from celeriac.node.node import EX_FAILURE, How, Node, NodeSettings, say
 from celeriac.node.options import NodeOptions
 from celeriac.node.osignals import Signals, meaning
 from celeriac.pools import heap
-from celeriac.pools.base import PoolOptions
+from celeriac.pools.base import PoolOptions, nothing
 from celeriac.pools.solo import SoloPool
 from celeriac.ports import ConsumeSpec, Pool, Transport
 from celeriac.queues import Exchange, Queue
 
 logger: logging.Logger = logging.getLogger("celery.apps.worker")
 
+_LEAVE_SECONDS = 1.0  # for a task in the main thread that is told to end at once
 _HURRIES_BEFORE_EXIT = 3  # who asks so often for a cold shutdown does not want to wait for it
 
 
@@ -43,13 +44,16 @@ class Worker:
     Args:
         app: The app.
         options: What the command line says.
+        in_child: Called first in each process of the pool, with its place there, from 1.
 
     Raises:
         ConfigError: A setting or an option makes no sense.
         QueueNotFound: A queue is asked for that may not be made.
     """
 
-    def __init__(self, app: Celeriac, options: NodeOptions) -> None:
+    def __init__(
+        self, app: Celeriac, options: NodeOptions, in_child: Callable[[int], None] = nothing
+    ) -> None:
         self.app = app
         self.options = options
         self.hostname: str = options.hostname
@@ -68,6 +72,8 @@ class Worker:
             max_tasks_per_child=options.max_tasks_per_child or conf.worker_max_tasks_per_child,
             max_memory_per_child_kib=options.max_memory_per_child_kib or conf.worker_max_memory_per_child,
             start_timeout_seconds=conf.worker_proc_alive_timeout,
+            before_fork=lambda: app.hooks.worker_before_create_process.send(sender=self.pool),
+            in_child=in_child,
         )
         self.pool: Pool = pools.make(self.pool_kind, pool_options, lambda: Executor(app, self.hostname))
         self.concurrency: int = self.pool.size
@@ -131,6 +137,8 @@ class Worker:
                 codes.append(self._run(loop))
             finally:
                 pool.leave()
+            if self._asked == "cold" and not pool.has_left(_LEAVE_SECONDS):
+                os._exit(self.exitcode or 0)  # its message has gone back: it must not go on here
 
         thread = threading.Thread(target=node, name="celeriac-node")
         thread.start()
@@ -189,7 +197,9 @@ class Worker:
         number = meaning(number)
         if number == signal.SIGHUP:
             self._on_hangup()
-        elif number == signal.SIGINT:
+            return
+        self._restarts = False  # who asks for an end after asking for a new beginning wants the end
+        if number == signal.SIGINT:
             self._on_interrupt()
         elif number == signal.SIGQUIT:
             self._shut_down(number, "cold", 0)
@@ -206,10 +216,10 @@ class Worker:
         else:
             if self._interrupts == 2:
                 say("worker: Hitting Ctrl+C again will terminate all running tasks!")
-            self._shut_down(signal.SIGINT, "cold", EX_FAILURE)
+            self._shut_down(signal.SIGINT, "cold", 0)
 
     def _on_hangup(self) -> None:
-        if sys.__stdout__ is not None and sys.__stdout__.isatty():
+        if self._asked is not None or (sys.__stdout__ is not None and sys.__stdout__.isatty()):
             return
         say(f"Restarting celery worker ({' '.join(sys.orig_argv)})")
         self._restarts = True

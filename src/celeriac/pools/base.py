@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -15,14 +16,20 @@ from celeriac.pools.limits import SoftLimit
 logger: logging.Logger = logging.getLogger("celery.worker.request")
 
 
+def nothing(*args: object) -> None:
+    """Do nothing."""
+
+
 class PoolOptions(msgspec.Struct, kw_only=True, frozen=True):
-    """How many slots a pool has and how long a child lives (the latter only where there are children)."""
+    """How many slots a pool has, and what concerns children, where there are any."""
 
     size: int
     max_tasks_per_child: int | None = None
     max_memory_per_child_kib: int | None = None
     start_timeout_seconds: float = 4.0  # how long `start` waits for the children
     name: str = "ForkPoolWorker"  # of the children, with a number behind it
+    before_fork: Callable[[], object] = nothing  # called before each child is asked for
+    in_child: Callable[[int], None] = nothing  # the first call in each child; its place in the pool, from 1
 
 
 class Runner(Protocol):

@@ -40,6 +40,16 @@ class Seat:
         self.abandoned = False  # out of the pool: it is past a hard limit and ends when its job does
         self.timers: list[asyncio.TimerHandle] = []
 
+    def take(self, job: Job) -> bool:
+        """Say that a job begins; False when it must not, for the seat has been given up.
+
+        First it is said, then the flag is looked at; who gives up the seat does it the other way round. So a
+        job that is handed back for not having begun does not begin here after that.
+        """
+        self.started = time.time()
+        self.number = job.number
+        return not self.abandoned
+
     def disarm(self) -> None:
         """Forget the limits of the job that was running."""
         for timer in self.timers:
@@ -58,6 +68,7 @@ class SeatPool:
     """
 
     kind = "threads"
+    strikes = False  # whether jobs without limits have to be reached as well
 
     def __init__(self, options: PoolOptions, make_runner: Callable[[], Runner]) -> None:
         self.size: int = options.size
@@ -148,9 +159,7 @@ class SeatPool:
 
     def serve(self, seat: Seat) -> None:
         """Run jobs in this thread until the pool ends."""
-        while not seat.abandoned and (job := self._queue.get()) is not None:
-            seat.started = time.time()
-            seat.number = job.number
+        while not seat.abandoned and (job := self._queue.get()) is not None and seat.take(job):
             report = self._run(seat, job)
             seat.number = NOBODY
             self._out.append(report)
@@ -163,7 +172,7 @@ class SeatPool:
 
     def _run(self, seat: Seat, job: Job) -> Finished | Lost:
         limit = None
-        if job.soft_limit_seconds is not None or job.hard_limit_seconds is not None:
+        if self.strikes or job.soft_limit_seconds is not None or job.hard_limit_seconds is not None:
             limit = seat.limit
             limit.seconds = math.inf if job.soft_limit_seconds is None else job.soft_limit_seconds
         try:
@@ -220,6 +229,9 @@ class SeatPool:
         self._deliver(reports)
 
     def _give_up(self) -> None:
+        for seat in self._seats:
+            seat.abandoned = True
+            seat.disarm()
         running = {seat.number for seat in self._seats}
         reports = [
             Lost(
@@ -232,9 +244,6 @@ class SeatPool:
             for job in self._jobs.values()
         ]
         self._jobs.clear()
-        for seat in self._seats:
-            seat.abandoned = True
-            seat.disarm()
         if reports:
             self._deliver(reports)
 
@@ -250,10 +259,12 @@ class SeatPool:
             job = self._jobs.get(seat.number)
             if job is None or seat.seen == job.number:
                 continue
-            if not job.short or now - seat.started >= LOOK_SECONDS:
+            running_for = now - seat.started
+            # Less than nothing: the system's clock was set back, and says nothing of how long it has run.
+            if not job.short or not 0 <= running_for < LOOK_SECONDS:
                 seat.seen = job.number
                 reports.append(self._started(seat))
-                self._arm(seat, job, now - seat.started)
+                self._arm(seat, job, max(running_for, 0.0))
         if len(self._jobs) > sum(seat.seen in self._jobs for seat in self._seats):
             self._look_soon()
         if reports:

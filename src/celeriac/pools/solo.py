@@ -27,10 +27,13 @@ class SoloPool(SeatPool):
     """
 
     kind = "solo"
+    strikes = True
 
     def __init__(self, options: PoolOptions, make_runner: Callable[[], Runner]) -> None:
         super().__init__(PoolOptions(size=1), make_runner)
         self._offered: SimpleQueue[Seat | None] = SimpleQueue()
+        self._door = threading.Lock()  # who goes through it knows on which side the serving thread is
+        self._left = threading.Event()  # `serve_here` has returned
         self._in_main = threading.current_thread() is threading.main_thread()
         self._limit = MainThreadLimit() if self._in_main else ThreadLimit()
 
@@ -44,8 +47,21 @@ class SoloPool(SeatPool):
             if seat is not None:
                 self._serve(seat)
         finally:
+            with self._door:
+                self._left.set()
             if self._in_main:
                 signal.signal(MainThreadLimit.SIGNAL, before)
+
+    async def stop(self, *, graceful: bool) -> None:
+        """End after the job; or tell at once that it is lost, and get it out of the way as far as we can."""
+        await super().stop(graceful=graceful)
+        with self._door:
+            if not graceful and not self._left.is_set():
+                self._limit.strike(SystemExit)
+
+    def has_left(self, within_seconds: float) -> bool:
+        """Wait for `serve_here` to return; False when it did not in time."""
+        return self._left.wait(within_seconds)
 
     def leave(self) -> None:
         """Let `serve_here` return although the pool was never started; may be called at any time."""

@@ -343,7 +343,7 @@ def _call(args: Any, kwargs: Any, embed: Mapping[str, Any]) -> Call:
         raise InvalidTaskError(f"Task arguments have to be a list, not {type(args).__name__}")
     if not isinstance(kwargs, dict):
         raise InvalidTaskError(f"Task keyword arguments have to be an object, not {type(kwargs).__name__}")
-    return Call(
+    call = Call(
         args=args,
         kwargs=kwargs,
         callbacks=embed.get("callbacks"),
@@ -351,3 +351,22 @@ def _call(args: Any, kwargs: Any, embed: Mapping[str, Any]) -> Call:
         chain=embed.get("chain"),
         chord=embed.get("chord"),
     )
+    if call.callbacks or call.errbacks or call.chain or call.chord:
+        _check_what_follows(call)
+    return call
+
+
+def _check_what_follows(call: Call) -> None:
+    """Refuse a call now whose run would end in confusion, when nobody knows what has been done."""
+    for name in ("callbacks", "errbacks", "chain"):
+        follows = getattr(call, name)
+        if follows and not (isinstance(follows, (list, tuple)) and all(map(_is_signature, follows))):
+            raise InvalidTaskError(
+                f"{name!r} of a task body has to be a list of signatures, not {follows!r:.80}"
+            )
+    if call.chord and not _is_signature(call.chord):
+        raise InvalidTaskError(f"'chord' of a task body has to be a signature, not {call.chord!r:.80}")
+
+
+def _is_signature(value: Any) -> bool:
+    return isinstance(value, Mapping) and "task" in value

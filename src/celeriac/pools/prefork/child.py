@@ -16,7 +16,7 @@ from typing import cast
 import msgspec
 
 from celeriac.message import Finished, Job
-from celeriac.pools.base import Runner, exit_code
+from celeriac.pools.base import PoolOptions, Runner, exit_code
 from celeriac.pools.limits import SignalLimit
 from celeriac.pools.prefork.board import OUTBOX_BYTES, Board
 from celeriac.pools.prefork.inbox import NO_MORE, STOP, Mail
@@ -137,12 +137,14 @@ class Child:
 
 
 def child_main(
-    board: Board, make_runner: Callable[[], Runner], watch_memory: bool
+    board: Board, make_runner: Callable[[], Runner], options: PoolOptions
 ) -> Callable[[int, str, socket.socket], int]:
     """Return what the forker runs in a new child."""
+    watch_memory = options.max_memory_per_child_kib is not None
 
     def main(slot: int, name: str, far: socket.socket) -> int:
         _name_records(name)
+        options.in_child(slot + 1)
         return Child(board, slot, far, make_runner(), watch_memory).run()
 
     return main

@@ -209,6 +209,7 @@ class _Service:
         match request:
             case Fork():
                 (fd,) = memoryview(ancillary[0][2]).cast("i")
+                os.set_inheritable(fd, False)  # what arrives this way would reach the programs of tasks
                 self._fork(request, socket.socket(fileno=fd))
             case Kill():
                 if self._children.get(request.pid) == request.slot:

@@ -101,7 +101,6 @@ class PreforkPool:
     Args:
         options: How many children, how long they live.
         make_runner: Called in each child for what runs its jobs.
-        before_fork: Called before each child is asked for.
     """
 
     kind = "prefork"
@@ -110,15 +109,11 @@ class PreforkPool:
         self,
         options: PoolOptions,
         make_runner: Callable[[], Runner],
-        before_fork: Callable[[], None] = lambda: None,
     ) -> None:
         self.size: int = options.size
         self._options = options
-        self._before_fork = before_fork
         self._board = Board(options.size)
-        self._forker = Forker(
-            child_main(self._board, make_runner, options.max_memory_per_child_kib is not None)
-        )
+        self._forker = Forker(child_main(self._board, make_runner, options))
         self._children: list[_Child | None] = [None] * options.size
         self._waiting: deque[Job] = deque()  # taken from a child, to be placed before anything else
         self._deliver: Callable[[Sequence[Report]], None] = lambda batch: None
@@ -330,7 +325,8 @@ class PreforkPool:
         if limit is not None and child.slot.memory_kib > limit and not child.retiring:
             child.retiring = True
             self._waiting.extend(self._recall_from(child))
-        if child.retiring or self._spent(child):
+        # One that has been given its number of jobs may have to give some back, and then has time for others.
+        if child.retiring or (self._spent(child) and not child.jobs):
             self._retire(child)
 
     # --- looking at the board ------------------------------------------------------------------------
@@ -368,8 +364,9 @@ class PreforkPool:
         self._place_waiting()
 
     def _look_at(self, child: _Child, job: Job, now: float, reports: list[Report]) -> None:
-        started = child.slot.started
-        if job.short and now - started < LOOK_SECONDS:
+        running_for = now - child.slot.started
+        # Less than nothing: the system's clock was set back, and says nothing of how long it has run.
+        if job.short and 0 <= running_for < LOOK_SECONDS:
             return
         if child.slot.waiting:
             # Reports of short jobs that were to be rung together, and then one of them takes long.
@@ -378,8 +375,8 @@ class PreforkPool:
                 return  # it has ended in the meantime
         if child.started != job.number:
             child.started = job.number
-            reports.append(Started(number=job.number, pid=child.pid, at=started))
-            self._arm(child, job, now - started)
+            reports.append(Started(number=job.number, pid=child.pid, at=child.slot.started))
+            self._arm(child, job, max(running_for, 0.0))
         if len(child.jobs) > 1:
             self._waiting.extend(self._recall_from(child))
         child.slow = True  # whatever it was said to be: nobody shall wait behind it
@@ -421,7 +418,7 @@ class PreforkPool:
     def _make(self, index: int) -> None:
         if self._stopping or self._broken.is_set() or self._loop is None:
             return
-        self._before_fork()
+        self._options.before_fork()
         slot = self._board.slot(index)
         slot.reset()
         self._made += 1

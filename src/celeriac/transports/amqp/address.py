@@ -94,6 +94,8 @@ def _reason(exc: BaseException) -> str:
         return f"its host name is not known ({exc.strerror})"
     if isinstance(exc, TimeoutError):
         return str(exc) or "no answer in time"
+    if isinstance(exc, ssl.SSLError):
+        return f"no TLS could be agreed on: {exc}"  # its number is none of the system's
     if isinstance(exc, OSError) and exc.errno:
         return os.strerror(exc.errno)  # asyncio puts words of its own into strerror
     return str(exc) or type(exc).__name__

@@ -121,6 +121,7 @@ class RedisConsumer:
 
     async def open(self) -> None:
         """Connect and declare; `RedisTransport.consumer` calls it before anybody else has the consumer."""
+        await self._stream("connecting")
         await self.renew()
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
