@@ -27,7 +27,7 @@ class Pidfile:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._ours = False
 
     def acquire(self) -> bool:

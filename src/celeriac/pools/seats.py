@@ -34,7 +34,7 @@ class Seat:
     def __init__(self, runner: Runner, limit: SeatLimit) -> None:
         self.runner = runner
         self.limit = limit
-        self.number = NOBODY  # the job it runs; written by its thread
+        self.number: int = NOBODY  # the job it runs; written by its thread
         self.started: float = 0.0
         self.seen = NOBODY  # the job whose start was told; written by the loop, as is the rest
         self.abandoned = False  # out of the pool: it is past a hard limit and ends when its job does
@@ -47,7 +47,7 @@ class Seat:
         job that is handed back for not having begun does not begin here after that.
         """
         self.started = time.time()
-        self.number = job.number
+        self.number: int = job.number
         return not self.abandoned
 
     def disarm(self) -> None:
