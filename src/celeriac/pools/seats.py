@@ -47,7 +47,7 @@ class Seat:
         job that is handed back for not having begun does not begin here after that.
         """
         self.started = time.time()
-        self.number: int = job.number
+        self.number = job.number
         return not self.abandoned
 
     def disarm(self) -> None:
