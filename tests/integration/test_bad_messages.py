@@ -202,9 +202,9 @@ BAD: dict[str, tuple[dict[str, Any], bytes, str | None]] = {
 
 
 def json_id(body: bytes) -> str:
-    """Return the id that a message of protocol 1 has in its body; what is said when there is none."""
+    """Return the id that a message of protocol 1 has in its body; what is said when there is none to tell."""
     try:
-        return str(json.loads(body)["id"])
+        return str(json.loads(body)["id"]).encode().decode()
     except (ValueError, KeyError, TypeError, RecursionError):
         return "without an id"
 
@@ -244,13 +244,14 @@ def test_an_unknown_task_is_told_to_its_caller(place: Place) -> None:
     assert error.args == ("no.such.task",)
 
 
+@pytest.mark.timeout(300)
 def test_a_body_of_100_mb_is_kept(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     headers = v2()
 
     with start_worker(place.app, pool="threads"):
         place.goes_on()
         place.send(headers, b'[["' + b"x" * 100_000_000 + b'", 1], {}, {}]', JSON)
-        error = place.app.AsyncResult(headers["id"]).get(timeout=TIMEOUT, propagate=False)
+        error = place.app.AsyncResult(headers["id"]).get(timeout=4 * TIMEOUT, propagate=False)
         place.goes_on()
 
     assert "are allowed" in str(error)

@@ -185,7 +185,7 @@ def test_what_one_side_hands_back_the_other_runs(fleet: Fleet, leaving: Side) ->
     """A third worker stops warmly in the middle of its work: every task has run once, no message is left."""
     site = fleet.site
     staying: Side = "ours" if leaving == "real" else "real"
-    # Solo, as prefork of Celery 5.6 may run a task that it hands back, or not end at all.
+    # Solo, as prefork of Celery 5.6 may run a task that it hands back (decision 051), or not end at all.
     pool = ("-P", "solo") if leaving == "real" else ()
     third = site.start(leaving, "-n", "third@%h", "-Q", staying, *AHEAD, *pool)
     wait_until_ready(third)
