@@ -145,7 +145,7 @@ class Connection:
     def __init__(self, login: Login) -> None:
         self.state: State = "start"
         self.error: Lost | Refused | None = None  # why the connection is over
-        self.agreed = False  # it was closed in good order
+        self.agreed: bool = False  # it was closed in good order
         self.blocked: str | None = None  # the broker's reason for taking no publishes at the moment
         self.frame_max: int = frames.FRAME_MAX
         self.heartbeat_seconds: int = login.heartbeat_seconds

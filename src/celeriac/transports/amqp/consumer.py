@@ -28,7 +28,7 @@ from celeriac.transports.amqp.connection import Cancelled, ChannelClosed, Event,
 from celeriac.transports.amqp.producer import AmqpProducer
 from celeriac.transports.amqp.stream import Stream
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _CHANNEL: Final = 1
 _PUBLISH_SECONDS: Final = 5.0  # for dead letters

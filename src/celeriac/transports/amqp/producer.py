@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from celeriac.net.lane import Lane
 
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _GOODBYE_SECONDS: Final = 1.0
 _LAST_WORDS_SECONDS: Final = 5.0  # to have what was sent without confirms taken in

@@ -25,7 +25,7 @@ from celeriac.transports.amqp.connection import (
 from celeriac.transports.amqp.link import Link
 from celeriac.transports.amqp.tables import encode_properties
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 PUBLISH: Final = 1  # the channel that messages go through
 ASK: Final = 2  # a refused question closes its channel: it must not take the confirms with it
