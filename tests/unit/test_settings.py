@@ -542,7 +542,7 @@ def test_prefixed_names_go_before_what_code_gave_to_the_app_until_the_first_read
 
     assert (settings.broker_url, settings.task_serializer) == ("memory://project", "json")
 
-    settings["broker_url"] = "memory://test"  # as a test does that overrides a setting
+    settings.broker_url = "memory://test"
     settings.refresh()
 
     assert settings.broker_url == "memory://test"

@@ -28,6 +28,29 @@ _ENVIRONMENT: Final = {
 }
 
 
+class _BelowEnvironment:
+    """A setting that a variable of the environment goes before, when it is read.
+
+    Args:
+        name: The setting.
+        other: The setting that counts where neither of them says anything.
+    """
+
+    def __init__(self, name: str, other: str | None = None) -> None:
+        self._name = name
+        self._variable = _ENVIRONMENT[name]
+        self._other = other
+
+    def __get__(self, conf: Settings | None, owner: type[Settings]) -> Any:  # Any: a setting's value
+        if conf is None:
+            return self
+        found = conf._environ.get(self._variable) or conf._value(self._name)
+        return getattr(conf, self._other) if not found and self._other is not None else found
+
+    def __set__(self, conf: Settings, value: Any) -> None:  # Any: a setting's value
+        conf[self._name] = value
+
+
 class Settings(Inventory):
     """The settings of one app, by attribute and by item, under their new, old and prefixed names.
 
@@ -283,29 +306,10 @@ class Settings(Inventory):
                     return layer[candidate]
         raise KeyError(key)
 
-    @property
-    def broker_url(self) -> Any:  # Any: a text, a list of texts or None
-        """The broker's URL; None means the embedded broker."""
-        return self._environ.get("CELERY_BROKER_URL") or self._value("broker_url")
-
-    @property
-    def broker_read_url(self) -> Any:  # Any: a text, a list of texts or None
-        """The broker's URL for consumers."""
-        return (
-            self._environ.get("CELERY_BROKER_READ_URL") or self._value("broker_read_url") or self.broker_url
-        )
-
-    @property
-    def broker_write_url(self) -> Any:  # Any: a text, a list of texts or None
-        """The broker's URL for producers."""
-        return (
-            self._environ.get("CELERY_BROKER_WRITE_URL") or self._value("broker_write_url") or self.broker_url
-        )
-
-    @property
-    def result_backend(self) -> Any:  # Any: a text, a class or None
-        """Where results are kept."""
-        return self._environ.get("CELERY_RESULT_BACKEND") or self._value("result_backend")
+    broker_url: _BelowEnvironment = _BelowEnvironment("broker_url")
+    broker_read_url: _BelowEnvironment = _BelowEnvironment("broker_read_url", "broker_url")
+    broker_write_url: _BelowEnvironment = _BelowEnvironment("broker_write_url", "broker_url")
+    result_backend: _BelowEnvironment = _BelowEnvironment("result_backend")
 
     @property
     def configured(self) -> bool:

@@ -47,6 +47,8 @@ group(add.si(n) for n in range(3))()
 signature("by.name", args=(1,)).delay()
 app.conf.update(task_default_queue="q")
 app.conf.task_serializer = "json"
+app.conf.broker_url = "redis://localhost"
+app.conf.result_backend = "rpc://"
 app.autodiscover_tasks()
 
 
