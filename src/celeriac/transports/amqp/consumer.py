@@ -240,7 +240,9 @@ class AmqpConsumer:
         if self._stream is None:
             return
         if self._shared_limit:
-            await self._call(self._limit())
+            # Not waited for: a node changes its mind some 50 times while it empties a long queue, and what it
+            # does next comes behind this on the channel anyway.
+            self._stream.ask(self._limit(), channel=_CHANNEL)
         else:  # RabbitMQ minds a limit of this kind when a consumer begins, so all begin anew
             await self._cancel(list(self._sources))
             await self._consume(list(self._queues.values()))

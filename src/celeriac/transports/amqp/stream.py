@@ -75,10 +75,15 @@ class Stream(asyncio.Protocol):
             Lost: The connection ended.
             TimeoutError: No answer in time.
         """
-        asked = [self.core.request(channel, *request) for request in requests]
-        self.flush()
+        asked = self.ask(*requests, channel=channel)
         async with asyncio.timeout(REPLY_SECONDS):
             return [await self._answer(request) for request in asked]
+
+    def ask(self, *requests: tuple[Any, ...], channel: int = 1) -> list[Request]:
+        """Do the same, but do not wait; a refusal is told as an event too, for it closes the channel."""
+        asked = [self.core.request(channel, *request) for request in requests]
+        self.flush()
+        return asked
 
     def write(self, data: bytes) -> None:
         """Write frames that are not answered; what is written to a lost connection is lost with it."""
