@@ -44,7 +44,7 @@ verify: setup ## Check that generated files are what their generators make now
 docs: setup ## Write the generated pages anew
 	@$(BIN)/python scripts/generate.py
 
-test: setup servers ## Run the whole suite against private servers, shuffled (ARGS="-k word" for a part)
+test: setup servers ## Run the whole suite against private servers, shuffled, in several processes (ARGS="-k word" for a part)
 	@CELERIAC_REQUIRE_SERVERS=1 $(PYTEST) $(IN_PROCESSES) $(ARGS)
 
 unit: setup ## Run what needs no server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from typing import TypeVar
@@ -36,6 +37,10 @@ SHARED: dict[str, Server] = {
     "postgres_server": PostgresServer(),
     "memcached_server": MemcachedServer(),
 }
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has put the run into the background, and all programs that tests interrupt would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SLOW_TO_START = ("rabbitmq_server", "postgres_server")
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from celeriac import transports
 from processes import Program, user_environment
+from servers.watchdog import watchdog
 
 Side = Literal["real", "ours"]
 SIDES: tuple[Side, Side] = ("real", "ours")
@@ -28,7 +29,7 @@ MARKS = {  # by broker, the servers that a test needs
     "rpc": [pytest.mark.rabbitmq],  # results as messages
 }
 HERE = Path(__file__).resolve().parent / "interop"
-ANSWER_SECONDS = 40.0
+ANSWER_SECONDS = 90.0
 LOOK_SECONDS = 0.01  # between looks at what other programs write: there is no signal to wait for
 _QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 
@@ -145,8 +146,15 @@ class Console:
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
-            command, cwd=HERE, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            cwd=HERE,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
+        watchdog.tell("group", self._process.pid)
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -179,6 +187,7 @@ class Console:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        watchdog.tell("ended", self._process.pid)
         self._reader.join(5)
         if self._process.stdout is not None:
             self._process.stdout.close()

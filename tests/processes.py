@@ -18,7 +18,7 @@ from servers.watchdog import watchdog
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 # What a user's shell would have: nothing of the test run's own settings, the project importable.
 _FOREIGN = ("CELERY", "DJANGO_", "PYTEST_", "COVERAGE_", "C_FAKEFORK")

@@ -13,7 +13,7 @@ from celery.result import AsyncResult
 from celery.signals import task_postrun, task_prerun, task_success
 from celery.utils.log import get_task_logger
 
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 
 
 @pytest.fixture

@@ -13,12 +13,9 @@ from servers import RabbitServer
 
 def add_jimmy(server: RabbitServer) -> None:
     """Step 2 of the document."""
-    if "jimmy_vhost" in server.ctl("list_vhosts").split():
-        return
-    server.ctl("add_user", "jimmy", "jimmy123")
-    server.ctl("add_vhost", "jimmy_vhost")
-    server.ctl("set_user_tags", "jimmy", "jimmy_tag")
-    server.ctl("set_permissions", "-p", "jimmy_vhost", "jimmy", ".*", ".*", ".*")
+    server.add_user("jimmy", "jimmy123", "jimmy_tag")
+    server.add_vhost("jimmy_vhost")
+    server.allow("jimmy", "jimmy_vhost")
 
 
 def test_the_result_comes_back_by_rpc(open_shell: OpenShell, rabbitmq_server: RabbitServer) -> None:

@@ -15,7 +15,7 @@ from celeriac.errors import CeleriacError
 from celeriac.testing.worker import start_worker
 from servers import Server
 
-TIMEOUT = 40.0
+TIMEOUT = 60.0
 RESUME_SECONDS = 5.0
 
 

@@ -23,7 +23,7 @@ from celeriac.message import Envelope, Props
 from celeriac.testing.worker import start_worker
 from celeriac.transports import blob
 
-TIMEOUT = 30.0
+TIMEOUT = 90.0
 PICKLE = "application/x-python-serialize"
 JSON = "application/json"
 EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}

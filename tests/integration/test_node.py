@@ -34,7 +34,7 @@ from job_factory import memory_app
 
 POOLS = ["threads", "solo", "prefork"]
 IN_PROCESS = ["threads", "solo"]
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 
 def dead(app: Celeriac) -> list[str]:

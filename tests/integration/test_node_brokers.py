@@ -16,7 +16,7 @@ from celeriac.errors import NotRegistered, WorkerLostError
 from celeriac.task import Task
 from celeriac.testing.worker import start_worker
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 
 
 @pytest.fixture(params=["sqlite", "redis", "amqp"])

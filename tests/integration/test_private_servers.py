@@ -49,9 +49,9 @@ def test_a_frozen_redis_accepts_and_does_not_answer(redis_server: RedisServer) -
 
 
 def test_rabbitmq_has_users_and_vhosts_of_its_own(rabbitmq_server: RabbitServer) -> None:
-    rabbitmq_server.ctl("add_user", "somebody", "secret")
+    rabbitmq_server.add_user("somebody", "secret", "nobody")
     vhost = rabbitmq_server.fresh_url().rpartition("/")[2]
-    rabbitmq_server.ctl("set_permissions", "-p", vhost, "somebody", ".*", ".*", ".*")
+    rabbitmq_server.allow("somebody", vhost)
 
     with amqp.Connection(
         host=rabbitmq_server.address, userid="somebody", password="secret", virtual_host=vhost
@@ -91,11 +91,12 @@ def test_memcached_serves(memcached_server: MemcachedServer) -> None:
         assert client.get("key") == b"value"
 
 
-def test_servers_end_when_the_run_is_killed(redis_server: RedisServer) -> None:
+def test_servers_and_programs_end_when_the_run_is_killed(redis_server: RedisServer) -> None:
     script = (
-        "import servers, os, signal\n"
+        "import servers, processes, os, pathlib, signal\n"
         "one = servers.RedisServer(); one.start()\n"
-        "print(one.pid, one.folder, flush=True)\n"
+        "two = processes.Program(['sleep', '1000'], cwd=pathlib.Path('/'), env=os.environ)\n"
+        "print(one.pid, two.pid, one.folder, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
 
@@ -107,12 +108,9 @@ def test_servers_end_when_the_run_is_killed(redis_server: RedisServer) -> None:
         check=False,
     )
 
-    pid, folder = run.stdout.split()
-    until(
-        lambda: None if Path(folder).exists() or Path(f"/proc/{pid}/cmdline").exists() else True,
-        10,
-        "its end",
-    )
+    *pids, folder = run.stdout.split()
+    traces = [Path(folder), *(Path(f"/proc/{pid}/cmdline") for pid in pids)]
+    until(lambda: None if any(trace.exists() for trace in traces) else True, 10, "their end")
 
 
 def test_a_missing_program_is_reported_with_the_command_that_installs_it(

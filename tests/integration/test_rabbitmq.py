@@ -21,7 +21,7 @@ from celeriac.transports.amqp.topology import HEADER_EXCHANGE, HEADER_QUEUE, HEA
 from servers import RabbitServer, free_port
 
 DEADLINE_SECONDS = 10.0
-BACK_SECONDS = 30.0  # RabbitMQ needs some seconds to start
+BACK_SECONDS = 60.0  # RabbitMQ needs some seconds to start
 
 
 @pytest.fixture

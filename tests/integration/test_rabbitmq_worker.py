@@ -12,7 +12,7 @@ from celeriac.errors import TransportError
 from celeriac.testing.worker import start_worker
 from servers import RabbitServer
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from celeriac.testing.conformance.outcomes import failure, success
 from redis_probe import command
 from servers import RedisServer
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 Make = Callable[..., RedisBackend]
 

@@ -21,7 +21,7 @@ from celeriac.testing.conformance.outcomes import store, success
 from celeriac.transports.amqp import AmqpTransport
 from servers import RabbitServer, free_port
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 Make = Callable[..., RpcBackend]
 

@@ -18,7 +18,7 @@ from celeriac.errors import TimeoutError as ResultTimeout
 from celeriac.errors import WorkerLostError
 from processes import Program, user_environment
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 PROJECT = """
 import time

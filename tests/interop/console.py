@@ -16,7 +16,7 @@ import program
 from celery import Celery, chain, chord, group, signature  # noqa: F401
 from celery.result import AsyncResult, GroupResult  # noqa: F401
 
-TIMEOUT = 20
+TIMEOUT = 60
 
 # A client of protocol 1.
 old = Celery(

@@ -12,7 +12,7 @@ from pathlib import Path
 PATIENCE_SECONDS = 120.0  # removing the folders of a whole run takes as long as a busy disk takes
 
 _WATCHDOG = """
-import os, shutil, signal, sys
+import os, shutil, signal, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 groups, folders = set(), []
 for line in sys.stdin:
@@ -30,8 +30,11 @@ for group in groups:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:
         pass
-for folder in folders:
-    shutil.rmtree(folder, ignore_errors=True)
+patience = time.monotonic() + 5
+for folder in folders:  # who dies in it may still be writing
+    while os.path.exists(folder) and time.monotonic() < patience:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.02)
 """
 
 

@@ -15,7 +15,7 @@ import msgspec
 from celeriac.message import Delivery, Envelope, Outgoing, Props
 from celeriac.queues import Exchange, Queue, direct_queue
 
-PATIENCE_SECONDS = 20.0  # how long anything may take before a test gives up
+PATIENCE_SECONDS = 60.0  # how long anything may take before a test gives up
 
 
 def new_queue(**changes: Any) -> Queue:  # Any: fields of Queue
