@@ -100,7 +100,8 @@ class Refusals:
 
 
 def _id_of(headers: dict[str, Any], correlation_id: str | None) -> str:  # Any: header values
-    return str(headers.get("id") or correlation_id or "without an id")
+    text = str(headers.get("id") or correlation_id or "without an id")
+    return text.encode("utf-8", "backslashreplace").decode()  # no log file takes half a character
 
 
 def _shown(body: bytes) -> str:
