@@ -34,6 +34,16 @@ class group(Signature):  # noqa: N801 - Celery's name
         )
         self["subtask_type"] = "group"
 
+    @classmethod
+    def streamed(cls, members: Iterable[Any], app: Any) -> Self:
+        """Return a group that is sent or run once, whose members are made meanwhile, not kept.
+
+        It is not a value: it cannot be encoded, and has no members once it was sent.
+        """
+        made = cls(app=app)
+        made.kwargs["tasks"] = iter(members)
+        return made
+
     @property
     def tasks(self) -> list[Any]:
         """The members."""
