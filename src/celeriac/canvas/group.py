@@ -218,7 +218,7 @@ class Placed(NamedTuple):
 
     member: Any  # Any: a signature; a frozen copy where ``is_copy``
     id: str
-    index: int
+    place: int
     is_copy: bool = False
     result: Any = None  # Any: of a copy, what to wait for
 
