@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import program
+
 from celery import chain, chord, group
 
 
@@ -71,7 +72,9 @@ def run_chord(n: int) -> dict[str, float]:
     """Run a chord: how long from sending it to the result of its body."""
     program.increased.delay(-1).get(timeout=60)
     began = time.perf_counter()
-    value = chord((program.increased.s(i) for i in range(n)), program.summed.s()).apply_async().get(timeout=500)
+    value = (
+        chord((program.increased.s(i) for i in range(n)), program.summed.s()).apply_async().get(timeout=500)
+    )
     took = time.perf_counter() - began
     assert value == [n, n * (n + 1) // 2], f"the body got {value}"
     return {"chord_s": took}
@@ -88,8 +91,7 @@ def run_chain(n: int) -> dict[str, float]:
 
 
 OPERATIONS: dict[str, Any] = {
-    operation.__name__: operation
-    for operation in (fill, round_trips, send_group, join, run_chord, run_chain)
+    operation.__name__: operation for operation in (fill, round_trips, send_group, join, run_chord, run_chain)
 }
 
 if __name__ == "__main__":

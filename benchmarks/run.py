@@ -230,6 +230,26 @@ def workloads(
         with Bench(python, url, url) as bench, bench.worker():
             return bench.client("round_trips", n=options.round_trips)
 
+    def start(side: str, python: Path) -> Figures:
+        url = redis.fresh_url()
+        with Bench(python, url, url) as bench:
+            return bench.start_up()
+
+    return {
+        "redis drain, results": redis_drain("noop_with_result"),
+        "redis drain, no results": redis_drain("noop"),
+        "redis round trip": redis_round_trip,
+        "rabbitmq drain, confirms off": rabbit_drain(confirm=False),
+        "rabbitmq drain, confirms on": rabbit_drain(confirm=True),
+        "sqlite drain, results": sqlite_drain("noop_with_result"),
+        "sqlite drain, no results": sqlite_drain("noop"),
+        "start": start,
+    }
+
+
+def workflows(options: argparse.Namespace, redis: RedisServer) -> dict[str, Callable[[str, Path], Figures]]:
+    """Return what to run of workflows and their results."""
+
     def redis_group(side: str, python: Path) -> Figures:
         url = redis.fresh_url()
         with Bench(python, url, url) as bench:
@@ -244,24 +264,11 @@ def workloads(
 
         return run
 
-    def start(side: str, python: Path) -> Figures:
-        url = redis.fresh_url()
-        with Bench(python, url, url) as bench:
-            return bench.start_up()
-
     return {
-        "redis drain, results": redis_drain("noop_with_result"),
-        "redis drain, no results": redis_drain("noop"),
-        "redis round trip": redis_round_trip,
-        "rabbitmq drain, confirms off": rabbit_drain(confirm=False),
-        "rabbitmq drain, confirms on": rabbit_drain(confirm=True),
-        "sqlite drain, results": sqlite_drain("noop_with_result"),
-        "sqlite drain, no results": sqlite_drain("noop"),
         "redis group": redis_group,
         "redis join": redis_workflow("join", options.members),
         "redis chord": redis_workflow("run_chord", options.members),
         "redis chain": redis_workflow("run_chain", options.links),
-        "start": start,
     }
 
 
@@ -293,7 +300,7 @@ def main() -> int:
     try:
         chosen = {
             name: run
-            for name, run in workloads(options, redis, rabbit).items()
+            for name, run in {**workloads(options, redis, rabbit), **workflows(options, redis)}.items()
             if not words or any(word in name for word in words)
         }
         with console.status("") as status:

@@ -569,8 +569,8 @@ def _announce(
 
 def _partly(sent: int, failure: TransportError, results: Sequence[Any] = ()) -> PartlySent:
     return PartlySent(
-        f"Only the first {sent:,} were sent, then: {failure} Sending all again would run those twice: send the "
-        "rest, when the broker is back.",
+        f"Only the first {sent:,} were sent, then: {failure} Sending all again would run those twice: send "
+        "the rest, when the broker is back.",
         sent=sent,
         results=results,
     )
