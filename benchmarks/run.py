@@ -255,20 +255,22 @@ def workflows(options: argparse.Namespace, redis: RedisServer) -> dict[str, Call
         with Bench(python, url, url) as bench:
             return bench.client("send_group", n=options.members)
 
-    def redis_workflow(operation: str, n: int) -> Callable[[str, Path], Figures]:
+    def redis_workflow(*operations: str, n: int = options.members) -> Callable[[str, Path], Figures]:
         def run(side: str, python: Path) -> Figures:
             url = redis.fresh_url()
             with Bench(python, url, url) as bench, bench.worker() as process:
-                figures = bench.client(operation, n=n)
+                figures: Figures = {}
+                for operation in operations:
+                    figures |= bench.client(operation, n=n)
                 return {**figures, "worker_pss_mb": _tree_pss_kib(process.pid) / 1024}
 
         return run
 
     return {
         "redis group": redis_group,
-        "redis join": redis_workflow("join", options.members),
-        "redis chord": redis_workflow("run_chord", options.members),
-        "redis chain": redis_workflow("run_chain", options.links),
+        "redis join": redis_workflow("run_group", "join"),
+        "redis chord": redis_workflow("run_chord"),
+        "redis chain": redis_workflow("run_chain", n=options.links),
     }
 
 
