@@ -1,12 +1,18 @@
 """Runs inside one side's environment: ``client.py OPERATION JSON``; prints one JSON line."""
 
 import json
+import os
 import statistics
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import program
+
+from celery import chain, chord, group
+
+IDS = Path(os.environ.get("BENCH_MARKS", "/dev/shm"), "ids.json")
 
 
 def fill(kind: str, n: int) -> dict[str, float]:
@@ -42,7 +48,63 @@ def round_trips(n: int) -> dict[str, float]:
     return {"rtt_p50_ms": took[n // 2] * 1e3, "rtt_p99_ms": took[int(n * 0.99)] * 1e3}
 
 
-OPERATIONS: dict[str, Any] = {"fill": fill, "round_trips": round_trips}
+def send_group(n: int) -> dict[str, float]:
+    """Send a group, which nobody runs: how long that takes."""
+    program.increased.delay(-1)  # connects
+    members = group(program.increased.s(i) for i in range(n))
+    began, cpu = time.perf_counter(), time.process_time()
+    sent = members.apply_async()
+    figures = {"group_s": time.perf_counter() - began, "group_cpu_us": (time.process_time() - cpu) / n * 1e6}
+    assert len({result.id for result in sent}) == n
+    return figures
+
+
+def run_group(n: int) -> dict[str, float]:
+    """Run a group and keep the ids for `join`, which is a process of its own: Celery caches results."""
+    sent = group(program.increased.s(i) for i in range(n)).apply_async()
+    for result in sent:
+        result.get(timeout=300)
+    IDS.write_text(json.dumps([result.id for result in sent]))
+    return {}
+
+
+def join(n: int) -> dict[str, float]:
+    """Fetch the results of a group that has run: how long that takes, with connecting."""
+    ids = json.loads(IDS.read_text())
+    results = program.app.GroupResult("joined", [program.app.AsyncResult(id) for id in ids])
+    began = time.perf_counter()
+    values = results.join(timeout=300)
+    took = time.perf_counter() - began
+    assert values == list(range(1, n + 1)), "join returned other values"
+    return {"join_s": took}
+
+
+def run_chord(n: int) -> dict[str, float]:
+    """Run a chord: how long from sending it to the result of its body."""
+    program.increased.delay(-1).get(timeout=60)
+    began = time.perf_counter()
+    value = (
+        chord((program.increased.s(i) for i in range(n)), program.summed.s()).apply_async().get(timeout=500)
+    )
+    took = time.perf_counter() - began
+    assert value == [n, n * (n + 1) // 2], f"the body got {value}"
+    return {"chord_s": took}
+
+
+def run_chain(n: int) -> dict[str, float]:
+    """Make and run a chain: how long from making it to its result."""
+    program.increased.delay(-1).get(timeout=60)
+    began = time.perf_counter()
+    value = chain(*[program.increased.s() for _ in range(n)]).apply_async((0,)).get(timeout=500)
+    took = time.perf_counter() - began
+    assert value == n, f"the chain ended in {value}"
+    return {"chain_s": took, "link_ms": took / n * 1e3}
+
+
+OPERATIONS: dict[str, Any] = {
+    operation.__name__: operation
+    for operation in (fill, round_trips, send_group, run_group, join, run_chord, run_chain)
+}
 
 if __name__ == "__main__":
     print(json.dumps(OPERATIONS[sys.argv[1]](**json.loads(sys.argv[2]))))

@@ -34,3 +34,15 @@ def noop_with_result(i):
     """Run with a result."""
     mark(i)
     return i + 1
+
+
+@app.task(name="bench.increased")
+def increased(i):
+    """Return the next number, and leave no mark: the workflow's result says what ran."""
+    return i + 1
+
+
+@app.task(name="bench.summed")
+def summed(numbers):
+    """Be the body of a chord."""
+    return [len(numbers), sum(numbers)]

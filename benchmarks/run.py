@@ -183,6 +183,12 @@ ROWS = [  # workload, figure, label, goal
     ("sqlite drain, results", "drain_per_s", "tasks/s", "≥ 10,000/s"),
     ("sqlite drain, results", "delay_per_s", "delay()/s", ""),
     ("sqlite drain, no results", "drain_per_s", "tasks/s", "≥ 10,000/s"),
+    ("redis group", "group_s", "group of members sent, s", "≤ 0.3 s"),
+    ("redis group", "group_cpu_us", "client CPU µs/member", ""),
+    ("redis join", "join_s", "members' results fetched, s", "≤ 0.5 s"),
+    ("redis chord", "chord_s", "chord to its body's result, s", "≤ 4 s"),
+    ("redis chord", "worker_pss_mb", "worker's memory after it (PSS), MB", ""),
+    ("redis chain", "chain_s", "chain to its result, s", ""),
     ("start", "start_s", "start to first task, s", "≤ 0.5 s"),
     ("start", "pss_mb", "idle memory (PSS), MB", "≤ half"),
 ]
@@ -241,6 +247,33 @@ def workloads(
     }
 
 
+def workflows(options: argparse.Namespace, redis: RedisServer) -> dict[str, Callable[[str, Path], Figures]]:
+    """Return what to run of workflows and their results."""
+
+    def redis_group(side: str, python: Path) -> Figures:
+        url = redis.fresh_url()
+        with Bench(python, url, url) as bench:
+            return bench.client("send_group", n=options.members)
+
+    def redis_workflow(*operations: str, n: int = options.members) -> Callable[[str, Path], Figures]:
+        def run(side: str, python: Path) -> Figures:
+            url = redis.fresh_url()
+            with Bench(python, url, url) as bench, bench.worker() as process:
+                figures: Figures = {}
+                for operation in operations:
+                    figures |= bench.client(operation, n=n)
+                return {**figures, "worker_pss_mb": _tree_pss_kib(process.pid) / 1024}
+
+        return run
+
+    return {
+        "redis group": redis_group,
+        "redis join": redis_workflow("run_group", "join"),
+        "redis chord": redis_workflow("run_chord"),
+        "redis chain": redis_workflow("run_chain", n=options.links),
+    }
+
+
 def main() -> int:
     """Run the chosen workloads and print the table."""
     parser = argparse.ArgumentParser(
@@ -249,6 +282,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each side, in turn (default 3)")
     parser.add_argument("--tasks", type=int, default=20_000, help="tasks of a drain (default 20000)")
     parser.add_argument("--round-trips", type=int, default=1_000, help="round trips of a run (default 1000)")
+    parser.add_argument(
+        "--members", type=int, default=10_000, help="members of a group or chord (default 10000)"
+    )
+    # Making a chain of n links takes Celery time that grows with n squared; 1,000 would be all of a run.
+    parser.add_argument("--links", type=int, default=200, help="links of a chain (default 200)")
     parser.add_argument(
         "--only", default="", help="comma-separated words; workloads that contain one of them"
     )
@@ -264,7 +302,7 @@ def main() -> int:
     try:
         chosen = {
             name: run
-            for name, run in workloads(options, redis, rabbit).items()
+            for name, run in {**workloads(options, redis, rabbit), **workflows(options, redis)}.items()
             if not words or any(word in name for word in words)
         }
         with console.status("") as status:

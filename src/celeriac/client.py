@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 import importlib
+import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -15,7 +16,7 @@ import msgspec
 
 from celeriac import context, ids
 from celeriac.backoff import publish_intervals
-from celeriac.errors import PublishTimeout, TransportError
+from celeriac.errors import PartlySent, PublishTimeout, TransportError
 from celeriac.message import Outgoing, Props
 from celeriac.options import check_spelling
 from celeriac.ports import Producer
@@ -25,7 +26,9 @@ from celeriac.wire.task import Body, TaskMessage, compose, compose_v1, seal
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-FLUSH_AT = 500  # messages: a batch from a long generator goes out in pieces, or it would fill the memory
+# A batch from a long generator goes out in pieces, or it would fill the memory.
+FLUSH_AT = 500  # messages
+FLUSH_AT_BYTES = 4 << 20
 
 # Options that say something about sending, not about the message; the rest become message properties.
 _CONSUMED = (
@@ -102,6 +105,14 @@ class _Batch:
         self.client = client
         self.flushes = flushes  # whether it may be sent in pieces while it grows
         self.messages: list[_Sent] = []
+        self.bytes = 0  # of the messages' bodies
+        self.sent = 0  # messages that the broker has taken already
+
+    def add(self, message: _Sent) -> None:
+        self.messages.append(message)
+        self.bytes += len(message.outgoing.envelope.body)
+        if self.flushes and (len(self.messages) >= FLUSH_AT or self.bytes >= FLUSH_AT_BYTES):
+            self.client._flush(self)
 
 
 _batch: ContextVar[_Batch | None] = ContextVar("celeriac_batch", default=None)
@@ -160,9 +171,7 @@ class Client:
         sent, task_id = self._compose(name, args or (), kwargs or {}, options, frame)
         waiting = _batch.get()
         if waiting is not None and waiting.client is self:
-            waiting.messages.append(sent)
-            if waiting.flushes and len(waiting.messages) >= FLUSH_AT:
-                self._flush(waiting)
+            waiting.add(sent)
         else:
             self._publish([sent])
         result = make(task_id)
@@ -171,10 +180,49 @@ class Client:
             frame.task.add_trail(result)
         return result
 
-    def send_many(self, calls: Sequence[TaskCall]) -> list[Any]:
-        """Send several calls in one round trip and return their results to come."""
-        with self.batch():
-            return [self.send(call.name, call.args, call.kwargs, dict(call.options)) for call in calls]
+    def send_many(self, calls: Iterable[TaskCall]) -> list[Any]:
+        """Send calls, hundreds in one round trip, and return their results to come.
+
+        Raises:
+            PartlySent: The broker failed after it had taken a part of them.
+            TransportError: It failed before.
+        """
+        return self.send_all(
+            self.send(call.name, call.args, call.kwargs, dict(call.options)) for call in calls
+        )
+
+    def send_all(self, sending: Iterable[Any]) -> list[Any]:
+        """Run a generator that sends as it goes, in batches of bounded size.
+
+        Args:
+            sending: Yields a result to come for each call that it sends.
+
+        Returns:
+            What it has yielded.
+
+        Raises:
+            PartlySent: The broker failed after it had taken a part of them.
+        """
+        outer = _batch.get()
+        if outer is not None and outer.client is self:
+            return list(sending)
+        results: list[Any] = []
+        running = iter(sending)
+        while True:
+            try:
+                with self.batch():
+                    piece = list(itertools.islice(running, FLUSH_AT))
+            except TransportError as exc:
+                if not results:
+                    raise
+                raise _partly(len(results), exc, results) from exc
+            except Exception as exc:
+                if results:
+                    exc.add_note(f"The first {len(results):,} calls had been sent by then.")
+                raise
+            results += piece
+            if len(piece) < FLUSH_AT:
+                return results
 
     async def asend(
         self,
@@ -189,7 +237,13 @@ class Client:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Send in one round trip what is sent inside this block, when it ends; nothing when it raises."""
+        """Send in one round trip what is sent inside this block, when it ends; nothing when it raises.
+
+        More than some hundred messages go out in pieces, the first ones while the block goes on.
+
+        Raises:
+            PartlySent: The broker failed after it had taken such pieces.
+        """
         outer = _batch.get()
         if outer is not None and outer.client is self:
             yield
@@ -391,9 +445,16 @@ class Client:
     # --- publishing -----------------------------------------------------------------------------------
 
     def _flush(self, batch: _Batch) -> None:
-        messages, batch.messages = batch.messages, []
-        if messages:
+        messages, batch.messages, batch.bytes = batch.messages, [], 0
+        if not messages:
+            return
+        try:
             self._publish(messages)
+        except TransportError as exc:
+            if not batch.sent:
+                raise
+            raise _partly(batch.sent, exc) from exc
+        batch.sent += len(messages)
 
     def _publish(self, messages: Sequence[_Sent]) -> None:
         producer, batch, terms = self._addressed(messages)
@@ -504,6 +565,15 @@ def _announce(
     )
     extra = {key: value for key, value in properties.items() if key not in known}
     return Props(**{key: properties.get(key, known[key]) for key in known}, extra=extra)
+
+
+def _partly(sent: int, failure: TransportError, results: Sequence[Any] = ()) -> PartlySent:
+    return PartlySent(
+        f"Only the first {sent:,} were sent, then: {failure} Sending all again would run those twice: send "
+        "the rest, when the broker is back.",
+        sent=sent,
+        results=results,
+    )
 
 
 def _pauses(policy: Mapping[str, Any] | None) -> Iterator[float]:

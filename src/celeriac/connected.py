@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
@@ -90,9 +90,17 @@ class Connected(Tasked):
         sequence = args if args is None or isinstance(args, (list, tuple)) else tuple(args)
         return self.client.send(name, sequence, kwargs, options)
 
-    def send_many(self, calls: Sequence[TaskCall]) -> list[Any]:
-        """Send several calls in one round trip and return their results."""
+    def send_many(self, calls: Iterable[TaskCall]) -> list[Any]:
+        """Send calls, hundreds in one round trip, and return their results.
+
+        Raises:
+            PartlySent: The broker failed after it had taken a part of them.
+        """
         return self.client.send_many(calls)
+
+    def send_all(self, sending: Iterable[Any]) -> list[Any]:
+        """Run a generator that sends as it goes, in batches of bounded size; see `Client.send_all`."""
+        return self.client.send_all(sending)
 
     def signature(self, *args: Any, **kwargs: Any) -> Signature:
         """Return a signature that this app sends."""

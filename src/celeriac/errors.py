@@ -11,7 +11,8 @@
     ├── SecurityError             a message or result was refused for safety
     ├── TransportError            the broker could not do it; ``retryable`` says whether trying again may help
     │   ├── BrokerUnreachable     nobody answers at the broker's address
-    │   └── PublishTimeout        the publish budget ran out before the broker confirmed
+    │   ├── PublishTimeout        the publish budget ran out before the broker confirmed
+    │   └── PartlySent            many were to be sent, and the broker has only the first of them
     ├── BackendError              the result store could not do it
     │   └── BackendUnreachable
     ├── CodecError                bytes and values did not fit
@@ -40,6 +41,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "InvalidTaskError",
     "MaxRetriesExceededError",
     "NotRegistered",
+    "PartlySent",
     "PublishTimeout",
     "QueueNotFound",
     "Reject",
@@ -133,6 +136,28 @@ class BrokerUnreachable(TransportError):
 
 class PublishTimeout(TransportError):
     """Raised when the publish budget ran out before the broker had the message."""
+
+
+class PartlySent(TransportError):
+    """Raised when the broker failed after it had taken a part of what was to be sent.
+
+    Sending all of it again would run that part twice: send the rest, or revoke the part. The piece that
+    failed may have reached the broker, too.
+
+    Args:
+        message: What failed, and what to do.
+        sent: How many messages, from the first on, the broker has confirmed.
+        results: The results to come of the calls that were sent; empty for those sent in a ``batch`` block.
+
+    Attributes:
+        sent: See above.
+        results: See above.
+    """
+
+    def __init__(self, message: str = "", *, sent: int = 0, results: Sequence[Any] = ()) -> None:
+        super().__init__(message, retryable=False)
+        self.sent = sent
+        self.results: list[Any] = [*results]
 
 
 class BackendError(CeleriacError):

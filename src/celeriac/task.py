@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
 from celeriac import context, eager
 from celeriac import result as results
 from celeriac.annotation import first_of
-from celeriac.canvas import Signature, chunks, xmap, xstarmap
+from celeriac.canvas import Signature, chunks, send_map, xmap, xstarmap
 from celeriac.context import Context, Requests
 from celeriac.errors import (
     ConfigError,
@@ -235,6 +235,27 @@ class Task(TaskHooks, Generic[P, R_co]):
             task_type=self,
             **options,
         )
+        return sent
+
+    def map_async(self, it: Iterable[Any], **options: Any) -> results.GroupResult:
+        """Send one call for each item, with the item as its argument, and return their results as a group.
+
+        Calls go out while the items come, in batches of bounded size; of what was sent only the results to
+        come are kept, so a generator may be as long as memory holds ids.
+
+        Args:
+            it: The items.
+            **options: As for `apply_async`, for all calls; ``task_id`` is the id of the group.
+
+        Raises:
+            PartlySent: The broker failed after it had taken a part of the calls; it has their results.
+        """
+        sent: results.GroupResult = send_map(self, ((item,) for item in it), options)
+        return sent
+
+    def starmap_async(self, it: Iterable[Sequence[Any]], **options: Any) -> results.GroupResult:
+        """Do as `map_async`, with the elements of each item as the arguments of its call."""
+        sent: results.GroupResult = send_map(self, it, options)
         return sent
 
     async def aapply_async(

@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 
-from celeriac import group
+from celeriac import chain, chord, group
 from celeriac.message import Outgoing
+from celeriac.wire import virtual
 from desk import new_app
 
 MOST_CALLS = 60  # Python functions per delay(), the producer's included
 MOST_CALLS_OF_OURS = 34  # without the producer, so that there is room for that of Redis
+MOST_CALLS_OF_A_MEMBER = 34  # per member of a large group, without the producer
+MOST_CALLS_OF_A_LINK = 80  # per link of a long chain, without the producer
+MOST_BYTES_OF_A_PART = 2048  # of a message of a chord's header at Redis, however many there are
 
 
 class Counting:
@@ -22,9 +26,11 @@ class Counting:
 
     def __init__(self) -> None:
         self.round_trips = 0
+        self.last: list[Outgoing] = []  # one of each batch
 
     def send(self, batch: Sequence[Outgoing], *, deadline: float) -> None:
         self.round_trips += 1
+        self.last.append(batch[-1])
 
     async def asend(self, batch: Sequence[Outgoing], *, deadline: float) -> None:
         self.round_trips += 1
@@ -90,6 +96,52 @@ def test_a_call_and_a_group_are_one_round_trip_each() -> None:
 
     group(add.s(n, n) for n in range(100)).apply_async()
     assert producer.round_trips == 2
+
+
+def test_a_large_group_costs_no_more_per_member_than_single_calls_and_few_round_trips() -> None:
+    app = new_app()
+    app.client._producer = producer = Counting()
+
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    members = group(add.s(n, n) for n in range(1000))
+    members.apply_async()
+    producer.round_trips = 0
+    names = calls_of(members.apply_async)
+
+    assert producer.round_trips == 2
+    assert len(names) <= 1000 * MOST_CALLS_OF_A_MEMBER
+
+
+def test_the_messages_of_a_wide_chord_stay_small() -> None:
+    app = new_app(results=True)
+    app.client._producer = producer = Counting()
+
+    @app.task
+    def add(x: int, y: int = 0) -> int:
+        return x + y
+
+    chord((add.s(n) for n in range(3000)), add.s().on_error(add.s(1))).apply_async()
+
+    sizes = [len(virtual.encode(o.envelope, o.exchange, o.routing_key)) for o in producer.last]
+    assert len(sizes) == 6
+    assert max(sizes) <= MOST_BYTES_OF_A_PART
+
+
+def test_a_long_chain_is_made_and_sent_in_time_proportional_to_its_length() -> None:
+    app = new_app()
+    app.client._producer = Counting()
+
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    links = [add.s(1) for _ in range(500)]
+    names = calls_of(lambda: chain(*links).apply_async((1,)))
+
+    assert len(names) <= 500 * MOST_CALLS_OF_A_LINK
 
 
 def test_sending_subscribes_to_nothing() -> None:

@@ -6,7 +6,7 @@ from celeriac.canvas import joining as joining
 from celeriac.canvas.chain import _chain, chain
 from celeriac.canvas.chord import _chord, chord
 from celeriac.canvas.group import group
-from celeriac.canvas.maps import chunks, xmap, xstarmap
+from celeriac.canvas.maps import chunks, send_map, xmap, xstarmap
 from celeriac.canvas.sender import Sender
 from celeriac.canvas.signature import Signature, maybe_signature, maybe_subtask, signature, subtask
 
@@ -21,6 +21,7 @@ __all__ = [
     "group",
     "maybe_signature",
     "maybe_subtask",
+    "send_map",
     "signature",
     "subtask",
     "xmap",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-from celeriac.canvas.group import adopted, app_of, group
+from celeriac.canvas.group import Members, adopted, app_of, group
 from celeriac.canvas.signature import Signature, maybe_signature
 
 # Options of a chord that are for its body alone.
@@ -108,7 +108,7 @@ class _chord(Signature):  # noqa: N801 - Celery's name
         if app.conf.task_always_eager:
             with app.allow_join():
                 return self.apply(args, kwargs, body=body, task_id=task_id, **options)
-        header = self._as_group().clone()
+        header = self._as_group()
         given = {**self.options, **options}
         # Frozen as a step of a chain, its own id is that of its header; the body's comes from the caller.
         given.pop("task_id", None)
@@ -129,16 +129,18 @@ class _chord(Signature):  # noqa: N801 - Celery's name
                 body.extend_list_option(key, options.pop(key))
         body.options.update({key: value for key, value in options.items() if value is not None})
         body_result = body.freeze(task_id)
-        if not list(header.flat()):
+        if next(header.flat(), None) is None:
             return body.apply_async(([],))
         group_id = header.options.get("task_id") or app.new_id()
         if body.options.get("group_id") is None:
             body.options["group_id"] = group_id
-        root_id, parent_id = options.get("root_id"), options.get("parent_id")
-        header_result = header.freeze(group_id, chord=body, root_id=root_id, parent_id=parent_id)
-        app.start_chord(group_id, header.parts, header_result.as_tuple())
         shared = {key: value for key, value in options.items() if key not in _BODY_ONLY}
-        header_result = header.apply_async(partial_args, task_id=group_id, chord=body, **shared)
+        add_to_parent = shared.pop("add_to_parent", True)
+        given = {**header.options, **shared, "chord": body}
+        members = Members(header, group_id, given)
+        placed = list(members.placed())
+        app.start_chord(group_id, header.parts, members.result_to_come(placed).as_tuple())
+        header_result = members.send(placed, partial_args, None, add_to_parent)
         _root_of(body_result).parent = header_result
         return body_result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 from celeriac.canvas.signature import Signature, maybe_signature
 
@@ -33,6 +33,16 @@ class group(Signature):  # noqa: N801 - Celery's name
             "celery.group", (), {"tasks": [maybe_signature(task) for task in members]}, options, app=app
         )
         self["subtask_type"] = "group"
+
+    @classmethod
+    def streamed(cls, members: Iterable[Any], app: Any) -> Self:
+        """Return a group that is sent or run once, whose members are made meanwhile, not kept.
+
+        It is not a value: it cannot be encoded, and has no members once it was sent.
+        """
+        made = cls(app=app)
+        made.kwargs["tasks"] = iter(members)
+        return made
 
     @property
     def tasks(self) -> list[Any]:
@@ -67,10 +77,11 @@ class group(Signature):  # noqa: N801 - Celery's name
         link_error: Any = None,
         **options: Any,
     ) -> Any:
-        """Send all members in one batch and return their GroupResult.
+        """Send all members, hundreds in one batch, and return their GroupResult.
 
         Raises:
             TypeError: ``link`` or ``link_error`` is given: there is no one task to link them to.
+            PartlySent: The broker failed after it had taken a part of the members.
         """
         if link is not None:
             raise TypeError("Cannot add link to group: use a chord")
@@ -81,30 +92,12 @@ class group(Signature):  # noqa: N801 - Celery's name
             raise TypeError("An empty group belongs to no app: nothing can be sent, and nothing waited for.")
         if app.conf.task_always_eager:
             return self.apply(args, kwargs, **options)
-        if self.immutable:
-            args, kwargs = None, None
-        given = {**self.options, **options}
-        frozen = self.clone()
-        result = frozen.freeze(
-            given.get("task_id"),
-            chord=given.get("chord"),
-            root_id=given.get("root_id"),
-            parent_id=given.get("parent_id"),
-        )
-        shared = {key: value for key, value in given.items() if key not in _OWN_OPTIONS}
         if producer is not None:
-            shared["producer"] = producer
-        with app.batch():
-            results = [
-                member.apply_async(args, kwargs, add_to_parent=False, **shared) for member in frozen.flat()
-            ]
-        if len(results) == 1 and hasattr(results[0], "results"):
-            result = results[0]  # a chain that ends in a group: its group is the one to wait for
-        else:
-            result = app.GroupResult(result.id, results)
-        if add_to_parent:
-            app.add_trail(result)
-        return result
+            options["producer"] = producer
+        given = {**self.options, **options}
+        id = given.get("task_id") or app.new_id()
+        members = Members(self, id, given)
+        return members.send(members.placed(), args, kwargs, add_to_parent)
 
     def apply(
         self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
@@ -218,6 +211,110 @@ class group(Signature):  # noqa: N801 - Celery's name
         if args:
             members = [member.clone(args) for member in members]
         return super()._copy_with((), {**kwargs, "tasks": members}, options)
+
+
+class Placed(NamedTuple):
+    """A member of a group, with its id and its place."""
+
+    member: Any  # Any: a signature; a frozen copy where ``is_copy``
+    id: str
+    place: int
+    is_copy: bool = False
+    result: Any = None  # Any: of a copy, what to wait for
+
+
+class Members:
+    """The members of a group on their way: placed one by one, then sent, the group left as it is.
+
+    Args:
+        group: The group.
+        id: The id that it is sent under.
+        given: Its options and those of the call.
+    """
+
+    def __init__(self, group: group, id: str, given: Mapping[str, Any]) -> None:
+        self._group = group
+        self._app = group.app
+        self._id = id
+        # What `Signature.freeze` is told of each, but for the index.
+        self._place = {
+            "group_id": group.options.get("group_id") or id,
+            **{key: given.get(key) for key in ("chord", "root_id", "parent_id")},
+        }
+        self._shared = {key: value for key, value in given.items() if key not in _OWN_OPTIONS}
+
+    def placed(self) -> Iterator[Placed]:
+        """Yield the members with ids, those of groups inside in their place.
+
+        A plain call is handed on uncopied: its copy would be most of the memory, and a third of the time, of
+        sending a large group.
+        """
+        new_id = self._app.new_id
+        index = self._group.options.get("group_index") or 0
+        for member in self._group.tasks:
+            if type(member) is Signature and member._type is not None and not member["options"]:
+                yield Placed(member, new_id(), index)
+                index += 1
+                continue
+            copy = adopted(maybe_signature(member, clone=True), self._group)
+            for one in copy.flat() if isinstance(copy, group) else (copy,):
+                result = one.freeze(group_index=index, **self._place)
+                yield Placed(one, one.id or "", index, is_copy=True, result=result)
+                index += one.parts
+
+    def result_to_come(self, members: Iterable[Placed]) -> Any:
+        """Return the GroupResult of members that are placed, before they are sent."""
+        wait_for = self._app.AsyncResult
+        return self._app.GroupResult(
+            self._id, [placed.result if placed.is_copy else wait_for(placed.id) for placed in members]
+        )
+
+    def send(
+        self,
+        members: Iterable[Placed],
+        args: Iterable[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        add_to_parent: bool,
+    ) -> Any:
+        """Send members that are placed, and return the GroupResult.
+
+        Args:
+            members: They.
+            args: Come before the arguments of each.
+            kwargs: Win over those of each.
+            add_to_parent: Note the result as that of a child of the running task.
+        """
+        if self._group.immutable:
+            args, kwargs = None, None
+        results = self._app.send_all(self._sending(members, tuple(args or ()), kwargs or {}))
+        if len(results) == 1 and hasattr(results[0], "results"):
+            result = results[0]  # a chain that ends in a group: its group is the one to wait for
+        else:
+            result = self._app.GroupResult(self._id, results)
+        if add_to_parent:
+            self._app.add_trail(result)
+        return result
+
+    def _sending(
+        self, members: Iterable[Placed], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Iterator[Any]:
+        shared = self._shared
+        told = {key: value for key, value in {**self._place, **shared}.items() if value is not None}
+        for member, id, index, is_copy, _ in members:
+            if is_copy:
+                yield member.apply_async(args, kwargs, add_to_parent=False, **shared)
+                continue
+            task = member._type
+            if "reply_to" not in told:
+                told["reply_to"] = task.app.reply_address() or ""
+            own_args, own_kwargs = member["args"], member["kwargs"]
+            if member["immutable"]:
+                own_kwargs = {**own_kwargs}
+            else:
+                own_args, own_kwargs = (*args, *own_args), {**own_kwargs, **kwargs}
+            yield task.apply_async(
+                own_args, own_kwargs, task_id=id, group_index=index, add_to_parent=False, **told
+            )
 
 
 def app_of(owner: Signature, members: Iterable[Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from celeriac.canvas.group import group
@@ -96,8 +96,11 @@ class chunks(Signature):  # noqa: N801 - Celery's name
         route_name: str | None = None,
         **options: Any,
     ) -> Any:
-        """Send the messages in batches and return their GroupResult: a list of lists."""
-        return self.group().apply_async(
+        """Send the messages in batches and return their GroupResult: a list of lists.
+
+        Arguments that come from a generator are taken while it sends, and not kept.
+        """
+        return group.streamed(self._parts(), self.app).apply_async(
             route_name=route_name or _name_of(self.kwargs["task"]), **{**self.options, **options}
         )
 
@@ -109,14 +112,7 @@ class chunks(Signature):  # noqa: N801 - Celery's name
 
     def group(self) -> group:
         """Return it as a group with one starmap for each message."""
-        inner, items, size = self.kwargs["task"], iter(self.kwargs["it"]), self.kwargs["n"]
-        return group(
-            [
-                xstarmap(inner, part, app=self._app)
-                for part in iter(lambda: list(itertools.islice(items, size)), [])
-            ],
-            app=self._app,
-        )
+        return group(list(self._parts()), app=self._app)
 
     @classmethod
     def apply_chunks(cls, task: Any, it: Iterable[Any], n: int, app: Any = None) -> Any:
@@ -128,8 +124,24 @@ class chunks(Signature):  # noqa: N801 - Celery's name
         """Return the chunks of a dict form."""
         return cls(app=app, **d["kwargs"], **d.get("options") or {})
 
+    def _parts(self) -> Iterator[xstarmap]:
+        inner, items, size = self.kwargs["task"], iter(self.kwargs["it"]), self.kwargs["n"]
+        for part in iter(lambda: list(itertools.islice(items, size)), []):
+            yield xstarmap(inner, part, app=self._app)
+
     def _copy_with(self, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]) -> Self:
         return type(self)(app=self._app, **kwargs, **options)
+
+
+def send_map(task: Any, calls: Iterable[Sequence[Any]], options: dict[str, Any]) -> Any:
+    """Send one call for each list of arguments, while they are being made, and return the GroupResult.
+
+    Args:
+        task: The task.
+        calls: The lists of arguments.
+        options: As for `group.apply_async`.
+    """
+    return group.streamed((Signature(task, args) for args in calls), task.app).apply_async(**options)
 
 
 def _as_signature(task: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -37,8 +37,8 @@ class Sender(Protocol):
         """Publish a call by name and return its result."""
         ...
 
-    def batch(self) -> AbstractContextManager[Any]:
-        """Return a block that publishes in one round trip what is sent inside it, when it ends."""
+    def send_all(self, sending: Iterable[Any]) -> list[Any]:
+        """Run a generator that sends as it goes, in batches of bounded size; return what it yields."""
         ...
 
     def new_id(self) -> str:

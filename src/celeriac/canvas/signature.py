@@ -15,7 +15,16 @@ _FIXED_OPTIONS = frozenset({"group_id", "stamped_headers"})
 SignatureClass = TypeVar("SignatureClass", bound="type[Signature]")
 
 
-class Signature(dict[str, Any]):  # Any: the user's arguments and options
+class _Owned(dict[str, Any]):  # Any: the user's arguments and options
+    """A dict that knows whose it is, in slots: the ``__dict__`` of an instance would take 300 bytes."""
+
+    __slots__ = ("_app", "_type")
+
+    _app: Any  # a `Sender`, which an app is
+    _type: Any  # a task, three floors up
+
+
+class Signature(_Owned):
     """One call of a task, not sent yet.
 
     It is a dict of ``task``, ``args``, ``kwargs``, ``options``, ``subtask_type`` and ``immutable``, so that
@@ -36,9 +45,6 @@ class Signature(dict[str, Any]):  # Any: the user's arguments and options
     TYPES: ClassVar[dict[str, type[Signature]]] = {}  # the composites by ``subtask_type``
     default_sender: ClassVar[Callable[[], Any] | None] = None  # asked when a signature has no app
 
-    _app: Any = None  # Any: a `Sender`, which an app is
-    _type: Any = None  # Any: a task, three floors up
-
     def __init__(
         self,
         task: Any = None,
@@ -52,6 +58,7 @@ class Signature(dict[str, Any]):  # Any: the user's arguments and options
         **ex: Any,
     ) -> None:
         self._app = app
+        self._type = None
         if isinstance(task, dict):
             super().__init__(task)
             return
