@@ -57,6 +57,7 @@ class RpcBackend:
     """
 
     persistent = False
+    joins_chords = True  # it says itself that it cannot
 
     def __init__(self, spec: BackendSpec) -> None:
         if not isinstance(spec.transport, AmqpTransport):
@@ -230,6 +231,10 @@ class RpcBackend:
 
     def end_chord(self, chord_id: str) -> None:
         """Refuse: nothing was kept."""
+        _refuse("run chords")
+
+    def claim(self, task_id: str, copy: str) -> bool:
+        """Refuse: there are no chords."""
         _refuse("run chords")
 
     def cleanup(self) -> None:

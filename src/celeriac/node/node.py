@@ -97,7 +97,7 @@ class Node:
         self.reporter: Reporter = Reporter(
             self.link, app.backend, self.ledger, self.dispatcher, results, self._on_room
         )
-        refusals = Refusals(reception, results, self.reporter)
+        refusals = Refusals(reception, results, self.ledger, self.reporter)
         self.intake: Intake = Intake(
             reception,
             self.ledger,

@@ -12,11 +12,9 @@ from celeriac.backoff import intervals
 from celeriac.errors import (
     BackendError,
     BackendUnreachable,
-    TimeLimitExceeded,
     TransportError,
-    WorkerLostError,
 )
-from celeriac.execute.executor import plain
+from celeriac.execute.loss import ending_of
 from celeriac.execute.verdict import fails, verdict
 from celeriac.message import (
     Ack,
@@ -36,7 +34,6 @@ from celeriac.node.recent import Recent
 from celeriac.node.results import Results
 from celeriac.node.work import Ledger, Work
 from celeriac.ports import ResultBackend
-from celeriac.states import FAILURE
 
 logger: logging.Logger = logging.getLogger("celery.worker.request")
 
@@ -194,14 +191,12 @@ class Reporter:
     def _tell_loss(self, work: Work, report: Lost) -> None:
         logger.error(
             "Task handler raised error: %r",
-            _error_of(report),
+            ending_of(report)[1],
             extra={"data": {"id": work.headers.id, "name": work.headers.task}},
         )
 
     def _bury(self, work: Work, report: Lost, decided: Verdict) -> None:
-        record = self._results.record(
-            work.delivery.envelope, work.headers, FAILURE, _error_of(report), work.policy
-        )
+        record = self._results.record(work.delivery.envelope, work.headers, *ending_of(report), work.policy)
         self._close(work, record, decided)
 
     def _close(self, work: Work, record: Record | None, decided: Verdict) -> None:
@@ -307,8 +302,3 @@ class Reporter:
                 await asyncio.sleep(pause)
             else:
                 return
-
-
-def _error_of(report: Lost) -> Exception:
-    seconds = report.limit_seconds
-    return WorkerLostError(report.reason) if seconds is None else TimeLimitExceeded(plain(seconds))
