@@ -158,8 +158,15 @@ def _abandon(app: Any, request: Context, outcome: Outcome) -> None:
 
     Celery waits for ever for such a part. The task's own state is left alone: it may have set one itself.
     """
-    if request.chord is not None or any(options.get("chord") for options in _chain_tail(request)):
-        _fail(app, request, msgspec.structs.replace(outcome, state=states.REVOKED), None)
+    if request.chord is None and not any(options.get("chord") for options in _chain_tail(request)):
+        return
+    revoked, backend = msgspec.structs.replace(outcome, state=states.REVOKED), app.backend
+    record = None
+    if backend is not None and not joins_chords(backend):  # who polls looks at nothing but its state
+        known = backend.fetch([outcome.id]).get(outcome.id)
+        if known is None or known.state not in states.READY_STATES:
+            record = backend.encode(revoked, reply_to=request.reply_to, correlation_id=request.id)
+    _fail(app, request, revoked, record)
 
 
 def outcome_of(app: Any, task: Any, request: Context, ending: Ending) -> Outcome:
@@ -214,7 +221,7 @@ def count_chord_part(
     if backend is None or not group_id:
         logger.error("Chord part %s cannot be counted: there is no result backend here.", outcome.id)
         return
-    if not getattr(backend, "joins_chords", True):
+    if not joins_chords(backend):
         return  # somebody polls for the results
     what = f"The part {outcome.id} of chord {group_id} cannot be counted"
     parts = insist(what, lambda: backend.chord_part(group_id, index, outcome))
@@ -342,6 +349,11 @@ def _apply_next_step(app: Any, request: Context, value: Any) -> None:
         step.apply_async((value,), chain=rest, **_lineage(app, request))
 
 
+def joins_chords(backend: Any) -> bool:
+    """Return whether a result store counts the parts of chords; one that does not say so does."""
+    return bool(getattr(backend, "joins_chords", True))
+
+
 def _lineage(app: Any, request: Context) -> dict[str, Any]:
     options = {"parent_id": request.id, "root_id": request.root_id or request.id}
     if app.conf.task_inherit_parent_priority:
@@ -377,7 +389,7 @@ def _record(app: Any, task: Any, request: Context, outcome: Outcome) -> Record |
     backend: ResultBackend | None = task.backend
     if backend is None:
         return None
-    polled = request.chord is not None and not getattr(backend, "joins_chords", True)
+    polled = request.chord is not None and not joins_chords(backend)
     if (
         is_ignored(task, request)
         and not polled
