@@ -9,6 +9,7 @@ store, and all others are acknowledged without being run. A copy that is deliver
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any, Final
 
 from celeriac.patience import insist
@@ -19,14 +20,28 @@ COPY_HEADER: Final = "celeriac_copy"
 _FAILED: Final = "failed"  # the copy of whoever records that the task will never run
 
 
-def with_copy(signature: Any, copy: str) -> dict[str, Any]:  # Any: a Signature; options of `apply_async`
-    """Return the options that send a signature, whose ids are fixed, as one of several copies.
+def mark(signature: Any, copy: str) -> None:  # Any: a Signature
+    """Make what is about to be sent one of several copies; its ids are fixed.
 
     Args:
-        signature: What is sent.
+        signature: Changed in place.
         copy: The word of this sending.
     """
-    return {"headers": {**(signature.options.get("headers") or {}), COPY_HEADER: copy}}
+    for first in _sent_first(signature):
+        first.options["headers"] = {**(first.options.get("headers") or {}), COPY_HEADER: copy}
+
+
+def _sent_first(signature: Any) -> Iterator[Any]:
+    """Yield the calls whose messages are sent when a signature is applied."""
+    kind = signature.subtask_type
+    if kind in {"chain", "group", "chord"}:
+        members = list(getattr(signature.tasks, "tasks", signature.tasks))
+        if kind == "chord" and not members:
+            members = [signature.body]
+        for member in members[:1] if kind == "chain" else members:
+            yield from _sent_first(member)
+    else:
+        yield signature
 
 
 def is_to_run(app: Any, task_id: str, copy: str) -> bool:  # Any: an app

@@ -17,7 +17,7 @@ from celeriac import states
 from celeriac.canvas import group, maybe_signature
 from celeriac.clock import TextClock
 from celeriac.context import Context
-from celeriac.copies import with_copy, withdraw
+from celeriac.copies import mark, withdraw
 from celeriac.errors import ChordError, NotRegistered
 from celeriac.message import Outcome, Record
 from celeriac.patience import insist
@@ -246,7 +246,8 @@ def send_body(app: Any, body: Any, results: list[Any]) -> None:
         results: Of the header.
     """
     try:
-        body.apply_async((results,), **with_copy(body, app.new_id()))
+        mark(body, app.new_id())
+        body.apply_async((results,))
     except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait for the body have to hear of it
         logger.error("The body of a chord cannot be sent: %r", exc)
         # After a timeout it may have arrived all the same, and be running.
@@ -317,7 +318,7 @@ def apply_errbacks(
                 errback.options.setdefault(
                     "task_id", f"{uuid.uuid5(uuid.NAMESPACE_OID, f'{request.id} {position}')}"
                 )
-                errback.set(**with_copy(errback, app.new_id()))
+                mark(errback, app.new_id())
             sent.append(errback)
     if sent:
         root = request.root_id or request.id

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from celeriac import states
-from celeriac.backends.spec import DAY_SECONDS
 from celeriac.canvas import maybe_signature
 from celeriac.context import allow_join_result
 from celeriac.errors import ChordError
@@ -16,6 +15,7 @@ from celeriac.followup import fail_chord, send_body
 from celeriac.result import GroupResult, result_from_tuple
 
 UNLOCK = "celery.chord_unlock"
+_LONGEST_SECONDS = 86400.0  # to wait for a header whose results are kept for ever
 
 
 def start_polling(app: Any, group_id: str, members: Any, body: Any) -> None:
@@ -87,5 +87,5 @@ def _has_looked_enough(app: Any, looks: int, wait: float, most: int | None) -> b
     if most is not None:
         return looks >= most
     keep = app.conf.result_expires
-    seconds = getattr(keep, "total_seconds", lambda: keep)() or DAY_SECONDS
+    seconds = getattr(keep, "total_seconds", lambda: keep)() or _LONGEST_SECONDS
     return bool(looks * max(wait, 0.001) > seconds)

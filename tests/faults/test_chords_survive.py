@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -224,3 +225,21 @@ def test_workers_that_are_killed_at_random_lose_and_double_nothing(
 
     for name, result in results.items():
         check(home, name, result, may_fail=False)
+
+
+def test_a_worker_that_has_to_stop_at_once_tells_the_chord_of_its_running_parts(
+    home: Path, proj: ModuleType, start: Start
+) -> None:
+    worker = start()
+    result = chord([proj.early_part.s(1), proj.early_part.s(2, None, "never")])(
+        proj.early_body.s("it").on_error(proj.told.s("it"))
+    )
+    worker.wait_for(r"succeeded in")
+
+    worker.signal(signal.SIGQUIT)
+    assert worker.finish() == 0
+
+    value = result.get(timeout=TIMEOUT, follow_parents=False, propagate=False)
+    assert isinstance(value, ChordError)
+    start()
+    check(home, "it", result, may_fail=True)

@@ -179,7 +179,7 @@ def test_the_errback_runs_once_when_the_worker_of_the_last_part_dies(
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (lambda t: chain(t.total.s(), t.give.s()), 3),
+        (lambda t: chain(t.total.s().set(headers={"mine": 1}), t.give.s()), 3),
         (lambda t: group(t.total.s(), t.total.s()), [3, 3]),
         (lambda t: chord([t.total.s(), t.total.s()], t.total.s()), 6),
     ],
@@ -354,6 +354,16 @@ def test_a_part_is_counted_when_the_result_store_is_back(
     run_all(app)
 
     assert result.get(timeout=1) == 3
+
+
+@pytest.mark.parametrize("width", [2, 300])
+def test_a_message_of_the_header_is_small_however_wide_the_chord(app: Celeriac, t: Tasks, width: int) -> None:
+    chord([t.give.s(number) for number in range(width)])(t.total.s().on_error(t.told.s()))
+
+    bodies = [len(delivery.envelope.body) for delivery in deliveries(app)]
+
+    assert len(bodies) == width
+    assert max(bodies) < 1000
 
 
 class PollOnly(MemoryBackend):

@@ -62,7 +62,7 @@ class Dispatcher:
             jobs: list[Job] = []
             while len(jobs) < room and line and line[0].is_short == short:
                 work = line.popleft()
-                if work.headers.expires is None or work.lost is not None or self._wanted(work):
+                if work.headers.expires is None or self._wanted(work):
                     jobs.append(self._job(work, short))
             pool.submit(jobs)
 
