@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from celeriac.patience import insist
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 COPY_HEADER: Final = "celeriac_copy"
 _FAILED: Final = "failed"  # the copy of whoever records that the task will never run

@@ -10,7 +10,7 @@ from typing import TypeVar
 from celeriac.backoff import intervals
 from celeriac.errors import BackendUnreachable
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

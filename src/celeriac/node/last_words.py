@@ -13,7 +13,7 @@ from celeriac.message import Finished
 from celeriac.node.report import Reporter
 from celeriac.node.work import Work
 
-logger = logging.getLogger("celery.worker.request")
+logger: logging.Logger = logging.getLogger("celery.worker.request")
 
 
 async def write_obituaries(app: Celeriac, hostname: str, reporter: Reporter) -> None:
