@@ -176,13 +176,14 @@ class Connected(Tasked):
         """Return a block in which tasks may wait for results."""
         return context.allow_join_result()
 
-    def start_chord(self, group_id: str, size: int, members: Any) -> None:
+    def start_chord(self, group_id: str, size: int, members: Any, body: Any) -> None:
         """Prepare the result backend for a chord, before its header is sent.
 
         Args:
             group_id: The id of the header.
             size: How many parts there will be.
             members: The result of the header, as nested tuples.
+            body: The signature to apply with the results, frozen.
 
         Raises:
             NotImplementedError: There is no result backend, or it cannot count the parts.
@@ -193,7 +194,10 @@ class Connected(Tasked):
                 "Starting chords requires a result backend to be configured: its body runs when the last "
                 "result of its header has come in. Set result_backend."
             )
-        backend.start_chord(group_id, size, members)
+        if getattr(backend, "joins_chords", True):
+            backend.start_chord(group_id, size, members)
+        else:
+            _late("polling").start_polling(self, group_id, members, body)
 
     # --- results --------------------------------------------------------------------------------------
 

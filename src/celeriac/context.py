@@ -55,6 +55,7 @@ class Context:
     timelimit: Any = None  # [hard, soft], seconds
     utc: bool | None = None
     _children: list[Any] | None = None
+    _passed_on: bool = False  # another message with the same id goes on with this call
     _protected: bool = False  # the body runs already, below an overridden `__call__`
 
     if TYPE_CHECKING:

@@ -14,7 +14,8 @@
     │   ├── PublishTimeout        the publish budget ran out before the broker confirmed
     │   └── PartlySent            many were to be sent, and the broker has only the first of them
     ├── BackendError              the result store could not do it
-    │   └── BackendUnreachable
+    │   ├── BackendUnreachable
+    │   └── ChordsUnsupported     (NotImplementedError) its results meet nowhere: use another store
     ├── CodecError                bytes and values did not fit
     │   ├── EncodeError           this value has no form in that serializer
     │   └── DecodeError           these bytes are not what they claim to be
@@ -53,6 +54,7 @@ __all__ = [
     "CeleriacError",
     "CeleriacWarning",
     "ChordError",
+    "ChordsUnsupported",
     "CodecError",
     "ConfigError",
     "ContentRefused",
@@ -162,6 +164,10 @@ class PartlySent(TransportError):
 
 class BackendError(CeleriacError):
     """Raised when the result store could not do what was asked."""
+
+
+class ChordsUnsupported(BackendError, NotImplementedError):
+    """Raised when a result store is asked for chords that cannot have them; Celery's is the latter kind."""
 
 
 class BackendUnreachable(BackendError):

@@ -7,6 +7,7 @@ is where the messages sent here take their root and parent from.
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,8 +17,10 @@ from celeriac import states
 from celeriac.canvas import group, maybe_signature
 from celeriac.clock import TextClock
 from celeriac.context import Context
+from celeriac.copies import mark, withdraw
 from celeriac.errors import ChordError, NotRegistered
 from celeriac.message import Outcome, Record
+from celeriac.patience import insist
 from celeriac.ports import ResultBackend
 from celeriac.run import Ending
 
@@ -51,13 +54,21 @@ def conclude(app: Any, task: Any, request: Context, ending: Ending) -> Record | 
         else:
             outcome = outcome_of(app, task, request, ending)
             record = _record(app, task, request, outcome)
-        if request.chord is not None:
-            count_chord_part(app, request.chord, request.group, request.group_index, outcome)
-        return record
+        if request.chord is None:
+            return record
+        if record is not None:
+            # First, as in Celery: a body finds the results of its header, and who dies between the two leaves
+            # behind what is to be counted.
+            stored = record
+            insist(f"The result of {outcome.id} cannot be stored", lambda: task.backend.store([stored]))
+        count_chord_part(app, request.chord, request.group, request.group_index, outcome)
+        return None
     if ending.kind in {"failure", "revoked"}:
         return fail(app, task, request, outcome_of(app, task, request, ending))
     if ending.kind == "retry":
         return _record(app, task, request, outcome_of(app, task, request, ending))
+    if not request._passed_on and not (ending.kind == "requeue" and task.acks_late):
+        _abandon(app, request, outcome_of(app, task, request, ending))
     return None
 
 
@@ -72,16 +83,63 @@ def fail(app: Any, task: Any, request: Context, outcome: Outcome) -> Record | No
     return _fail(app, request, outcome, _record(app, task, request, outcome))
 
 
-def _fail(app: Any, request: Context, outcome: Outcome, record: Record | None) -> Record | None:
+def mourn(app: Any, task: Any, request: Context, outcome: Outcome) -> Record | None:
+    """Do what follows from a loss: a failure, unless the part of a chord had ended before its worker died.
+
+    Args:
+        app: The app.
+        task: The task that its worker died of.
+        request: The call it ran for.
+        outcome: The failure.
+
+    Returns:
+        As `fail`.
+    """
+    if request.chord is not None and (backend := app.backend) is not None:
+        what = f"The result of {outcome.id} cannot be looked for"
+        known = insist(what, lambda: backend.fetch([outcome.id])).get(outcome.id)
+        if known is not None and known.state == states.SUCCESS:
+            count_chord_part(app, request.chord, request.group, request.group_index, known)
+            return None
+    return fail(app, task, request, outcome)
+
+
+def fail_unregistered(app: Any, request: Context, error: BaseException) -> Record | None:
+    """Do what follows from a call of a task that is not registered; returns as `fail`."""
+    outcome = Outcome(
+        id=request.id or "",
+        state=states.FAILURE,
+        result=error,
+        children=[],
+        date_done=app.now().isoformat(),
+        group_id=request.group,
+        parent_id=request.parent_id,
+    )
+    backend: ResultBackend | None = app.backend
+    if backend is None:
+        return None
+    correlation_id = request.correlation_id or request.id
+    return _fail(
+        app,
+        request,
+        outcome,
+        backend.encode(outcome, reply_to=request.reply_to, correlation_id=correlation_id),
+    )
+
+
+def _fail(
+    app: Any, request: Context, outcome: Outcome, record: Record | None, *, once: bool = False
+) -> Record | None:
     failed = outcome.state == states.FAILURE
-    tail = _chain_tail(request) if failed else []
+    tail = [options for options in _chain_tail(request) if failed or options.get("chord")]
     errbacks = request.errbacks if failed else None
     backend: ResultBackend | None = app.backend
     if backend is not None and (tail or errbacks or request.chord is not None):
         # Whoever is told of the failure may look at once: it has to be there.
         outcomes = [msgspec.structs.replace(outcome, id=options["task_id"]) for options in tail]
         records = [backend.encode(o, reply_to=request.reply_to, correlation_id=o.id) for o in outcomes]
-        backend.store([*([record] if record is not None else []), *records])
+        records = [*([record] if record is not None else []), *records]
+        insist(f"The failure of task {outcome.id} cannot be stored", lambda: backend.store(records))
         record = None
     if request.chord is not None:
         count_chord_part(app, request.chord, request.group, request.group_index, outcome)
@@ -91,8 +149,24 @@ def _fail(app: Any, request: Context, outcome: Outcome, record: Record | None) -
             group_id, index = options.get("group_id"), options.get("group_index")
             count_chord_part(app, options["chord"], group_id, index, part)
     if errbacks:
-        apply_errbacks(app, request, errbacks, outcome)
+        apply_errbacks(app, request, errbacks, outcome, once=once)
     return record
+
+
+def _abandon(app: Any, request: Context, outcome: Outcome) -> None:
+    """End the chord of a task that was ignored or rejected and will never have a result; others stay so.
+
+    Celery waits for ever for such a part. The task's own state is left alone: it may have set one itself.
+    """
+    if request.chord is None and not any(options.get("chord") for options in _chain_tail(request)):
+        return
+    revoked, backend = msgspec.structs.replace(outcome, state=states.REVOKED), app.backend
+    record = None
+    if backend is not None and not joins_chords(backend):  # who polls looks at nothing but its state
+        known = backend.fetch([outcome.id]).get(outcome.id)
+        if known is None or known.state not in states.READY_STATES:
+            record = backend.encode(revoked, reply_to=request.reply_to, correlation_id=request.id)
+    _fail(app, request, revoked, record)
 
 
 def outcome_of(app: Any, task: Any, request: Context, ending: Ending) -> Outcome:
@@ -147,22 +221,46 @@ def count_chord_part(
     if backend is None or not group_id:
         logger.error("Chord part %s cannot be counted: there is no result backend here.", outcome.id)
         return
-    parts = backend.chord_part(group_id, index, outcome)
+    if not joins_chords(backend):
+        return  # somebody polls for the results
+    what = f"The part {outcome.id} of chord {group_id} cannot be counted"
+    parts = insist(what, lambda: backend.chord_part(group_id, index, outcome))
     if parts is None:
         return
     body = maybe_signature(chord, app=app, clone=True)
     failed = next((part for part in parts if part.state in states.PROPAGATE_STATES), None)
+    if failed is not None:
+        fail_chord(app, body, ChordError(f"Dependency {failed.id} raised {failed.result!r}"))
+    else:
+        send_body(app, body, [part.result for part in parts])
+    # Not before: should this process die, the part that comes again finds everything as it was.
+    insist(f"Chord {group_id} cannot be ended", lambda: backend.end_chord(group_id))
+
+
+def send_body(app: Any, body: Any, results: list[Any]) -> None:
+    """Send the body of a chord, which may have been sent before; it is run once.
+
+    Args:
+        app: The app.
+        body: The body, frozen.
+        results: Of the header.
+    """
     try:
-        if failed is not None:
-            fail_chord(app, body, ChordError(f"Dependency {failed.id} raised {failed.result!r}"))
-        else:
-            _send_body(app, body, [part.result for part in parts])
-    finally:
-        backend.end_chord(group_id)
+        mark(body, app.new_id())
+        body.apply_async((results,))
+    except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait for the body have to hear of it
+        logger.error("The body of a chord cannot be sent: %r", exc)
+        # After a timeout it may have arrived all the same, and be running.
+        if body.subtask_type is not None or withdraw(app, body.options["task_id"]):
+            fail_chord(app, body, ChordError(f"Callback error: {exc!r}"))
 
 
 def fail_chord(app: Any, body: Any, error: BaseException) -> None:
-    """Record that the body of a chord will never run, with all that would have followed it."""
+    """Record that the body of a chord will never run, with all that would have followed it.
+
+    It may be done twice, when the first who did it has died. Errbacks that are sent are run once even then;
+    those that are called right here are called again.
+    """
     errbacks = _as_list(body.options.get("link_error"))
     for options in _ends(body):
         request = Context(
@@ -185,19 +283,28 @@ def fail_chord(app: Any, body: Any, error: BaseException) -> None:
         )
         backend: ResultBackend = app.backend
         record = backend.encode(outcome, reply_to=request.reply_to, correlation_id=request.id)
-        left = _fail(app, request, outcome, record)
+        left = _fail(app, request, outcome, record, once=True)
         if left is not None:
             backend.store([left])
 
 
-def apply_errbacks(app: Any, request: Context, errbacks: Iterable[Any], outcome: Outcome) -> None:
+def apply_errbacks(
+    app: Any, request: Context, errbacks: Iterable[Any], outcome: Outcome, *, once: bool = False
+) -> None:
     """Apply the errbacks of a failed task.
 
     Those that take the request, the exception and the traceback are called right here; the others are sent,
     with the id of the failed task.
+
+    Args:
+        app: The app.
+        request: The call that failed.
+        errbacks: Signatures.
+        outcome: The failure.
+        once: Whether what is sent may have been sent before, for the same failure, and shall run once.
     """
     sent = []
-    for errback in errbacks:
+    for position, errback in enumerate(errbacks):
         errback = maybe_signature(errback, app=app, clone=True)
         errback._app = app
         task = _local_task(errback)
@@ -207,6 +314,11 @@ def apply_errbacks(app: Any, request: Context, errbacks: Iterable[Any], outcome:
             except Exception:  # wall: the user's code
                 logger.exception("Errback %s of task %s raised", errback.task, request.id)
         else:
+            if once and errback.subtask_type is None:
+                errback.options.setdefault(
+                    "task_id", f"{uuid.uuid5(uuid.NAMESPACE_OID, f'{request.id} {position}')}"
+                )
+                mark(errback, app.new_id())
             sent.append(errback)
     if sent:
         root = request.root_id or request.id
@@ -238,12 +350,9 @@ def _apply_next_step(app: Any, request: Context, value: Any) -> None:
         step.apply_async((value,), chain=rest, **_lineage(app, request))
 
 
-def _send_body(app: Any, body: Any, results: list[Any]) -> None:
-    try:
-        body.apply_async((results,))
-    except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait for the body have to hear of it
-        logger.error("The body of a chord cannot be sent: %r", exc)
-        fail_chord(app, body, ChordError(f"Callback error: {exc!r}"))
+def joins_chords(backend: Any) -> bool:
+    """Return whether a result store counts the parts of chords; one that does not say so does."""
+    return bool(getattr(backend, "joins_chords", True))
 
 
 def _lineage(app: Any, request: Context) -> dict[str, Any]:
@@ -281,8 +390,11 @@ def _record(app: Any, task: Any, request: Context, outcome: Outcome) -> Record |
     backend: ResultBackend | None = task.backend
     if backend is None:
         return None
-    if is_ignored(task, request) and not (
-        outcome.state == states.FAILURE and task.store_errors_even_if_ignored
+    polled = request.chord is not None and not joins_chords(backend)
+    if (
+        is_ignored(task, request)
+        and not polled
+        and not (outcome.state == states.FAILURE and task.store_errors_even_if_ignored)
     ):
         return None
     return backend.encode(

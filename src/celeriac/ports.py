@@ -167,6 +167,7 @@ class ResultBackend(Protocol):
     """Keeps the outcomes of tasks. Its sync side is safe for threads and aware of forks."""
 
     persistent: bool  # whether a result can be read twice and by others
+    joins_chords: bool  # whether `chord_part` can count; if not, a task polls for the header's results
 
     def encode(
         self, outcome: Outcome, *, reply_to: str | None = None, correlation_id: str | None = None
@@ -225,19 +226,32 @@ class ResultBackend(Protocol):
         ...
 
     def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
-        """Note how many parts a chord has, before its last header task is sent."""
+        """Note how many parts a chord has, before its last header task is sent; parts may have come already.
+
+        Doing it twice changes nothing.
+        """
         ...
 
     def chord_part(self, chord_id: str, index: int | None, outcome: Outcome) -> list[Outcome] | None:
-        """Note one finished part; atomic and idempotent per task id.
+        """Note one finished part; atomic and idempotent per task id, and at most O(log n) in the parts.
 
         Returns:
-            All parts in order for exactly one caller, once they are all there; None for everybody else.
+            All parts in order for the one task that completed the chord; None for everybody else. That task
+            gets them again whenever it comes again before `end_chord`: it may have died before it could send
+            the body.
         """
         ...
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""
+        ...
+
+    def claim(self, task_id: str, copy: str) -> bool:
+        """Return whether this copy of a task's message is the first that claims to be run; atomic.
+
+        The same copy may claim again (it is redelivered); every other one is told no for as long as results
+        are kept.
+        """
         ...
 
     def cleanup(self) -> None:

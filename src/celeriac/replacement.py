@@ -20,6 +20,8 @@ def in_place_of(task: Any, sig: Any) -> Any:  # Any: a Task, whose module import
         ConfigError: The signature belongs to a chord, or is an empty chain.
     """
     request, app = task.request, task._get_app()
+    if not request.called_directly:
+        request._passed_on = True
     if "chord" in sig.options:
         raise ConfigError("A signature that replaces a task must not be part of a chord.")
     if isinstance(sig, _chain) and not sig.tasks:

@@ -152,6 +152,8 @@ def call_again(
     extra_options: Mapping[str, Any],
 ) -> Signature:
     """Return the signature that sends a call again, under its id and to where it came from."""
+    if not request.called_directly:
+        request._passed_on = True
     options = request.as_execution_options()
     if options["headers"]:
         options["headers"] = {k: v for k, v in options["headers"].items() if not k.startswith(_DEATH_HEADERS)}

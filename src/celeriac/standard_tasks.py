@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from celeriac import states
 from celeriac.canvas import chunks as chunks_of
 from celeriac.canvas import maybe_signature, signature
-from celeriac.context import allow_join_result
-from celeriac.errors import ChordError
-from celeriac.followup import fail_chord
-from celeriac.result import GroupResult, result_from_tuple
+from celeriac.polling import unlock
 
 
 def add_standard_tasks(app: Any) -> None:  # Any: a Celeriac, whose module imports this one
@@ -93,18 +89,4 @@ def _chord_unlock(
     result: Any = None,
     **_: Any,
 ) -> None:
-    """Wait for the header of a chord whose sender could not count its parts, then apply the body."""
-    app = self.app
-    members = [result_from_tuple(member, app) for member in result or ()]
-    header = GroupResult(group_id, members, app=app)
-    wait = self.default_retry_delay if interval is None else interval
-    if not header.ready():
-        raise self.retry(countdown=wait, max_retries=max_retries)
-    body = maybe_signature(callback, app=app, clone=True)
-    failed = next((leaf for leaf in header.leaves() if leaf.state in states.PROPAGATE_STATES), None)
-    if failed is not None:
-        fail_chord(app, body, ChordError(f"Dependency {failed.id} raised {failed.result!r}"))
-        return
-    with allow_join_result():
-        values = header.join(timeout=app.conf.result_chord_join_timeout, propagate=True)
-    body.apply_async((values,))
+    unlock(self, group_id, callback, interval, max_retries, result)

@@ -246,19 +246,16 @@ class TestChords:
 
         assert backend.chord_part(chord, 0, success(1)) is None
 
-    def test_a_claim_that_led_to_nothing_is_taken_over(self, redis_url: str, backend: RedisBackend) -> None:
-        chord, outcome = str(uuid.uuid4()), success(1)
-        backend.start_chord(chord, 1, [])
-        assert backend.chord_part(chord, 0, outcome) is not None  # and its worker dies here
-        assert backend.chord_part(chord, 0, outcome) is None
-        key = f"celery-taskset-meta-{chord}.c"
-        _, since, word = command(redis_url, "GET", key).split()
-        command(redis_url, "SET", key, b"celeriac %d %s" % (int(since) - 11, word))
+    def test_a_part_that_comes_again_leaves_the_body_to_the_celery_worker_that_completed_the_chord(
+        self, redis_url: str, backend: RedisBackend
+    ) -> None:
+        chord, ours = str(uuid.uuid4()), success(2)
+        backend.start_chord(chord, 2, [])
+        assert backend.chord_part(chord, 1, ours) is None
+        part = f'[1, "{uuid.uuid4()}", "SUCCESS", 1]'
+        command(redis_url, "ZADD", f"celery-taskset-meta-{chord}.j", 0, part)
 
-        everything = backend.chord_part(chord, 0, outcome)
-
-        assert everything is not None
-        assert [o.result for o in everything] == [1]
+        assert backend.chord_part(chord, 1, ours) is None
 
     def test_an_ended_chord_leaves_only_the_word_that_it_is_done(
         self, redis_url: str, backend: RedisBackend

@@ -131,6 +131,29 @@ def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
         connect(f"sqlite:///{tmp_path}/q.db").size("celery")
 
 
+def test_a_file_of_the_first_version_is_upgraded(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    new = a_handle(path)
+    new.write(partial(add, "kept"), 1.0)
+    new.close()
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        "DROP TABLE claims; DROP TABLE chords; PRAGMA user_version = 1;"
+        "CREATE TABLE chords (id TEXT PRIMARY KEY, size INTEGER NOT NULL, finisher TEXT, expires REAL)"
+        " WITHOUT ROWID;"
+        "INSERT INTO chords VALUES ('open', 3, NULL, NULL);"
+        "INSERT INTO chord_parts VALUES ('open', 'a', 0, '', NULL), ('open', 'b', 1, '', NULL);"
+    )
+    connection.close()
+
+    handle = a_handle(path)
+
+    assert handle.read(count) == 1
+    assert handle.read(lambda c: c.execute("SELECT id, arrived FROM chords").fetchall()) == [("open", 2)]
+    assert handle.read(lambda c: c.execute("SELECT * FROM claims").fetchall()) == []
+    handle.close()
+
+
 def test_many_threads_may_open_a_new_file_at_once(tmp_path: Path) -> None:
     handles = [a_handle(tmp_path / "new.db") for _ in range(8)]
     ready = threading.Barrier(8)

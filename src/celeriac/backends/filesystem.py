@@ -32,7 +32,9 @@ _TEMPORARY = "."
 _CHORD = "celeriac-chord-"  # a folder with these files:
 _SIZE = "size"
 _FINISHER = "finisher"  # the id of the task that completed it
+_ARRIVED = "arrived"  # a byte for each part, at least
 _PART = "part-"
+_CLAIM = "celeriac-claim-"
 
 
 class _Part(msgspec.Struct, array_like=True):
@@ -58,6 +60,7 @@ class FilesystemBackend:
     """
 
     persistent = True
+    joins_chords = True
 
     def __init__(self, spec: BackendSpec) -> None:
         path = parse(spec.url).path
@@ -155,8 +158,12 @@ class FilesystemBackend:
             chord = self._chord(chord_id)
             self._write(chord / self._name(_PART + outcome.id), msgspec.msgpack.encode(part), replace=False)
             size = _read(chord / _SIZE)
+            # Listing a folder takes as long as it has files: only when all can be there. A part that comes
+            # again adds another byte, as its worker may have died before the first one.
+            if _grown(chord / _ARRIVED) < int(size or 0) or size is None:
+                return None
             names = [name for name in os.listdir(chord) if name.startswith(_PART)]
-            if size is None or len(names) < int(size):
+            if len(names) < int(size):
                 return None
             self._write(chord / _FINISHER, outcome.id.encode(), replace=False)
             if _read(chord / _FINISHER) != outcome.id.encode():
@@ -170,6 +177,13 @@ class FilesystemBackend:
         with self._translated():
             self._remove(self._path(_CHORD + chord_id))
 
+    def claim(self, task_id: str, copy: str) -> bool:
+        """Return whether this copy of a task's message is the first that claims to be run."""
+        path = self._path(_CLAIM + task_id)
+        with self._translated():
+            self._write(path, copy.encode(), replace=False)
+            return _read(path) == copy.encode()
+
     # --- the store itself ---
 
     def cleanup(self) -> None:
@@ -177,7 +191,7 @@ class FilesystemBackend:
         if not self._expires_seconds:
             return
         limit = time.time() - self._expires_seconds
-        keys = (self._documents.task_key(""), self._documents.group_key(""), _CHORD)
+        keys = (self._documents.task_key(""), self._documents.group_key(""), _CHORD, _CLAIM)
         names = tuple(dot + self._name(key) for dot in ("", _TEMPORARY) for key in keys)
         with self._translated():
             for entry in os.scandir(self._folder):
@@ -264,6 +278,16 @@ class FilesystemBackend:
 
 # Everything that a file's name may hold but the slash; "%" is coded, so that no two keys share a file.
 _PLAIN = "".join(c for c in map(chr, range(33, 127)) if c not in "/%")
+
+
+def _grown(path: Path) -> int:
+    """Add a byte to a file and return how many it has; of several at once the last one sees all."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        os.write(file, b".")
+        return os.fstat(file).st_size
+    finally:
+        os.close(file)
 
 
 def _read(path: Path) -> bytes | None:

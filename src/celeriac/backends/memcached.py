@@ -36,6 +36,7 @@ ANSWER_SECONDS = 5.0
 KEYS_PER_REQUEST = 200
 LONGEST_KEY = 250  # bytes, memcached's own limit
 MOST_BYTES = 1_000_000  # of one item; memcached's default limit of 1 MiB, less what it needs itself
+LISTS = 64  # that the ids of a chord's parts are spread over: each is an item, and may not become too large
 MONTH_SECONDS = 30 * 86400  # from here on memcached takes an expiry for a moment since 1970
 
 _CLIENT_OPTIONS = frozenset({"connect_timeout", "max_pool_size", "no_delay", "socket_keepalive", "timeout"})
@@ -66,6 +67,7 @@ class MemcachedBackend:
     """
 
     persistent = True
+    joins_chords = True
 
     def __init__(self, spec: BackendSpec) -> None:
         self._spec = spec
@@ -167,32 +169,41 @@ class MemcachedBackend:
     def chord_part(self, chord_id: str, index: int | None, outcome: Outcome) -> list[Outcome] | None:
         """Note one finished part; return all of them to the one caller that completed the chord.
 
-        Whoever appends to the list of parts last sees all of them. A part that comes twice stands in the
-        list twice and counts once. The task that completed the chord gets the parts again when it is
-        delivered again before `end_chord`: it may have died before it could start the body.
+        A part is written, then listed, then counted, each of which may happen twice: the lists are looked at
+        only when the counter says that all can be there, and only distinct ids count. Whoever counts last
+        sees all of them. The task that completed the chord gets the parts again when it is delivered again
+        before `end_chord`: it may have died before it could start the body.
         """
         client = self._client(chord_id)
         part = msgspec.msgpack.encode(_Part(index, outcome.id, self.encode(outcome).payload))
-        keys = {name: self._chord_key(chord_id, name) for name in ("size", "list")}
         self._call(client.add, self._part_key(chord_id, outcome.id), part, expire=self._chord_expiry())
         entry = urllib.parse.quote(outcome.id, safe="").encode() + b"\n"
-        if not self._call(client.append, keys["list"], entry):
-            self._call(client.add, keys["list"], b"", expire=self._chord_expiry())
-            self._call(client.append, keys["list"], entry)
-        there = self._get_many(client, list(keys.values()))
-        size, listed = there.get(keys["size"]), there.get(keys["list"], b"")
-        ids = [urllib.parse.unquote(one.decode()) for one in dict.fromkeys(listed.split())]
-        if size is None or len(ids) < int(size) or not self._finishes(client, chord_id, outcome.id):
+        number = int.from_bytes(hashlib.blake2b(entry, digest_size=1).digest()) % LISTS
+        self._append(client, self._chord_key(chord_id, f"list{number}"), entry)
+        counted = self._count(client, self._chord_key(chord_id, "count"))
+        size = self._call(client.get, self._chord_key(chord_id, "size"))
+        if size is None or counted < int(size):
+            return None
+        ids = self._listed(client, chord_id)
+        if len(ids) < int(size) or not self._finishes(client, chord_id, outcome.id):
             return None
         return self._parts(client, chord_id, ids)
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""
         client = self._client(chord_id)
-        listed = self._call(client.get, self._chord_key(chord_id, "list")) or b""
-        parts = [self._part_key(chord_id, urllib.parse.unquote(one.decode())) for one in listed.split()]
-        keys = [self._chord_key(chord_id, name) for name in ("size", "list", "finisher")]
-        self._call(client.delete_many, [*keys, *parts])
+        keys = [self._chord_key(chord_id, name) for name in ("size", "count", "finisher")]
+        keys += self._list_keys(chord_id)
+        keys += [self._part_key(chord_id, task_id) for task_id in self._listed(client, chord_id)]
+        for start in range(0, len(keys), KEYS_PER_REQUEST):
+            self._call(client.delete_many, keys[start : start + KEYS_PER_REQUEST])
+
+    def claim(self, task_id: str, copy: str) -> bool:
+        """Return whether this copy of a task's message is the first that claims to be run."""
+        client, key = self._client(task_id), self._key(f"celeriac-claim-{task_id}")
+        if self._call(client.add, key, copy.encode(), expire=self._chord_expiry()):
+            return True
+        return bool(self._call(client.get, key) == copy.encode())
 
     # --- the store itself ---
 
@@ -280,6 +291,28 @@ class MemcachedBackend:
             return stays(self._documents.decode(record.id, document).state, record.state)
         except CodecError:
             return False  # what nobody can read may be overwritten
+
+    def _append(self, client: PooledClient, key: str, data: bytes) -> None:
+        if not self._call(client.append, key, data):
+            self._call(client.add, key, b"", expire=self._chord_expiry())
+            self._call(client.append, key, data)
+
+    def _count(self, client: PooledClient, key: str) -> int:
+        """Add one to a counter and return what it is then."""
+        found = self._call(client.incr, key, 1)
+        if found is None:
+            self._call(client.add, key, b"0", expire=self._chord_expiry())
+            found = self._call(client.incr, key, 1)
+        return int(found or 0)
+
+    def _list_keys(self, chord_id: str) -> list[str]:
+        return [self._chord_key(chord_id, f"list{number}") for number in range(LISTS)]
+
+    def _listed(self, client: PooledClient, chord_id: str) -> list[str]:
+        """Return the ids of the parts that have come."""
+        lists = self._get_many(client, self._list_keys(chord_id)).values()
+        entries = dict.fromkeys(entry for entries in lists for entry in entries.split())
+        return [urllib.parse.unquote(entry.decode()) for entry in entries]
 
     def _finishes(self, client: PooledClient, chord_id: str, task_id: str) -> bool:
         """Whether that task is the one to go on with a complete chord: the first that says so."""

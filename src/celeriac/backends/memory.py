@@ -32,6 +32,7 @@ class _Store:
         self.results: dict[str, tuple[Record, float | None]] = {}  # with the moment they expire
         self.groups: dict[str, bytes] = {}
         self.chords: dict[str, _Chord] = {}
+        self.claims: dict[str, str] = {}  # copies, by task
 
 
 _stores: dict[str, _Store] = {}
@@ -51,6 +52,7 @@ class MemoryBackend:
     """
 
     persistent = True
+    joins_chords = True
 
     def __init__(self, spec: BackendSpec) -> None:
         self._documents = Documents(spec)
@@ -152,6 +154,11 @@ class MemoryBackend:
         """Remove what was kept for a chord."""
         with self._store.changed:
             self._store.chords.pop(chord_id, None)
+
+    def claim(self, task_id: str, copy: str) -> bool:
+        """Return whether this copy of a task's message is the first that claims to be run."""
+        with self._store.changed:
+            return self._store.claims.setdefault(task_id, copy) == copy
 
     def cleanup(self) -> None:
         """Remove expired results."""

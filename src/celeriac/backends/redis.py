@@ -7,7 +7,6 @@ import importlib
 import math
 import os
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -34,7 +33,6 @@ from celeriac.states import FAILURE, SUCCESS, stays
 from celeriac.wire.result import pack_part, unpack_part
 
 _PATIENCE_SECONDS: Final = 5.0  # for connecting and one answer
-_CLAIM_SECONDS: Final = 10  # after that a claimed body counts as not sent: a publish may take 5 s, a lease 15
 _AT_ONCE: Final = 500  # keys in one command: it must not hold up the server for long
 _TRIES: Final = 20  # at replacing a document that others keep changing
 _SEPARATORS: Final = (":", "_", "-", ".")  # a key prefix that ends otherwise gets one
@@ -55,6 +53,7 @@ class RedisBackend:
     """
 
     persistent = True
+    joins_chords = True
 
     def __init__(self, spec: BackendSpec) -> None:
         options = _options(spec.options)
@@ -173,8 +172,7 @@ class RedisBackend:
             pack_part(outcome, spec.codecs, spec.serializer),
             f"{outcome.id}:{score}",
             self._keep_seconds or int(DAY_SECONDS),
-            uuid.uuid4().hex,
-            _CLAIM_SECONDS,
+            f"celeriac {outcome.id}",
             "zset" if self._ordered else "list",
         ]
         with self._translated("counting a part of a chord"):
@@ -191,6 +189,14 @@ class RedisBackend:
         keep = self._keep_seconds or int(DAY_SECONDS)
         with self._translated("ending a chord"):
             self._call(pack(("SETEX", claim, keep, "done")) + pack(("DEL", *parts)), 2)
+
+    def claim(self, task_id: str, copy: str) -> bool:
+        """Return whether this copy of a task's message is the first that claims to be run."""
+        key = f"{self._documents.group_key(task_id)}.copy"
+        keep = self._keep_seconds or int(DAY_SECONDS)
+        with self._translated("claiming a task"):
+            found = self._call(pack(("SET", key, copy, "NX", "EX", keep)) + pack(("GET", key)), 2)
+        return bool(found == copy.encode())
 
     # --- the store itself ---
 

@@ -67,21 +67,20 @@ return 1
 #
 # The parts and their number are Celery's keys. Its 5.7 also has the set of parts seen, which makes a part
 # that comes twice harmless, and the claim: a word of whoever sends the body, in the end "done". Ours is
-# "celeriac <epoch seconds> <random>", so that a part that runs again after its worker has died can take over
-# a claim that led to nothing.
+# "celeriac <task id>" of the part that completed the chord: when that comes again, because its worker has
+# died before the body was sent, it gets the parts again.
 #
 # KEYS  1 parts   2 extra parts   3 size   4 parts seen   5 claim   6 shape of the group
-# ARGV  1 score   2 part   3 "<task id>:<score>"   4 seconds to keep all this   5 random word
-#       6 seconds after which a claim may be taken over   7 "list" when parts are kept unordered, else "zset"
+# ARGV  1 score   2 part   3 "<task id>:<score>"   4 seconds to keep all this   5 our claim
+#       6 "list" when parts are kept unordered, else "zset"
 # returns  false, or {shape ("" = flat), part, part, …} to exactly one caller
 CHORD_PART: Final = Script(
     """
-local t = redis.call('TIME')
 local claim = redis.call('GET', KEYS[5])
 if claim == 'done' then return false end
 local fresh = redis.call('SADD', KEYS[4], ARGV[3]) == 1
 local count
-if ARGV[7] == 'list' then
+if ARGV[6] == 'list' then
   if fresh then redis.call('RPUSH', KEYS[1], ARGV[2]) end
   count = redis.call('LLEN', KEYS[1])
 else
@@ -91,16 +90,12 @@ end
 local size = redis.call('GET', KEYS[3])
 for i = 1, 4 do redis.call('EXPIRE', KEYS[i], ARGV[4]) end
 if not size or count < size + (redis.call('GET', KEYS[2]) or 0) then return false end
-if claim then
-  local since, word = string.match(claim, '^celeriac (%d+) (.*)$')
-  if not since or (word ~= ARGV[5] and (fresh or t[1] - since < tonumber(ARGV[6]))) then return false end
-elseif not fresh then
-  return false
-end
-redis.call('SETEX', KEYS[5], ARGV[4], 'celeriac ' .. t[1] .. ' ' .. ARGV[5])
+if claim and claim ~= ARGV[5] then return false end
+if not claim and not fresh then return false end -- a worker of Celery's 5.6, which claims nothing, has it
+redis.call('SETEX', KEYS[5], ARGV[4], ARGV[5])
 local found = {redis.call('GET', KEYS[6]) or ''}
 local parts
-if ARGV[7] == 'list' then
+if ARGV[6] == 'list' then
   parts = redis.call('LRANGE', KEYS[1], 0, -1)
 else
   parts = redis.call('ZRANGE', KEYS[1], 0, -1)

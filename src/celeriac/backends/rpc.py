@@ -19,6 +19,7 @@ from celeriac.errors import (
     BackendError,
     BackendUnreachable,
     BrokerUnreachable,
+    ChordsUnsupported,
     ConfigError,
     DecodeError,
     TransportError,
@@ -57,6 +58,7 @@ class RpcBackend:
     """
 
     persistent = False
+    joins_chords = True  # it says itself that it cannot
 
     def __init__(self, spec: BackendSpec) -> None:
         if not isinstance(spec.transport, AmqpTransport):
@@ -222,15 +224,19 @@ class RpcBackend:
 
     def start_chord(self, chord_id: str, size: int, members: Any) -> None:
         """Refuse: its parts would meet nowhere."""
-        _refuse("run chords")
+        _refuse("run chords", ChordsUnsupported)
 
     def chord_part(self, chord_id: str, index: int | None, outcome: Outcome) -> list[Outcome] | None:
         """Refuse: its parts would meet nowhere."""
-        _refuse("run chords")
+        _refuse("run chords", ChordsUnsupported)
 
     def end_chord(self, chord_id: str) -> None:
         """Refuse: nothing was kept."""
-        _refuse("run chords")
+        _refuse("run chords", ChordsUnsupported)
+
+    def claim(self, task_id: str, copy: str) -> bool:
+        """Refuse: there are no chords."""
+        _refuse("run chords", ChordsUnsupported)
 
     def cleanup(self) -> None:
         """Forget what has arrived and expired since."""
@@ -427,8 +433,8 @@ class _Inbox:
         self._expire()
 
 
-def _refuse(what: str) -> NoReturn:
-    raise BackendError(
+def _refuse(what: str, error: type[BackendError] = BackendError) -> NoReturn:
+    raise error(
         f"The result backend rpc:// cannot {what}: its results are messages that only the sender of a task "
         "reads. Use redis://, db+…:// or another backend that keeps results."
     )

@@ -73,6 +73,7 @@ class SqlBackend:
     """
 
     persistent = True
+    joins_chords = True
 
     def __init__(self, spec: BackendSpec) -> None:
         self._spec = spec
@@ -190,10 +191,8 @@ class SqlBackend:
             row = {"chord_id": chord_id, "size": None, "created": _naive_utc(None)}
             insert_new(connection, chords, row)
             connection.execute(chords.update().where(mine).values(created=chords.c.created))  # the lock
-            size, finisher = connection.execute(sa.select(chords.c.size, chords.c.finisher).where(mine)).one()
-            arrived = connection.execute(
-                sa.select(sa.func.count()).select_from(parts).where(parts.c.chord_id == chord_id)
-            ).scalar_one()
+            columns = (chords.c.size, chords.c.finisher, chords.c.arrived)
+            size, finisher, arrived = connection.execute(sa.select(*columns).where(mine)).one()
             part = {
                 "chord_id": chord_id,
                 "task_id": key,
@@ -202,7 +201,9 @@ class SqlBackend:
                 "state": record.state,
                 "payload": record.payload,
             }
-            arrived += insert_new(connection, parts, part)
+            if insert_new(connection, parts, part):
+                arrived += 1
+                connection.execute(chords.update().where(mine).values(arrived=arrived))
             if size is None or arrived < size or finisher not in {None, key}:
                 return None
             connection.execute(chords.update().where(mine).values(finisher=key))
@@ -220,6 +221,14 @@ class SqlBackend:
             for table in (self._tables.parts, self._tables.chords):
                 connection.execute(table.delete().where(table.c.chord_id == chord_id))
 
+    def claim(self, task_id: str, copy: str) -> bool:
+        """Return whether this copy of a task's message is the first that claims to be run."""
+        claims, key = self._tables.claims, self._key(task_id)
+        with self._begin() as connection:
+            insert_new(connection, claims, {"task_id": key, "copy": copy, "created": _naive_utc(None)})
+            found = connection.scalar(sa.select(claims.c.copy).where(claims.c.task_id == key))
+        return bool(found == copy)
+
     # --- the store itself ---
 
     def cleanup(self) -> None:
@@ -233,7 +242,8 @@ class SqlBackend:
             for table in (tables.tasks, tables.groups):
                 connection.execute(table.delete().where(table.c.date_done < limit))
             connection.execute(tables.parts.delete().where(tables.parts.c.chord_id.in_(old)))
-            connection.execute(tables.chords.delete().where(tables.chords.c.created < limit))
+            for table in (tables.chords, tables.claims):
+                connection.execute(table.delete().where(table.c.created < limit))
 
     def close(self) -> None:
         """Close the connections of this process."""

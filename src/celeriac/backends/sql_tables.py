@@ -64,6 +64,7 @@ class Tables:
             sa.Column("chord_id", sa.String(ID_LENGTH), primary_key=True),
             sa.Column("size", sa.Integer),  # NULL: parts came before the chord was announced
             sa.Column("finisher", sa.String(ID_LENGTH)),  # the task that completed it
+            sa.Column("arrived", sa.Integer, nullable=False, server_default="0"),
             sa.Column("created", sa.DateTime, nullable=False, index=True),
             schema=group_schema,
         )
@@ -76,6 +77,14 @@ class Tables:
             sa.Column("arrival", sa.Integer, nullable=False),
             sa.Column("state", sa.String(50), nullable=False),
             sa.Column("payload", sa.LargeBinary, nullable=False),
+            schema=group_schema,
+        )
+        self.claims: sa.Table = sa.Table(
+            "celeriac_claim",
+            self.metadata,
+            sa.Column("task_id", sa.String(ID_LENGTH), primary_key=True),
+            sa.Column("copy", sa.String(ID_LENGTH), nullable=False),
+            sa.Column("created", sa.DateTime, nullable=False, index=True),
             schema=group_schema,
         )
 

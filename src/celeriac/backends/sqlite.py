@@ -30,7 +30,7 @@ CLEANUP_EVERY_SECONDS = 30.0
 CLEANUP_AT_ONCE = 1000  # expired results removed beside a store: a few ms
 _IDS_AT_ONCE = 500  # SQLite's limit of parameters is higher, its statement cache is not
 _NO_BELL_POLL_SECONDS = 0.05
-_EXPIRING = ("results", "groups", "chords", "chord_parts")
+_EXPIRING = ("results", "groups", "chords", "chord_parts", "claims")
 
 
 class SqliteBackend:
@@ -48,6 +48,7 @@ class SqliteBackend:
     """
 
     persistent = True
+    joins_chords = True
 
     def __init__(self, spec: BackendSpec) -> None:
         url = parse(spec.url)
@@ -166,7 +167,9 @@ class SqliteBackend:
         row = (chord_id, size, self._expires_at(time.time()))
         self._write(
             lambda connection: connection.execute(
-                "INSERT OR REPLACE INTO chords (id, size, expires) VALUES (?, ?, ?)", row
+                "INSERT INTO chords (id, size, expires) VALUES (?, ?, ?) "
+                "ON CONFLICT (id) DO UPDATE SET size = excluded.size",
+                row,
             )
         )
 
@@ -191,6 +194,17 @@ class SqliteBackend:
             connection.execute("DELETE FROM chord_parts WHERE chord = ?", (chord_id,))
 
         self._write(work)
+
+    def claim(self, task_id: str, copy: str) -> bool:
+        """Return whether this copy of a task's message is the first that claims to be run."""
+        row = (task_id, copy, self._expires_at(time.time()))
+
+        def work(connection: sqlite3.Connection) -> bool:
+            connection.execute("INSERT OR IGNORE INTO claims (id, copy, expires) VALUES (?, ?, ?)", row)
+            found = connection.execute("SELECT copy FROM claims WHERE id = ?", (task_id,)).fetchone()
+            return bool(found[0] == copy)
+
+        return self._write(work)
 
     # --- the store itself ---
 
@@ -313,14 +327,20 @@ def _sleep(bell: Bell | None, seconds: float, missing: dict[str, None]) -> list[
 def _add_part(
     connection: sqlite3.Connection, part: tuple[str, str, int | None, bytes, float | None]
 ) -> list[tuple[str, bytes]] | None:
-    chord_id, task_id, *_ = part
-    connection.execute(
+    chord_id, task_id, _, _, expires = part
+    fresh = connection.execute(
         "INSERT OR IGNORE INTO chord_parts (chord, task, position, payload, expires) VALUES (?, ?, ?, ?, ?)",
         part,
     )
+    if fresh.rowcount:
+        connection.execute(
+            "INSERT INTO chords (id, size, expires, arrived) VALUES (?, -1, ?, 1) "
+            "ON CONFLICT (id) DO UPDATE SET arrived = arrived + 1",
+            (chord_id, expires),
+        )
     complete = connection.execute(
         "UPDATE chords SET finisher = ? WHERE id = ? AND (finisher IS NULL OR finisher = ?) "
-        "AND size <= (SELECT count(*) FROM chord_parts WHERE chord = chords.id)",
+        "AND size >= 0 AND arrived >= size",
         (task_id, chord_id, task_id),
     )
     if complete.rowcount == 0:

@@ -139,7 +139,7 @@ class _chord(Signature):  # noqa: N801 - Celery's name
         given = {**header.options, **shared, "chord": body}
         members = Members(header, group_id, given)
         placed = list(members.placed())
-        app.start_chord(group_id, header.parts, members.result_to_come(placed).as_tuple())
+        app.start_chord(group_id, header.parts, members.result_to_come(placed).as_tuple(), body)
         header_result = members.send(placed, partial_args, None, add_to_parent)
         _root_of(body_result).parent = header_result
         return body_result

@@ -57,13 +57,14 @@ class Sender(Protocol):
         """Return a block in which tasks may wait for results."""
         ...
 
-    def start_chord(self, group_id: str, size: int, members: Any) -> None:
+    def start_chord(self, group_id: str, size: int, members: Any, body: Any) -> None:
         """Prepare the result backend for a chord, before its header is sent.
 
         Args:
             group_id: The id of the header.
             size: How many parts there will be.
             members: The result of the header, as nested tuples.
+            body: The signature to apply with the results, frozen.
 
         Raises:
             NotImplementedError: There is no result backend, or it cannot count chords.

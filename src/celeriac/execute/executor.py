@@ -11,16 +11,16 @@ from typing import Any
 from celeriac import context, followup, states
 from celeriac.app import Celeriac
 from celeriac.context import Context
+from celeriac.copies import COPY_HEADER, is_to_run
 from celeriac.errors import (
     CodecError,
     InvalidTaskError,
     NotRegistered,
     SecurityError,
-    TimeLimitExceeded,
-    WorkerLostError,
 )
 from celeriac.execute import narrator
 from celeriac.execute.coroutines import CoroutineRunner
+from celeriac.execute.loss import ending_of
 from celeriac.hooks import Hooks
 from celeriac.message import Call, Finished, Job, Outcome, Record
 from celeriac.pools.limits import SoftLimit
@@ -35,7 +35,7 @@ _KNOWN_HEADERS = frozenset(
     [
         *("lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit"),
         *("root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result", "compression"),
-        *("replaced_task_nesting", "stamped_headers", "stamps"),
+        *("replaced_task_nesting", "stamped_headers", "stamps", COPY_HEADER),
     ]
 )
 
@@ -87,11 +87,17 @@ class Executor:
         """Run a job to its end; whatever is an ``Exception`` ends up in the report."""
         try:
             call = self._decode(job)
-            task = self._app.tasks[job.task]
-        except (CodecError, InvalidTaskError, NotRegistered, SecurityError) as exc:
+        except (CodecError, InvalidTaskError, SecurityError) as exc:
             return self._invalid(job, exc)
         request = self._bind(job, call)
         self._job, self._limit, self._record = job, limit, None
+        try:
+            task = self._app.tasks[job.task]
+        except NotRegistered as exc:
+            return self._unregistered(request, job, exc)
+        copy = job.headers.get(COPY_HEADER)
+        if copy is not None and not is_to_run(self._app, job.id, copy):
+            return Finished(number=job.number, kind="ignore", record=None)
         if job.lost is not None:
             return self._mourn(task, request, job)
         try:
@@ -212,18 +218,31 @@ class Executor:
         record = self._failure(request, exc)
         return Finished(number=job.number, kind="invalid", record=record, exception_repr=repr(exc))
 
+    def _unregistered(self, request: Context, job: Job, exc: NotRegistered) -> Finished:
+        """Fail a call of a task that is not here, with everything that follows from it."""
+        if job.lost is None:  # otherwise the node has said so
+            logger.error(
+                "Task message %s is for %s, which is not registered here; it is kept as a dead letter",
+                job.id,
+                job.task,
+            )
+        try:
+            record = followup.fail_unregistered(self._app, request, exc)
+        except Exception as broken:  # wall
+            logger.exception("What follows from the failure of %s cannot be done: %r", job.id, broken)
+            record = self._failure(request, exc)
+        return Finished(number=job.number, kind="invalid", record=record, exception_repr=repr(exc))
+
     def _mourn(self, task: Any, request: Context, job: Job) -> Finished:
-        """Record what an earlier child has died of, with everything that follows from it."""
+        """Record why a task was not run to its end, with everything that follows from it."""
         assert job.lost is not None
-        seconds = job.lost.limit_seconds
-        exc = WorkerLostError(job.lost.reason) if seconds is None else TimeLimitExceeded(plain(seconds))
+        state, exc = ending_of(job.lost)
         context.push(task, request)
         try:
-            ending = Ending(kind="failure", state=states.FAILURE, value=exc, exception=exc)
-            record = followup.fail(
-                self._app, task, request, followup.outcome_of(self._app, task, request, ending)
-            )
-            if self.hooks.task_failure.receivers:
+            ending = Ending(kind="failure", state=state, value=exc, exception=exc)
+            outcome = followup.outcome_of(self._app, task, request, ending)
+            record = followup.mourn(self._app, task, request, outcome)
+            if self.hooks.task_failure.receivers and state == states.FAILURE:
                 self.hooks.task_failure.send(
                     task,
                     task_id=request.id,
@@ -261,8 +280,3 @@ class Executor:
             ),
             request,
         )
-
-
-def plain(seconds: float) -> float:
-    """Return whole seconds as an int, as Celery tells limits."""
-    return int(seconds) if seconds == int(seconds) else seconds

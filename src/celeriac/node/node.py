@@ -17,6 +17,7 @@ from celeriac.errors import CeleriacError, TransportError
 from celeriac.message import Requeue
 from celeriac.node.dispatch import Dispatcher
 from celeriac.node.intake import Intake
+from celeriac.node.last_words import write_obituaries
 from celeriac.node.leases import Leases
 from celeriac.node.link import GiveUp, Link, RetryPolicy
 from celeriac.node.policy import Policies
@@ -97,7 +98,7 @@ class Node:
         self.reporter: Reporter = Reporter(
             self.link, app.backend, self.ledger, self.dispatcher, results, self._on_room
         )
-        refusals = Refusals(reception, results, self.reporter)
+        refusals = Refusals(reception, results, self.ledger, self.reporter)
         self.intake: Intake = Intake(
             reception,
             self.ledger,
@@ -278,6 +279,7 @@ class Node:
         if self.link.connected and self._tasks:
             try:
                 async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                    await write_obituaries(self.app, self.settings.hostname, self.reporter)
                     await self.reporter.drain()
             except TimeoutError:
                 logger.error(

@@ -53,6 +53,13 @@ class Policy:
         self.short = mean < SHORT_SECONDS
 
 
+class _Unregistered:
+    """What a policy asks of a task."""
+
+    time_limit = soft_time_limit = None
+    ignore_result = store_errors_even_if_ignored = False
+
+
 class Policies:
     """The policies of an app's tasks, by name, made when a task of that name first comes in.
 
@@ -77,6 +84,10 @@ class Policies:
                 return None
             known = self._known[name] = self._make(task)
         return known
+
+    def of_unregistered(self) -> Policy:
+        """Return the policy of a task that is not known here, and fails."""
+        return Policy(_Unregistered, Terms(), None, None)
 
     def counts(self) -> dict[str, int]:
         """Return how many runs of each task have ended here."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Literal
 
-from celeriac.message import Delivery
+from celeriac.message import Delivery, Lost, TaskHeaders
 from celeriac.node.admit import Refused
 from celeriac.node.reception import Reception
 from celeriac.node.report import Reporter
 from celeriac.node.request import Request
 from celeriac.node.results import Results
+from celeriac.node.work import Ledger
+from celeriac.wire.task import is_alone
 
 logger: logging.Logger = logging.getLogger("celery.worker.consumer.consumer")
 request_logger: logging.Logger = logging.getLogger("celery.worker.request")
@@ -31,17 +33,19 @@ The delivery info: %r
 
 
 class Refusals:
-    """Tells what is refused, once, and settles it.
+    """Tells what is refused, once, and settles it or has it mourned.
 
     Args:
         reception: Hooks and the node's name.
         results: Encodes what the caller is told.
+        ledger: The open work.
         reporter: Stores and settles.
     """
 
-    def __init__(self, reception: Reception, results: Results, reporter: Reporter) -> None:
+    def __init__(self, reception: Reception, results: Results, ledger: Ledger, reporter: Reporter) -> None:
         self._reception = reception
         self._results = results
+        self._ledger = ledger
         self._reporter = reporter
 
     def refuse(self, delivery: Delivery, refused: Refused) -> None:
@@ -52,6 +56,9 @@ class Refusals:
             self._tell_expired(delivery, refused)
         else:
             self._tell_invalid(delivery, refused)
+        if refused.headers is not None and not is_alone(delivery.envelope) and refused.why != "too large":
+            self._mourn(delivery, refused, refused.headers)
+            return
         record = None
         if refused.state is not None and refused.headers is not None:
             policy = self._reception.policy(refused.headers.task)
@@ -59,6 +66,14 @@ class Refusals:
                 delivery.envelope, refused.headers, refused.state, refused.error, policy
             )
         self._reporter.add(record, delivery, refused.verdict)
+
+    def _mourn(self, delivery: Delivery, refused: Refused, headers: TaskHeaders) -> None:
+        """Have a child do what follows, such as telling a chord: only that reads the message's body."""
+        policies = self._reception.policies
+        work = self._ledger.open(delivery, headers, policies.get(headers.task) or policies.of_unregistered())
+        kind: Literal["expired", "invalid"] = "expired" if refused.why == "expired" else "invalid"
+        lost = Lost(number=work.number, started=False, reason=str(refused.error), refused=kind)
+        self._reporter.mourn(work, lost, refused.verdict)
 
     def _tell_unregistered(self, delivery: Delivery, refused: Refused) -> None:
         headers = refused.headers

@@ -12,11 +12,9 @@ from celeriac.backoff import intervals
 from celeriac.errors import (
     BackendError,
     BackendUnreachable,
-    TimeLimitExceeded,
     TransportError,
-    WorkerLostError,
 )
-from celeriac.execute.executor import plain
+from celeriac.execute.loss import ending_of
 from celeriac.execute.verdict import fails, verdict
 from celeriac.message import (
     Ack,
@@ -36,7 +34,7 @@ from celeriac.node.recent import Recent
 from celeriac.node.results import Results
 from celeriac.node.work import Ledger, Work
 from celeriac.ports import ResultBackend
-from celeriac.states import FAILURE
+from celeriac.wire.task import is_alone
 
 logger: logging.Logger = logging.getLogger("celery.worker.request")
 
@@ -44,6 +42,8 @@ FLUSH_ITEMS = 256
 FLUSH_SECONDS = 0.002
 FLUSH_MOST_SECONDS = 0.01  # when store and broker are slow, fewer and larger flushes serve everybody better
 BACKLOG_ITEMS = 4096  # unsettled beyond this, nothing more is received
+
+_MOST_OBITUARIES = 3  # children that may die of one before the node records the failure, and no more
 
 _RETRY_START_SECONDS, _RETRY_STEP_SECONDS, _RETRY_MOST_SECONDS = 0.2, 0.4, 3.0
 
@@ -63,7 +63,7 @@ class Reporter:
     2. flush: store the outcomes, then settle. No stored outcome, no acknowledgement: worse to lose than to
        repeat
     3. keep trying when the store or the broker is away; deliveries stay leased meanwhile
-    4. have the failures of lost jobs recorded by another child, which can read their bodies
+    4. have the failures of lost jobs recorded by another child, which can read their bodies: their obituary
     5. say how much is waiting, so that no more is received than can be written down
 
     Args:
@@ -136,14 +136,29 @@ class Reporter:
     def mourn(self, work: Work, lost: Lost, decided: Verdict) -> None:
         """Have the failure of lost work recorded, with all that follows from it, before it is settled."""
         work.lost, work.decided = lost, decided
-        self._dispatcher.add_first(work)
+        work.obituaries += 1
+        alone = is_alone(work.delivery.envelope)
+        if work.obituaries > _MOST_OBITUARIES or (self.closing and alone):
+            self._bury(work, lost, decided)
+        elif not self.closing:
+            self._dispatcher.add_first(work)
 
     def hand_back(self, work: Work, decided: Verdict) -> None:
-        """Settle work that is not going to be run here; an obituary that nobody wrote is written now."""
-        if work.lost is not None:
-            self._bury(work, work.lost, work.decided or decided)
-        else:
-            self._close(work, None, decided)
+        """Settle work that is not going to be run here; an obituary is written as long as there is a pool."""
+        if work.lost is not None and work.lost.refused is None:
+            self._dispatcher.add_first(work)
+            return
+        self._close(work, None, decided)
+        self._schedule()
+
+    def unmourned(self) -> list[Work]:
+        """Return the lost work whose obituary no child has written."""
+        return [work for work in self._ledger if work.lost is not None]
+
+    def mourned(self, work: Work, record: Record | None) -> None:
+        """Settle lost work whose obituary was written outside of the pool."""
+        assert work.decided is not None
+        self._close(work, record, work.decided)
         self._schedule()
 
     @property
@@ -179,14 +194,10 @@ class Reporter:
             return
         self._dispatcher.ended(work)
         decided = verdict(work.policy.terms, report, work.delivery.attempt) or Ack()
-        if work.lost is not None:
-            # The child that should have recorded the failure died as well: then it is recorded from here.
-            self._bury(work, work.lost, work.decided or decided)
+        if work.lost is not None:  # the child that should have written its obituary died as well
+            self.mourn(work, work.lost, work.decided or decided)
         elif not fails(report, decided):
             self._close(work, None, decided)
-        elif self.closing:
-            self._tell_loss(work, report)
-            self._bury(work, report, decided)
         else:
             self._tell_loss(work, report)
             self.mourn(work, report, decided)
@@ -194,14 +205,12 @@ class Reporter:
     def _tell_loss(self, work: Work, report: Lost) -> None:
         logger.error(
             "Task handler raised error: %r",
-            _error_of(report),
+            ending_of(report)[1],
             extra={"data": {"id": work.headers.id, "name": work.headers.task}},
         )
 
     def _bury(self, work: Work, report: Lost, decided: Verdict) -> None:
-        record = self._results.record(
-            work.delivery.envelope, work.headers, FAILURE, _error_of(report), work.policy
-        )
+        record = self._results.record(work.delivery.envelope, work.headers, *ending_of(report), work.policy)
         self._close(work, record, decided)
 
     def _close(self, work: Work, record: Record | None, decided: Verdict) -> None:
@@ -307,8 +316,3 @@ class Reporter:
                 await asyncio.sleep(pause)
             else:
                 return
-
-
-def _error_of(report: Lost) -> Exception:
-    seconds = report.limit_seconds
-    return WorkerLostError(report.reason) if seconds is None else TimeLimitExceeded(plain(seconds))

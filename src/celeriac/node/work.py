@@ -25,6 +25,7 @@ class Work:
         "headers",
         "lost",
         "number",
+        "obituaries",
         "policy",
         "short",
         "started",
@@ -40,6 +41,7 @@ class Work:
         self.short: bool = False  # it was handed over as a short one
         self.started: bool = False  # it was seen to begin
         self.lost: Lost | None = None  # a child has died of it: what is still to be run is its obituary
+        self.obituaries: int = 0  # how many children were asked for one
         self.decided: Verdict | None = None  # what becomes of the message after the obituary
 
     @property

@@ -25,7 +25,7 @@ from celeriac.net.url import Url
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE queues (name TEXT PRIMARY KEY, arguments BLOB, auto_delete INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE exchanges (name TEXT PRIMARY KEY, kind TEXT NOT NULL) WITHOUT ROWID;
@@ -54,9 +54,17 @@ CREATE TABLE consumed (queue TEXT, owner INTEGER, PRIMARY KEY (queue, owner)) WI
 CREATE TABLE results (id TEXT PRIMARY KEY, state TEXT NOT NULL, payload BLOB NOT NULL, expires REAL);
 CREATE INDEX results_by_expiry ON results (expires) WHERE expires IS NOT NULL;
 CREATE TABLE groups (id TEXT PRIMARY KEY, payload BLOB NOT NULL, expires REAL) WITHOUT ROWID;
-CREATE TABLE chords (id TEXT PRIMARY KEY, size INTEGER NOT NULL, finisher TEXT, expires REAL) WITHOUT ROWID;
+-- size: -1 when parts have come before the chord was announced; finisher: the task that completed it
+CREATE TABLE chords (id TEXT PRIMARY KEY, size INTEGER NOT NULL, finisher TEXT, expires REAL,
+    arrived INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE chord_parts (chord TEXT, task TEXT, position INTEGER, payload BLOB NOT NULL, expires REAL,
     PRIMARY KEY (chord, task)) WITHOUT ROWID;
+CREATE TABLE claims (id TEXT PRIMARY KEY, copy TEXT NOT NULL, expires REAL) WITHOUT ROWID;
+"""
+FROM_VERSION_1 = """
+ALTER TABLE chords ADD COLUMN arrived INTEGER NOT NULL DEFAULT 0;
+UPDATE chords SET arrived = (SELECT count(*) FROM chord_parts WHERE chord = chords.id);
+CREATE TABLE claims (id TEXT PRIMARY KEY, copy TEXT NOT NULL, expires REAL) WITHOUT ROWID;
 """
 
 READ_SECONDS = 5.0
@@ -390,8 +398,8 @@ def _upgrade(connection: sqlite3.Connection) -> None:
             f"The embedded broker's file has format {version}; this version of Celeriac knows "
             f"{SCHEMA_VERSION}. Upgrade this process, or use another file."
         )
-    if version == 0:
-        for statement in SCHEMA.split(";\n"):
+    if version < SCHEMA_VERSION:
+        for statement in (SCHEMA if version == 0 else FROM_VERSION_1).split(";\n"):
             if statement.strip():
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

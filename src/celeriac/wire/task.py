@@ -23,6 +23,7 @@ BodyV2 = tuple[Sequence[Any], Mapping[str, Any], dict[str, Any]]  # args, kwargs
 BodyV1 = dict[str, Any]
 Body = BodyV2 | BodyV1
 
+_NOTHING_FOLLOWS: Final = b'"errbacks": null, "chain": null, "chord": null}]'
 _NO_LIMITS: Final = (None, None)
 _SHOWN_ONLY: Final = ("argsrepr", "kwargsrepr", "origin", "shadow")
 _V1_HEADERS: Final = ("group_index", "root_id", "parent_id", "shadow", "origin", "ignore_result")
@@ -170,6 +171,15 @@ def seal(
         content_encoding=content_encoding,
         properties=props,
     )
+
+
+def is_alone(envelope: Envelope) -> bool:
+    """Return whether nothing follows from the end of a task, as far as its body tells without being decoded.
+
+    Args:
+        envelope: Its message; only a JSON body of the usual form can be seen to have nothing.
+    """
+    return envelope.body.endswith(_NOTHING_FOLLOWS)
 
 
 def is_v2(envelope: Envelope) -> bool:

@@ -145,6 +145,76 @@ class ChordTests(BackendFixtures):
 
         assert said == ["[0,1,2,3,4,5,6,7,8]", "null", "null"]
 
+    def test_the_task_that_completed_a_chord_gets_the_parts_again_until_it_is_ended(
+        self, client: ResultBackend, worker: ResultBackend, make_backend: Callable[..., ResultBackend]
+    ) -> None:
+        chord_id, outcomes = self._start(client, [success(0), success(1)])
+        assert self._part(worker, chord_id, 0, outcomes[0]) is None
+        assert self._part(worker, chord_id, 1, outcomes[1]) is not None  # and here its worker died
+        other = make_backend()
+
+        of_another = other.chord_part(chord_id, 0, outcomes[0])
+        redelivered = other.chord_part(chord_id, 1, outcomes[1])
+        lost = failure(RuntimeError("lost"), id=outcomes[1].id)
+        mourned = other.chord_part(chord_id, 1, lost)
+
+        assert of_another is None
+        for parts in (redelivered, mourned):
+            assert parts is not None
+            assert [part.result for part in parts] == [0, 1]
+
+    def test_a_chord_that_is_started_again_keeps_its_parts_and_who_completed_it(
+        self, client: ResultBackend, worker: ResultBackend
+    ) -> None:
+        chord_id, outcomes = self._start(client, [success(0), success(1)])
+        self._part(worker, chord_id, 0, outcomes[0])
+        client.start_chord(chord_id, 2, members(outcomes))
+        assert self._part(worker, chord_id, 1, outcomes[1]) is not None
+
+        client.start_chord(chord_id, 2, members(outcomes))
+
+        assert self._part(worker, chord_id, 0, outcomes[0]) is None
+
+    def test_more_parts_than_fit_one_request(self, client: ResultBackend, worker: ResultBackend) -> None:
+        chord_id, outcomes = self._start(client, [success(n) for n in range(250)])
+
+        got = [worker.chord_part(chord_id, index, outcome) for index, outcome in enumerate(outcomes)]
+
+        assert got[:-1] == [None] * 249
+        assert got[-1] is not None
+        assert [part.result for part in got[-1]] == list(range(250))
+        worker.end_chord(chord_id)
+        assert worker.chord_part(chord_id, 249, outcomes[249]) is None
+
+    def test_of_the_copies_of_a_message_the_first_that_claims_its_task_is_run(
+        self, client: ResultBackend, worker: ResultBackend
+    ) -> None:
+        if not self.has_chords:
+            pytest.skip("this backend has no chords")
+        task_id, other_id = str(uuid.uuid4()), str(uuid.uuid4())
+
+        said = [worker.claim(task_id, "first"), client.claim(task_id, "second")]
+        redelivered = [client.claim(task_id, "first"), worker.claim(task_id, "second")]
+
+        assert said == redelivered == [True, False]
+        assert client.claim(other_id, "second")
+
+    def test_of_many_threads_with_a_copy_each_one_may_run_it(
+        self, make_backend: Callable[..., ResultBackend], client: ResultBackend
+    ) -> None:
+        if not self.has_chords:
+            pytest.skip("this backend has no chords")
+        task_id = str(uuid.uuid4())
+        ready = threading.Barrier(4)
+        backends = [make_backend() for _ in range(4)]
+
+        def claim(number: int) -> bool:
+            ready.wait(PATIENCE_SECONDS)
+            return backends[number].claim(task_id, f"copy {number}")
+
+        with ThreadPoolExecutor(4) as pool:
+            assert sorted(pool.map(claim, range(4))) == [False, False, False, True]
+
     def test_an_ended_chord_is_forgotten(self, client: ResultBackend, worker: ResultBackend) -> None:
         chord_id, outcomes = self._start(client, [success(0), success(1)])
         self._part(worker, chord_id, 0, outcomes[0])

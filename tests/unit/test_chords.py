@@ -1,0 +1,419 @@
+"""Chords whose parts end in every way, and whose workers die at the worst moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from celeriac import chain, chord, group, signature
+from celeriac.app import Celeriac
+from celeriac.backends.memory import MemoryBackend
+from celeriac.backends.spec import BackendSpec
+from celeriac.copies import COPY_HEADER
+from celeriac.errors import (
+    BackendUnreachable,
+    ChordError,
+    Ignore,
+    PublishTimeout,
+    Reject,
+)
+from celeriac.execute.executor import Executor
+from celeriac.message import Delivery, Lost, Outcome
+from celeriac.states import SUCCESS
+from celeriac.testing.worker import start_worker
+from job_factory import deliveries, job_of, memory_app
+
+TIMEOUT = 20.0
+
+
+class Died(BaseException):
+    """Stands for kill -9: no code of ours gets to do anything about it."""
+
+
+class Tasks:
+    def __init__(self, app: Celeriac) -> None:
+        self.ran: list[Any] = []
+        ran = self.ran
+
+        @app.task(name="give")
+        def give(x: Any) -> Any:
+            return x
+
+        @app.task(name="total")
+        def total(numbers: list[int]) -> int:
+            ran.append(numbers)
+            return sum(numbers)
+
+        @app.task(name="fail")
+        def fail(*args: Any) -> None:
+            raise KeyError("x")
+
+        @app.task(name="told", bind=True)
+        def told(self: Any, task_id: str) -> None:
+            ran.append(("told", task_id))
+
+        @app.task(name="ignore")
+        def ignore(*args: Any) -> None:
+            raise Ignore("not today")
+
+        @app.task(name="reject")
+        def reject(*args: Any) -> None:
+            raise Reject("not me")
+
+        @app.task(name="requeue")
+        def requeue(*args: Any) -> None:
+            raise Reject("later", requeue=True)
+
+        @app.task(name="late", acks_late=True)
+        def late(*args: Any) -> None:
+            raise Reject("later", requeue=True)
+
+        @app.task(name="becomes", bind=True)
+        def becomes(self: Any, sig: Any) -> None:
+            self.replace(signature(sig, app=app))
+
+        @app.task(name="flaky", bind=True, max_retries=2, default_retry_delay=0)
+        def flaky(self: Any, often: int) -> int:
+            if self.request.retries < often:
+                raise self.retry(exc=KeyError("again"))
+            return 1
+
+        self.give, self.total, self.fail, self.told, self.ignore = give, total, fail, told, ignore
+        self.reject, self.requeue, self.late, self.becomes, self.flaky = reject, requeue, late, becomes, flaky
+
+
+@pytest.fixture
+def app() -> Celeriac:
+    return memory_app()
+
+
+@pytest.fixture
+def t(app: Celeriac) -> Tasks:
+    return Tasks(app)
+
+
+def executed(app: Celeriac, *taken: Delivery, **fields: Any) -> None:
+    """Run deliveries one by one as a worker does, and store what is to be stored."""
+    executor = Executor(app, "w1@here")
+    for delivery in taken:
+        finished = executor.run(job_of(delivery, **fields), None)
+        if finished.record is not None:
+            assert app.backend is not None
+            app.backend.store([finished.record])
+
+
+def run_all(app: Celeriac) -> None:
+    """Run what waits, and what is sent meanwhile, until nothing waits."""
+    while taken := deliveries(app):
+        executed(app, *taken)
+
+
+def dying(app: Celeriac, monkeypatch: pytest.MonkeyPatch, method: str, *, after: bool) -> None:
+    """Have the next call of a method of the result store be the last thing that its worker does."""
+    backend: Any = app.backend
+    real = getattr(backend, method)
+
+    def die(*args: Any) -> Any:
+        monkeypatch.undo()
+        if after:
+            real(*args)
+        raise Died
+
+    monkeypatch.setattr(backend, method, die)
+
+
+@pytest.mark.parametrize(
+    ("method", "after"),
+    [("chord_part", False), ("chord_part", True), ("end_chord", False), ("end_chord", True)],
+    ids=[
+        "before it counts",
+        "before the body is sent",
+        "after the body was sent",
+        "after the chord has ended",
+    ],
+)
+@pytest.mark.parametrize("then", ["again", "lost"])
+def test_the_body_runs_once_whenever_the_worker_of_the_last_part_dies(
+    app: Celeriac, t: Tasks, monkeypatch: pytest.MonkeyPatch, method: str, after: bool, then: str
+) -> None:
+    result = chord([t.give.s(1), t.give.s(2)])(t.total.s())
+    first, last = deliveries(app)
+    executed(app, first)
+    dying(app, monkeypatch, method, after=after)
+    with pytest.raises(Died):
+        executed(app, last)
+
+    lost = Lost(number=1, started=True, reason="killed")
+    executed(app, last, **({"lost": lost} if then == "lost" else {}))
+    run_all(app)
+
+    assert result.get(timeout=1) == 3
+    assert t.ran == [[1, 2]]
+    assert [member.state for member in result.parent.results] == [SUCCESS, SUCCESS]
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("then", ["again", "lost"])
+def test_the_errback_runs_once_when_the_worker_of_the_last_part_dies(
+    app: Celeriac, t: Tasks, monkeypatch: pytest.MonkeyPatch, after: bool, then: str
+) -> None:
+    result = chord([t.give.s(1), t.fail.s()])(t.total.s().on_error(t.told.s()))
+    first, last = deliveries(app)
+    executed(app, first)
+    dying(app, monkeypatch, "end_chord", after=after)
+    with pytest.raises(Died):
+        executed(app, last)
+
+    lost = Lost(number=1, started=True, reason="killed")
+    executed(app, last, **({"lost": lost} if then == "lost" else {}))
+    run_all(app)
+
+    assert t.ran == [("told", result.id)]
+    with pytest.raises(ChordError, match="raised KeyError"):
+        result.get(timeout=1, follow_parents=False)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (lambda t: chain(t.total.s().set(headers={"mine": 1}), t.give.s()), 3),
+        (lambda t: group(t.total.s(), t.total.s()), [3, 3]),
+        (lambda t: chord([t.total.s(), t.total.s()], t.total.s()), 6),
+    ],
+    ids=["chain", "group", "chord"],
+)
+def test_a_body_of_several_tasks_runs_once_when_it_is_sent_twice(
+    app: Celeriac,
+    t: Tasks,
+    monkeypatch: pytest.MonkeyPatch,
+    body: Callable[[Tasks], Any],
+    expected: Any,
+) -> None:
+    result = chord([t.give.s(1), t.give.s(2)])(body(t))
+    first, last = deliveries(app)
+    executed(app, first)
+    dying(app, monkeypatch, "end_chord", after=False)
+    with pytest.raises(Died):
+        executed(app, last)
+
+    executed(app, last)
+    run_all(app)
+
+    assert result.get(timeout=1) == expected
+    totals = {"3": 1, "[3, 3]": 2, "6": 3}[str(expected)]
+    assert len(t.ran) == totals
+
+
+def test_a_body_that_is_delivered_again_may_run_again_and_one_that_was_lost_has_failed(
+    app: Celeriac, t: Tasks
+) -> None:
+    result = chord([t.give.s(1)])(t.total.s())
+    executed(app, *deliveries(app))
+    (body,) = deliveries(app)
+    assert body.envelope.headers[COPY_HEADER]
+
+    executed(app, body, lost=Lost(number=1, started=True, reason="killed"))
+
+    assert result.state == "FAILURE"
+
+
+def test_a_copy_of_a_body_that_was_lost_tells_nobody(app: Celeriac, t: Tasks) -> None:
+    result = chord([t.give.s(1)])(t.total.s())
+    executed(app, *deliveries(app))
+    (body,) = deliveries(app)
+    executed(app, body)
+    body.envelope.headers[COPY_HEADER] = "another"
+
+    executed(app, body, lost=Lost(number=1, started=True, reason="killed"))
+
+    assert (result.state, t.ran) == ("SUCCESS", [[1]])
+
+
+def test_a_body_whose_sending_timed_out_has_failed_or_run_but_never_both(
+    app: Celeriac, t: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = chord([t.give.s(1)])(t.total.s().on_error(t.told.s()))
+    part = deliveries(app)
+    producer = app.transport.producer()
+    real = producer.send
+
+    def slow(batch: Any, *, deadline: float) -> None:
+        monkeypatch.undo()
+        real(batch, deadline=deadline)
+        raise PublishTimeout("no answer")
+
+    monkeypatch.setattr(
+        type(producer), "send", lambda self, batch, *, deadline: slow(batch, deadline=deadline)
+    )
+    executed(app, *part)
+    run_all(app)
+
+    assert t.ran == [("told", result.id)]
+    assert result.state == "FAILURE"
+
+
+@pytest.mark.parametrize("part", ["ignore", "reject", "requeue"])
+@pytest.mark.parametrize("place", ["alone", "first of a chain", "last of a chain", "replacement"])
+def test_a_part_that_never_ends_ends_the_chord(app: Celeriac, t: Tasks, part: str, place: str) -> None:
+    sig = getattr(t, part).s()
+    member = {
+        "alone": sig,
+        "first of a chain": chain(sig, t.give.s()),
+        "last of a chain": chain(t.give.s(1), sig),
+        "replacement": t.becomes.s(sig),
+    }[place]
+
+    result = chord([t.give.s(1), member])(t.total.s().on_error(t.told.s()))
+    run_all(app)
+
+    assert result.state == "FAILURE"
+    assert t.ran == [("told", result.id)]
+    with pytest.raises(ChordError, match=r"Dependency .* raised (Ignore|reject)"):
+        result.get(timeout=1, follow_parents=False)
+
+
+def test_a_part_that_goes_back_to_its_queue_is_waited_for(app: Celeriac, t: Tasks) -> None:
+    result = chord([t.late.s()])(t.total.s())
+    (part,) = deliveries(app)
+
+    executed(app, part)
+
+    assert result.state == "PENDING"
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (lambda t: [t.flaky.s(2), t.give.s(1)], 2),
+        (lambda t: [t.becomes.s(t.give.s(5)), t.give.s(1)], 6),
+        (lambda t: [t.becomes.s(chain(t.give.s(5), t.give.s())), t.give.s(1)], 6),
+        (lambda t: [t.becomes.s(t.becomes.s(t.give.s(7))), t.give.s(1)], 8),
+        (lambda t: [chord([t.give.s(1), t.give.s(2)], t.total.s()), t.give.s(1)], 4),
+    ],
+    ids=["retried", "replaced", "replaced by a chain", "replaced twice", "a chord"],
+)
+def test_a_part_that_goes_on_in_another_message_counts_when_that_ends(
+    app: Celeriac, t: Tasks, parts: Callable[[Tasks], Any], expected: int
+) -> None:
+    result = chord(parts(t))(t.total.s())
+    run_all(app)
+
+    assert result.get(timeout=1) == expected
+
+
+def test_a_part_without_retries_left_ends_the_chord(app: Celeriac, t: Tasks) -> None:
+    result = chord([t.flaky.s(9), t.give.s(1)])(t.total.s())
+    run_all(app)
+
+    with pytest.raises(ChordError, match="again"):
+        result.get(timeout=1, follow_parents=False)
+
+
+def test_every_member_of_a_group_as_the_body_is_told_of_a_failure(app: Celeriac, t: Tasks) -> None:
+    result = chord([t.fail.s(), t.give.s(1)])(group(t.total.s(), t.give.s()))
+    run_all(app)
+
+    assert [member.state for member in result.results] == ["FAILURE", "FAILURE"]
+
+
+@pytest.mark.parametrize("place", ["alone", "first of a chain"])
+@pytest.mark.parametrize("why", ["expired", "unregistered"])
+def test_a_part_that_no_worker_takes_ends_the_chord(app: Celeriac, t: Tasks, why: str, place: str) -> None:
+    sig = t.give.s(1).set(expires=0.001) if why == "expired" else signature("nobody.knows", app=app)
+    member = sig if place == "alone" else chain(sig, t.give.s())
+    result = chord([member, t.give.s(1)])(t.total.s().on_error(t.told.s()))
+    time.sleep(0.01)
+
+    expected = pytest.raises(ChordError, match="expired" if why == "expired" else "nobody")
+    with start_worker(app, pool="threads"), expected:
+        result.get(timeout=TIMEOUT, follow_parents=False)
+    run_all(app)
+
+    assert t.ran == [("told", result.id)]
+    assert result.parent.results[0].state == ("REVOKED" if why == "expired" else "FAILURE")
+
+
+def test_a_part_is_counted_when_the_result_store_is_back(
+    app: Celeriac, t: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = chord([t.give.s(1), t.give.s(2)])(t.total.s())
+    backend: Any = app.backend
+    real = backend.chord_part
+    failures = iter([BackendUnreachable("away")] * 2)
+
+    def unreliable(*args: Any) -> Any:
+        for error in failures:
+            raise error
+        return real(*args)
+
+    monkeypatch.setattr("celeriac.patience.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(backend, "chord_part", unreliable)
+    run_all(app)
+
+    assert result.get(timeout=1) == 3
+
+
+@pytest.mark.parametrize("width", [2, 300])
+def test_a_message_of_the_header_is_small_however_wide_the_chord(app: Celeriac, t: Tasks, width: int) -> None:
+    chord([t.give.s(number) for number in range(width)])(t.total.s().on_error(t.told.s()))
+
+    bodies = [len(delivery.envelope.body) for delivery in deliveries(app)]
+
+    assert len(bodies) == width
+    assert max(bodies) < 1000
+
+
+class PollOnly(MemoryBackend):
+    """A store that can keep results and no more."""
+
+    joins_chords = False
+
+    def start_chord(self, chord_id: str, size: int, members: Any) -> None:
+        raise AssertionError("it cannot do that")
+
+    def chord_part(self, chord_id: str, index: int | None, outcome: Outcome) -> list[Outcome] | None:
+        raise AssertionError("it cannot do that")
+
+
+@pytest.fixture
+def polling() -> Celeriac:
+    app = memory_app(result_chord_retry_interval=0.05)
+    app.backend = PollOnly(BackendSpec(url=f"memory://{id(app)}", codecs=app.codecs))
+    return app
+
+
+def test_a_store_that_cannot_count_is_polled(polling: Celeriac) -> None:
+    t = Tasks(polling)
+
+    @polling.task(ignore_result=True)
+    def quiet() -> int:
+        return 4
+
+    with start_worker(polling, pool="threads"):
+        nested = chord([t.give.s(1), chord([t.give.s(2)], t.total.s())], t.total.s())
+        assert nested.delay().get(timeout=TIMEOUT) == 3
+        assert chord([quiet.s(), t.flaky.s(1)])(t.total.s()).get(timeout=TIMEOUT) == 5
+
+
+@pytest.mark.parametrize("part", ["fail", "ignore"])
+def test_a_polled_chord_fails_with_its_part(polling: Celeriac, part: str) -> None:
+    t = Tasks(polling)
+
+    with start_worker(polling, pool="threads"):
+        result = chord([t.give.s(1), getattr(t, part).s()])(t.total.s().on_error(t.told.s()))
+        with pytest.raises(ChordError, match=r"Dependency .* raised"):
+            result.get(timeout=TIMEOUT, follow_parents=False)
+
+
+def test_polling_ends_when_results_would_be_gone(polling: Celeriac) -> None:
+    t = Tasks(polling)
+    polling.conf.result_expires = 0.2
+
+    with start_worker(polling, pool="threads"):
+        lost = t.give.s(1).set(queue="nobody-listens")
+        result = chord([t.give.s(1), lost])(t.total.s())
+        with pytest.raises(ChordError, match="has not ended in time"):
+            result.get(timeout=TIMEOUT, follow_parents=False)
