@@ -15,11 +15,12 @@ from celeriac.ports import ResultBackend
 from celeriac.result.base import (
     NO_BACKEND,
     TIMED_OUT,
+    Interest,
     ResultBase,
     as_exception,
     as_meta,
     assert_will_not_block,
-    outcomes_in_slices,
+    outcomes,
 )
 
 if TYPE_CHECKING:  # type checkers know defaults of type variables: a bare `AsyncResult` is `AsyncResult[Any]`
@@ -101,7 +102,8 @@ class AsyncResult(ResultBase, Generic[R_co]):
             no_ack: Accepted for Celery's sake, without effect.
             follow_parents: In a chain, raise the exception of an earlier step too.
             callback: Called with the id and the result.
-            on_message: Called with what the backend had, as a dict.
+            on_message: Called with what the backend has, as a dict: with every state that it hears of while it
+                waits, progress for instance, and with the outcome.
             on_interval: Called while waiting.
             disable_sync_subtasks: Refuse to wait inside a task.
             EXCEPTION_STATES: Accepted for Celery's sake, without effect.
@@ -119,10 +121,10 @@ class AsyncResult(ResultBase, Generic[R_co]):
         outcome = self._outcome
         if outcome is None:
             follow = propagate and follow_parents and self.parent is not None
-            outcome = self._wait(timeout, interval, on_interval, follow)
+            outcome = self._wait(timeout, Interest(interval, on_interval, on_message), follow)
             if follow and outcome.state in PROPAGATE_STATES:
                 self._throw_parents_error()
-        if on_message is not None:
+        elif on_message is not None:
             on_message(as_meta(outcome))
         if propagate and outcome.state in PROPAGATE_STATES:
             self.maybe_throw(callback=callback)
@@ -140,7 +142,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
         if self._outcome is None:
             # Loaded here because asyncio costs 25 ms of every client's start; who awaits has it already.
             waiting = importlib.import_module("celeriac.awaiting")
-            self._take((yield from waiting.outcome_of(self._reader(), self.id).__await__()))
+            self._take((yield from waiting.outcome_of(self._reader(), self.id)))
         self.maybe_throw()
         return cast("R_co", self.result)
 
@@ -437,12 +439,10 @@ class AsyncResult(ResultBase, Generic[R_co]):
             elif on_error is not None:
                 on_error(outcome.result)
 
-    def _wait(
-        self, timeout: float | None, interval: float, on_interval: Callable[[], Any] | None, follow: bool
-    ) -> Outcome:
+    def _wait(self, timeout: float | None, interest: Interest, follow: bool) -> Outcome:
         parents = self._parents_to_watch() if follow else {}
         ids = [*parents, self.id]
-        for outcome in outcomes_in_slices(self._reader(), ids, timeout, interval, on_interval):
+        for outcome in outcomes(self._reader(), ids, timeout, interest):
             if outcome.id == self.id:
                 self._take(outcome)
                 break
