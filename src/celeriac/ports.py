@@ -24,6 +24,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     fanout: bool = False
     high_priority_first: bool = True  # False on Redis: 0 is served first there, as Celery has it
     across_processes: bool = True  # False for memory
+    searchable: bool = False  # `whereabouts` finds every message that is there
 
 
 class ConsumeSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +157,15 @@ class Transport(Protocol):
 
     def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
         """Return dead letters of a queue with their reasons, newest first, without removing them."""
+        ...
+
+    def whereabouts(self, task_id: str) -> str | None:
+        """Return what the broker can tell of a task's message, at no cost to those who send and consume.
+
+        Returns:
+            QUEUED, SCHEDULED, RECEIVED (leased), STARTED or REJECTED (a dead letter); None when it has no
+            such message, or is no broker that can be searched.
+        """
         ...
 
     def close(self) -> None:

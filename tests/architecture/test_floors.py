@@ -57,6 +57,7 @@ FLOORS: dict[str, int] = {
             "declaration",
             "replacement",
             "task_hooks",
+            "progress",
         ],
         3,
     ),

@@ -12,6 +12,7 @@ from celeriac import states
 from celeriac.errors import IncompleteStream, TimeoutError  # noqa: A004 - the name that users catch
 from celeriac.message import Outcome
 from celeriac.ports import ResultBackend
+from celeriac.progress import Progress, progress_in
 from celeriac.result.base import (
     NO_BACKEND,
     TIMED_OUT,
@@ -72,6 +73,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
         self.id: str = id
         self.parent = parent
         self.ignored = False
+        self.sent_state: str | None = None  # QUEUED or SCHEDULED, when this very object comes from sending it
         self._backend = backend
         self._name = task_name
         self._outcome: Outcome | None = None
@@ -204,6 +206,42 @@ class AsyncResult(ResultBase, Generic[R_co]):
     def status(self) -> str:
         """The state now."""
         return self.state
+
+    @property
+    def known_state(self) -> str:
+        """The state now, told more exactly where `state` says PENDING.
+
+        ``QUEUED`` and ``SCHEDULED``: the broker has it. ``RECEIVED``, ``STARTED``: a worker has it.
+        ``REJECTED``: it is a dead letter. ``UNKNOWN``: nothing is known of the id. The embedded broker can be
+        asked about every task, from every process; of the others only the process that has sent a task knows
+        that it is queued, by the very result that sending has returned.
+        """
+        state = self._meta().state if self.backend is not None else states.PENDING
+        if state != states.PENDING:
+            return state
+        transport = self.app.transport if self.app is not None else None
+        place = transport.whereabouts(self.id) if transport is not None else None
+        if place is not None:
+            return cast("str", place)
+        if self.backend is not None and (state := self._meta().state) != states.PENDING:
+            return state  # it has ended between the two looks
+        can_be_asked = transport is not None and transport.caps.searchable
+        return states.UNKNOWN if can_be_asked or self.sent_state is None else self.sent_state
+
+    def exists(self) -> bool:
+        """Return whether anything is known of the task; see `known_state`."""
+        return self.known_state != states.UNKNOWN
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the task says that it has come; None when it does not say.
+
+        Told by `Task.update_progress`, or by ``update_state`` with a meta of ``current`` (or ``done``) and
+        ``total``.
+        """
+        outcome = self._meta()
+        known = outcome.state in states.ALL_STATES
+        return None if known else progress_in(outcome.result)
 
     @property
     def result(self) -> Any:  # Any: the task's value, its exception, or the meta of a custom state
@@ -485,6 +523,7 @@ class EagerResult(AsyncResult[R_co]):
         self.id = id
         self.parent: ResultBase | None = None
         self.ignored = False
+        self.sent_state = None
         self._backend = None
         self._name = name
         self._then = []
