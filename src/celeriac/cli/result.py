@@ -102,9 +102,7 @@ def _bar(task_id: str) -> Iterator[Show]:
                 bar.update(line, state=state)
             else:
                 text = progress.message or task_id
-                bar.update(
-                    line, state=state, completed=progress.done, total=progress.total, description=text
-                )
+                bar.update(line, state=state, completed=progress.done, total=progress.total, description=text)
 
         yield show
 

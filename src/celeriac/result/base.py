@@ -80,7 +80,9 @@ def outcomes(
     try:
         waiting.add(ids)
         while waiting.missing:
-            slice_end = end if interest.on_interval is None else min(end, time.monotonic() + interest.interval)
+            slice_end = (
+                end if interest.on_interval is None else min(end, time.monotonic() + interest.interval)
+            )
             heard = waiting.next(slice_end)
             if not heard:
                 if time.monotonic() >= end:
