@@ -273,7 +273,7 @@ def caught(function: Callable[[], Any]) -> Exception:
 
 
 def bound_to_a_generator() -> Exception:
-    return StopIteration((number for number in range(3)))
+    return StopIteration(number for number in range(3))
 
 
 NASTY: dict[str, tuple[Callable[[], BaseException], str, str]] = {
@@ -371,8 +371,8 @@ NASTY: dict[str, tuple[Callable[[], BaseException], str, str]] = {
     "syntax": (lambda: caught(lambda: compile("a b", "f.py", "exec")), "SyntaxError", "syntax"),
     "os": (lambda: FileNotFoundError(2, "No such file", "/no/such"), "FileNotFoundError", "No such file"),
     "os of one argument": (lambda: OSError("odd one"), "OSError", "odd one"),
-    "decoding": (lambda: caught(lambda: b"\xff".decode()), "UnicodeDecodeError", "codec"),
-    "encoding": (lambda: caught(lambda: "\ud800".encode()), "UnicodeEncodeError", "codec"),
+    "decoding": (lambda: caught(b"\xff".decode), "UnicodeDecodeError", "codec"),
+    "encoding": (lambda: caught("\ud800".encode), "UnicodeEncodeError", "codec"),
     "JSON": (lambda: caught(lambda: json.loads("{")), "JSONDecodeError", "Expecting"),
     "pickle": (lambda: caught(lambda: pickle.dumps(lambda: 1)), "", "lambda"),
     "process": (
@@ -406,7 +406,8 @@ def app(request: pytest.FixtureRequest) -> Iterator[Celeriac]:
 
     @app.task(name="fail")
     def fail(which: str) -> None:
-        raise NASTY[which][0]()
+        error = NASTY[which][0]()
+        raise error
 
     @app.task(name="give")
     def give(what: str) -> Any:

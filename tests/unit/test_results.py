@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import pickle
 import threading
@@ -457,3 +458,31 @@ def test_only_who_sent_it_knows_of_a_queued_task_at_a_broker_that_cannot_be_sear
     assert not app.AsyncResult("never heard of").exists()
     store(app, now.id, 5)
     assert app.AsyncResult(now.id).known_state == "SUCCESS"
+
+
+def test_the_graph_can_be_drawn_and_sorted(app: Celeriac) -> None:
+    store(app, "top", children=[[["left", None], None], [["right", None], None]])
+    store(app, "left", children=[[["below", None], None]])
+    store(app, "right", children=[])
+    store(app, "below", children=[])
+    file = io.StringIO()
+
+    graph = app.AsyncResult("top").build_graph(formatter=lambda result: f'"{result.id}"')
+    graph.to_dot(file)
+
+    assert r'"\"top\"" -> "\"left\"";' in file.getvalue()
+    assert file.getvalue().count("->") == 3
+    assert [result.id for result in graph.topsort()] == ["below", "left", "right", "top"]
+    assert graph.valency_of(app.AsyncResult("top")) == 3
+    assert {str(result) for result in graph.edges()} == {"top", "left"}
+
+
+def test_what_programs_for_celery_do_with_the_promise_of_a_result(app: Celeriac) -> None:
+    result, seen = app.AsyncResult("1"), []
+    result.on_ready.then(seen.append)
+    assert not result.on_ready.ready
+
+    store(app, "1", 5)
+
+    assert result.on_ready.ready
+    assert seen == [result]

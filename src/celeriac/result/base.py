@@ -29,6 +29,22 @@ def assert_will_not_block() -> None:
         raise RuntimeError(WOULD_BLOCK)
 
 
+class WhenReady:
+    """The promise of a result, as far as programs for Celery use it."""
+
+    def __init__(self, result: Any) -> None:  # Any: a result that has `then`
+        self._result = result
+
+    @property
+    def ready(self) -> bool:
+        """Whether the outcome is there."""
+        return bool(self._result.ready())
+
+    def then(self, callback: Callable[[Any], Any], on_error: Callable[[Any], Any] | None = None) -> Any:
+        """Call back with the result once its outcome is seen here."""
+        return self._result.then(callback, on_error)
+
+
 class ResultBase:
     """Root of the results: of one task, of many, and of one that ran right here."""
 
@@ -50,6 +66,11 @@ class ResultBase:
     def forget(self) -> None:
         """Remove what the backend keeps of it."""
         raise NotImplementedError
+
+    @property
+    def on_ready(self) -> WhenReady:
+        """What is called back once the outcome is seen here: ``result.on_ready.then(callback)``."""
+        return WhenReady(self)
 
     def leaves(self) -> Iterator[Any]:
         """Yield the results of single tasks in it that a backend has to be asked for."""

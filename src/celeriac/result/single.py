@@ -23,6 +23,7 @@ from celeriac.result.base import (
     assert_will_not_block,
     outcomes,
 )
+from celeriac.result.graph import Formatter, Graph
 
 if TYPE_CHECKING:  # type checkers know defaults of type variables: a bare `AsyncResult` is `AsyncResult[Any]`
     from typing_extensions import TypeVar
@@ -395,17 +396,23 @@ class AsyncResult(ResultBase, Generic[R_co]):
             elif not intermediate:
                 raise IncompleteStream
 
-    def build_graph(self, intermediate: bool = False) -> dict[ResultBase, list[ResultBase]]:
-        """Return who sent whom: every result below this one, with those that wait on it."""
-        graph: dict[ResultBase, list[ResultBase]] = {}
+    def build_graph(self, intermediate: bool = False, formatter: Formatter | None = None) -> Graph:
+        """Return who sent whom: every result below this one, with those that wait on it.
+
+        Args:
+            intermediate: Whether results that are not ready may be among them.
+            formatter: Returns the text of a result in drawings of the graph; its id when not given.
+
+        Raises:
+            IncompleteStream: One is not ready; not with ``intermediate``.
+        """
+        graph = Graph(formatter)
         for parent, node in self.iterdeps(intermediate=intermediate):
-            graph.setdefault(node, [])
-            if parent is not None:
-                graph[parent].append(node)
+            graph.add(parent, node)
         return graph
 
     @property
-    def graph(self) -> dict[ResultBase, list[ResultBase]]:
+    def graph(self) -> Graph:
         """The results below this one, as `build_graph` has them."""
         return self.build_graph()
 

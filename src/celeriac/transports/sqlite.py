@@ -15,8 +15,8 @@ from celeriac.net.url import parse
 from celeriac.ports import Caps, ConsumeSpec
 from celeriac.transports import sqlite_routes as routes
 from celeriac.transports.blob import unpack_or_defect
-from celeriac.transports.sqlite_finder import whereabouts
 from celeriac.transports.sqlite_file import Handle, Location, file_options, locate
+from celeriac.transports.sqlite_finder import whereabouts
 from celeriac.transports.sqlite_producer import SqliteProducer
 
 if TYPE_CHECKING:
