@@ -143,6 +143,7 @@ class _Watcher:
 
     def _run(self, waiting: Waiting) -> None:
         news: list[Outcome] | Exception
+        told: list[tuple[_Future, Outcome | Exception]]
         while True:
             try:
                 news = waiting.next(math.inf)

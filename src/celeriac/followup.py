@@ -292,8 +292,8 @@ def _record(app: Any, task: Any, request: Context, outcome: Outcome) -> Record |
     except EncodeError as exc:
         what = type(outcome.result).__qualname__
         raise EncodeError(
-            f"Task {task.name}[{request.id}] has returned a {what} that cannot be stored: {exc}. Return plain "
-            "data, or set result_serializer or ignore_result."
+            f"Task {task.name}[{request.id}] has returned a {what} that cannot be stored: {exc}. Return "
+            "plain data, or set result_serializer or ignore_result."
         ) from exc
 
 

@@ -174,7 +174,7 @@ class Transport(Protocol):
 
 
 class Waiting(Protocol):
-    """One who waits for the outcomes of some tasks; used by one thread, but for what is said to be for all."""
+    """One who waits for the outcomes of some tasks; used by one thread, but for what says otherwise."""
 
     missing: Mapping[str, Any]  # the ids that it still waits for; Any: what was last said of each
 

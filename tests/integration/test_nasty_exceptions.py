@@ -65,7 +65,7 @@ class BadBoth(BadStr, BadRepr):
 
 class NoTextStr(Exception):
     def __str__(self) -> str:
-        return 5  # type: ignore[return-value]
+        return 5  # type: ignore[return-value]  # noqa: PLE0307 - that is the point
 
 
 class ExitingStr(Exception):
@@ -186,7 +186,7 @@ def in_context() -> Exception:
         try:
             raise KeyError("the root")
         except KeyError:
-            raise ValueError("meanwhile")
+            raise ValueError("meanwhile")  # noqa: B904 - that is the point
     except ValueError as exc:
         return exc
 
@@ -364,7 +364,7 @@ NASTY: dict[str, tuple[Callable[[], BaseException], str, str]] = {
     "stop with a generator": (bound_to_a_generator, "StopIteration", "generator"),
     "async stop": (lambda: StopAsyncIteration("stop"), "StopAsyncIteration", "stop"),
     "key": (lambda: KeyError("key"), "KeyError", "key"),
-    "index": (lambda: caught(lambda: [][0]), "IndexError", "index"),
+    "index": (lambda: caught(lambda: list[int]()[0]), "IndexError", "index"),
     "attribute": (lambda: caught(lambda: Outer.nothing), "AttributeError", "nothing"),  # type: ignore[attr-defined]
     "name": (lambda: caught(lambda: undefined), "NameError", "undefined"),  # type: ignore[name-defined]  # noqa: F821
     "import": (lambda: caught(lambda: __import__("no.such")), "ModuleNotFoundError", "no"),

@@ -19,6 +19,7 @@ import msgspec
 from celeriac.backends.documents import Documents, latest
 from celeriac.backends.polling import PollingListener
 from celeriac.backends.spec import BackendSpec
+from celeriac.backends.upkeep import Upkeep
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CodecError, ConfigError
 from celeriac.message import Outcome, Record
@@ -69,6 +70,7 @@ class FilesystemBackend(Awaited):
         self._documents = Documents(spec)
         self._lane = Lane("celeriac-files")
         self._pid = os.getpid()
+        self._upkeep = Upkeep(spec.expires_seconds, self.cleanup)
         self._waiter = Waiter(lambda: PollingListener(self.fetch))
 
     # --- results ---
@@ -92,6 +94,7 @@ class FilesystemBackend(Awaited):
                 path = self._path(self._documents.task_key(record.id))
                 if not self._stays(record, path):
                     self._write(path, record.payload)
+        self._upkeep.after_store()
 
     async def astore(self, batch: Sequence[Record]) -> None:
         """Do the same on a thread of its own."""

@@ -12,6 +12,7 @@ import msgspec
 
 from celeriac.backends.documents import Documents, latest
 from celeriac.backends.spec import BackendSpec
+from celeriac.backends.upkeep import Upkeep
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.message import Outcome, Record
 from celeriac.states import READY_STATES, stays
@@ -99,6 +100,7 @@ class MemoryBackend(Awaited):
         self._documents = Documents(spec)
         self._expires_seconds = spec.expires_seconds
         self._store = _store_at(spec.url)
+        self._upkeep = Upkeep(spec.expires_seconds, self.cleanup)
         self._waiter = Waiter(lambda: _Listener(self._store, self.fetch))
 
     def encode(
@@ -121,6 +123,7 @@ class MemoryBackend(Awaited):
                     results[task_id] = (record, expires_at)
             self._store.version += 1
             self._store.changed.notify_all()
+        self._upkeep.after_store()
 
     async def astore(self, batch: Sequence[Record]) -> None:
         """Do the same; it never blocks for long."""

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from celeriac.backends.spec import BackendSpec
@@ -245,24 +245,29 @@ class _Listener:
 
     def __init__(self, inbox: Callable[[], _Inbox]) -> None:
         self._inbox = inbox
-        self._watched: set[str] = set()
+        self._watched: dict[str, Outcome | None] = {}  # with what was last told of it
         self._woken = False
 
     def watch(self, ids: Sequence[str]) -> list[Outcome]:
-        self._watched.update(ids)
+        self._watched.update(dict.fromkeys(ids))
         return []
 
     def unwatch(self, ids: Sequence[str]) -> None:
-        self._watched.difference_update(ids)
+        for id in ids:
+            self._watched.pop(id, None)
 
     def hear(self, until: float) -> list[Outcome]:
         try:
-            ready = self._inbox().take(self._watched, min(until, _FOREVER_SECONDS), lambda: self._woken)
+            news = self._inbox().take(self._watched, min(until, _FOREVER_SECONDS), lambda: self._woken)
         except TransportError as exc:
             raise _translated(exc) from exc
         self._woken = False
-        self._watched.difference_update(outcome.id for outcome in ready)
-        return ready
+        for outcome in news:
+            if outcome.state in READY_STATES:
+                del self._watched[outcome.id]
+            else:
+                self._watched[outcome.id] = outcome
+        return news
 
     def wake(self) -> None:
         self._woken = True
@@ -297,18 +302,26 @@ class _Inbox:
         self._new: OrderedDict[str, tuple[float, Outcome]] = OrderedDict()  # oldest first
         self._taken: OrderedDict[str, tuple[float, Outcome]] = OrderedDict()
 
-    def take(self, ids: set[str], until: float, woken: Callable[[], bool]) -> list[Outcome]:
-        """Return those of the ids that are ready, at least one; nothing when none is in time, or when woken."""
+    def take(
+        self, told: Mapping[str, Outcome | None], until: float, woken: Callable[[], bool]
+    ) -> list[Outcome]:
+        """Return news, at least one; nothing when late or woken.
+
+        Args:
+            told: The ids that it is about, with what is known of each already.
+            until: When it is late; `time.monotonic` seconds.
+            woken: Whether to return at once.
+        """
         with self._turn:
             trying_since = 0.0
             while True:
-                ready = [
-                    entry[1] for entry in map(self._find, ids) if entry and entry[1].state in READY_STATES
-                ]
-                for outcome in ready:
-                    self._keep_taken(outcome.id)
-                if ready or woken():
-                    return ready
+                found = [(entry[1], told[id]) for id in told if (entry := self._find(id)) is not None]
+                news = [outcome for outcome, known in found if outcome is not known]
+                for outcome in news:
+                    if outcome.state in READY_STATES:
+                        self._keep_taken(outcome.id)
+                if news or woken():
+                    return news
                 seen = self._arrived  # before it reads anything
                 try:
                     self._await_arrival(self._connected(until), seen, until, woken)

@@ -18,6 +18,7 @@ import msgspec
 from celeriac.backends.documents import latest
 from celeriac.backends.polling import PollingListener
 from celeriac.backends.spec import BackendSpec
+from celeriac.backends.upkeep import Upkeep
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, ConfigError, DecodeError
 from celeriac.message import Outcome, Record
@@ -83,6 +84,7 @@ class SqlBackend(Awaited):
             spec.options.get("database_table_schemas"),
             extended=spec.extended,
         )
+        self._upkeep = Upkeep(spec.expires_seconds, self.cleanup)
         self._waiter = Waiter(lambda: PollingListener(self.fetch))
         self._reset()
 
@@ -126,6 +128,7 @@ class SqlBackend(Awaited):
             if retries:
                 unready = sa.func.coalesce(table.c.status, RETRY).not_in(sorted(READY_STATES))
                 upsert(connection, table, "task_id", retries, when=unready)
+        self._upkeep.after_store()
 
     async def astore(self, batch: Sequence[Record]) -> None:
         """Do the same on a thread of its own."""

@@ -105,7 +105,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
             no_ack: Accepted for Celery's sake, without effect.
             follow_parents: In a chain, raise the exception of an earlier step too.
             callback: Called with the id and the result.
-            on_message: Called with what the backend has, as a dict: with every state that it hears of while it
+            on_message: Called with what the backend has, as a dict: with every state that comes while it
                 waits, progress for instance, and with the outcome.
             on_interval: Called while waiting.
             disable_sync_subtasks: Refuse to wait inside a task.
