@@ -176,7 +176,10 @@ class Transport(Protocol):
 class Waiting(Protocol):
     """One who waits for the outcomes of some tasks; used by one thread, but for what says otherwise."""
 
-    missing: Mapping[str, Any]  # the ids that it still waits for; Any: what was last said of each
+    @property
+    def missing(self) -> Mapping[str, Outcome | None]:
+        """The ids that it still waits for, with what was last said of each."""
+        ...
 
     def add(self, ids: Iterable[str]) -> None:
         """Wait for these too; safe for threads."""

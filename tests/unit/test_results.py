@@ -478,7 +478,8 @@ def test_the_graph_can_be_drawn_and_sorted(app: Celeriac) -> None:
 
 
 def test_what_programs_for_celery_do_with_the_promise_of_a_result(app: Celeriac) -> None:
-    result, seen = app.AsyncResult("1"), []
+    seen: list[Any] = []
+    result = app.AsyncResult("1")
     result.on_ready.then(seen.append)
     assert not result.on_ready.ready
 
