@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from celeriac import context, ids
+from celeriac import context, ids, states
 from celeriac.backoff import publish_intervals
 from celeriac.errors import PartlySent, PublishTimeout, TransportError
 from celeriac.message import Outgoing, Props
@@ -176,6 +176,7 @@ class Client:
             self._publish([sent])
         result = make(task_id)
         result.ignored = bool(sent.outgoing.envelope.headers.get("ignore_result"))
+        result.sent_state = states.QUEUED if sent.terms.not_before is None else states.SCHEDULED
         if frame is not None and to_parent:
             frame.task.add_trail(result)
         return result

@@ -18,7 +18,7 @@ from celeriac.canvas import group, maybe_signature
 from celeriac.clock import TextClock
 from celeriac.context import Context
 from celeriac.copies import mark, withdraw
-from celeriac.errors import ChordError, NotRegistered
+from celeriac.errors import ChordError, EncodeError, NotRegistered
 from celeriac.message import Outcome, Record
 from celeriac.patience import insist
 from celeriac.ports import ResultBackend
@@ -397,9 +397,16 @@ def _record(app: Any, task: Any, request: Context, outcome: Outcome) -> Record |
         and not (outcome.state == states.FAILURE and task.store_errors_even_if_ignored)
     ):
         return None
-    return backend.encode(
-        outcome, reply_to=request.reply_to, correlation_id=request.correlation_id or request.id
-    )
+    try:
+        return backend.encode(
+            outcome, reply_to=request.reply_to, correlation_id=request.correlation_id or request.id
+        )
+    except EncodeError as exc:
+        what = type(outcome.result).__qualname__
+        raise EncodeError(
+            f"Task {task.name}[{request.id}] has returned a {what} that cannot be stored: {exc}. Return "
+            "plain data, or set result_serializer or ignore_result."
+        ) from exc
 
 
 def _local_task(errback: Any) -> Any:

@@ -7,7 +7,7 @@ ever leaves a port.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -24,6 +24,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     fanout: bool = False
     high_priority_first: bool = True  # False on Redis: 0 is served first there, as Celery has it
     across_processes: bool = True  # False for memory
+    searchable: bool = False  # `whereabouts` finds every message that is there
 
 
 class ConsumeSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,8 +159,89 @@ class Transport(Protocol):
         """Return dead letters of a queue with their reasons, newest first, without removing them."""
         ...
 
+    def whereabouts(self, task_id: str) -> str | None:
+        """Return what the broker can tell of a task's message, at no cost to those who send and consume.
+
+        Returns:
+            QUEUED, SCHEDULED, RECEIVED (leased), STARTED or REJECTED (a dead letter); None when it has no
+            such message, or is no broker that can be searched.
+        """
+        ...
+
     def close(self) -> None:
         """Close what the transport itself holds."""
+        ...
+
+
+class Waiting(Protocol):
+    """One who waits for the outcomes of some tasks; used by one thread, but for what says otherwise."""
+
+    @property
+    def missing(self) -> Mapping[str, Outcome | None]:
+        """The ids that it still waits for, with what was last said of each."""
+        ...
+
+    def add(self, ids: Iterable[str]) -> None:
+        """Wait for these too; safe for threads."""
+        ...
+
+    def drop(self, ids: Iterable[str]) -> None:
+        """Do not wait for these any longer; safe for threads."""
+        ...
+
+    def next(self, until: float) -> list[Outcome]:
+        """Return the outcomes that have come since the last call, waiting for one if need be.
+
+        Args:
+            until: When to give up and return nothing; `time.monotonic` seconds. It also returns nothing when
+                there is nothing to wait for, and when it is woken.
+
+        Raises:
+            BackendError: The store cannot be asked, for longer than the driver is patient.
+        """
+        ...
+
+    def wake(self) -> None:
+        """Have `next` return soon; safe for threads."""
+        ...
+
+    def close(self) -> None:
+        """Wait for nothing any longer."""
+        ...
+
+
+class Listener(Protocol):
+    """Hears of outcomes as a store gets them; `celeriac.backends.waiter` shares one among all who wait.
+
+    Used by one thread at a time, but for `wake`. An id is watched until `unwatch`, or until `watch` or `hear`
+    has returned a final outcome of it.
+    """
+
+    def watch(self, ids: Sequence[str]) -> list[Outcome]:
+        """Hear of these too from now on; return what is known already, unless `hear` will."""
+        ...
+
+    def unwatch(self, ids: Sequence[str]) -> None:
+        """Do not hear of these any longer."""
+        ...
+
+    def hear(self, until: float) -> list[Outcome]:
+        """Wait for news of what is watched and return them; nothing when time is up, or when woken.
+
+        Args:
+            until: When to give up; `time.monotonic` seconds, maybe infinite.
+
+        Raises:
+            BackendError: The store stays away or refuses.
+        """
+        ...
+
+    def wake(self) -> None:
+        """Have this or the next `hear` return soon; safe for threads."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it listens with."""
         ...
 
 
@@ -202,10 +284,19 @@ class ResultBackend(Protocol):
     def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
         """Yield the outcome of each id once, as it becomes ready.
 
-        Ends when all are ready. Nothing of a backend is subscribed to before somebody waits.
+        Ends when all are ready. Nothing of a backend is subscribed to before somebody waits, and all who wait
+        in a process share a connection.
 
         Raises:
             TimeoutError: (celeriac.errors) not all were ready in time.
+        """
+        ...
+
+    def waiting(self, *, every_state: bool = False) -> Waiting:
+        """Return a wait that ids can be added to, which shares that connection.
+
+        Args:
+            every_state: Whether states that are not final are news as well.
         """
         ...
 

@@ -22,9 +22,11 @@ from celeriac.context import Context
 from celeriac.errors import Ignore, Reject, Retry
 from celeriac.hooks import Hooks
 from celeriac.message import OutcomeKind
+from celeriac.saferepr import saferepr
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+_LONGEST_TRACEBACK = 100_000  # characters; of a huge message it would have all
 _CALL = "call_task"  # the innermost function of ours above a task's body
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -50,7 +52,7 @@ class ErrorInfo:
     def traceback(self) -> str:
         """The traceback as Python prints it, without the frames of the machinery above the task."""
         if self._text is None:
-            self._text = "".join(traceback.format_exception(self.type, self.exception, self.tb))
+            self._text = _formatted(self.type, self.exception, self.tb)
         return self._text
 
     def __str__(self) -> str:
@@ -303,6 +305,20 @@ def _announce_retry(task: Runnable, request: Context, stage: Stage, ending: Endi
 def _error_info(task: Runnable, exc: BaseException) -> ErrorInfo:
     make: Callable[[ExcInfo], ErrorInfo] = getattr(task, "error_info", ErrorInfo)
     return make((type(exc), exc, exc.__traceback__))
+
+
+def _formatted(kind: Any, exception: BaseException | None, tb: TracebackType | None) -> str:
+    """Return a traceback as text, cut in the middle when it is longer than anybody reads."""
+    try:
+        text = "".join(traceback.format_exception(kind, exception, tb))
+    except Exception:  # noqa: BLE001 - the exception is the user's, and may raise whatever is asked of it
+        frames = "".join(traceback.format_tb(tb))
+        text = f"Traceback (most recent call last):\n{frames}{kind.__qualname__}: {saferepr(exception)}\n"
+    if len(text) <= _LONGEST_TRACEBACK:
+        return text
+    left_out = len(text) - _LONGEST_TRACEBACK
+    half = _LONGEST_TRACEBACK // 2
+    return f"{text[:half]}\n... {left_out} characters left out ...\n{text[-half:]}"
 
 
 def _below_our_frames(tb: TracebackType | None) -> TracebackType | None:

@@ -17,6 +17,12 @@ REJECTED: Final = "REJECTED"  # seen in events only, never stored
 RETRY: Final = "RETRY"
 IGNORED: Final = "IGNORED"  # never stored
 
+# What `AsyncResult.known_state` tells apart where the state, as Celery has it, is PENDING:
+UNKNOWN: Final = "UNKNOWN"  # nobody who can be asked has heard of the id, or it is over and was not kept
+QUEUED: Final = "QUEUED"  # the broker has it
+SCHEDULED: Final = "SCHEDULED"  # the broker has it, and its time has not come
+PROGRESS: Final = "PROGRESS"  # what `Task.update_progress` stores
+
 READY_STATES: Final = frozenset({SUCCESS, FAILURE, REVOKED})
 UNREADY_STATES: Final = frozenset({PENDING, RECEIVED, STARTED, REJECTED, RETRY})
 EXCEPTION_STATES: Final = frozenset({RETRY, FAILURE, REVOKED})

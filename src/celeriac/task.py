@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
 
-from celeriac import context, eager
+from celeriac import context, eager, states
 from celeriac import result as results
 from celeriac.annotation import first_of
 from celeriac.canvas import Signature, chunks, send_map, xmap, xstarmap
@@ -23,6 +23,7 @@ from celeriac.errors import (
 from celeriac.message import Outcome
 from celeriac.parameters import Parameters
 from celeriac.ports import ResultBackend
+from celeriac.progress import Progress
 from celeriac.replacement import in_place_of
 from celeriac.retry import call_again, send_again
 from celeriac.run import ErrorInfo
@@ -428,6 +429,19 @@ class Task(TaskHooks, Generic[P, R_co]):
                 )
             ]
         )
+
+    def update_progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell those who watch this task how far it has come.
+
+        Stored as the state PROGRESS, with a meta of ``done``, ``total`` and ``message``; read as
+        ``result.progress``, and shown by ``celery result ID --follow``.
+
+        Args:
+            done: How much is done, in units of your own.
+            total: How much there is in all, if that is known.
+            message: What is being done now.
+        """
+        self.update_state(state=states.PROGRESS, meta=Progress(done, total, message).as_meta())
 
     def add_trail(self, result: Any) -> Any:
         """Note a result as that of a child of the current call, and return it."""

@@ -60,6 +60,7 @@ FLOORS: dict[str, int] = {
             "copies",
             "patience",
             "polling",
+            "progress",
         ],
         3,
     ),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import itertools
 import pickle
 import threading
 from typing import Any
@@ -14,6 +16,7 @@ from celeriac.app import Celeriac
 from celeriac.context import Context
 from celeriac.errors import IncompleteStream, TaskRevokedError, TimeoutError  # noqa: A004
 from celeriac.message import Outcome
+from celeriac.progress import Progress
 from celeriac.result import (
     AsyncResult,
     EagerResult,
@@ -371,3 +374,116 @@ async def test_awaiting_raises_and_can_be_given_up(app: Celeriac) -> None:
 
 async def _wait(result: AsyncResult[Any]) -> Any:
     return await result
+
+
+def test_progress_is_stored_with_the_state_and_read_back(app: Celeriac) -> None:
+    @app.task(bind=True)
+    def work(self: Any) -> None:
+        self.update_progress(3, 12, "packing")
+
+    work.push_request(id="1", called_directly=False)
+    try:
+        work.run()
+    finally:
+        work.pop_request()
+    result = app.AsyncResult("1")
+
+    assert (result.state, result.info) == ("PROGRESS", {"done": 3, "total": 12, "message": "packing"})
+    assert result.progress is not None
+    assert (result.progress.done, result.progress.total, result.progress.fraction) == (3, 12, 0.25)
+    assert result.progress.message == "packing"
+
+
+@pytest.mark.parametrize(
+    ("meta", "progress"),
+    [
+        ({"current": 1, "total": 4}, Progress(1, 4)),
+        ({"done": 1.5}, Progress(1.5)),
+        ({"done": 9, "total": 4, "status": "late"}, Progress(9, 4, "late")),
+        ({"done": True}, None),
+        ({"done": "1"}, None),
+        ({"n": 1}, None),
+        ([1, 2], None),
+    ],
+)
+def test_progress_in_the_states_of_others_is_understood(
+    app: Celeriac, meta: Any, progress: Progress | None
+) -> None:
+    store(app, "1", meta, "MINE")
+    assert app.AsyncResult("1").progress == progress
+
+    store(app, "1", {"current": 1, "total": 4})
+    assert app.AsyncResult("1").progress is None
+
+
+def test_on_message_is_told_of_every_state_while_it_waits(app: Celeriac) -> None:
+    seen: list[Any] = []
+    steps = iter([("PROGRESS", {"done": 1}), ("PROGRESS", {"done": 2}), ("SUCCESS", "end")])
+
+    def next_step(meta: Any = None) -> None:
+        if meta is not None:
+            seen.append((meta["status"], meta["result"]))
+        for state, value in itertools.islice(steps, 1):
+            store(app, "1", value, state)
+
+    next_step()
+
+    assert app.AsyncResult("1").get(timeout=5, on_message=next_step) == "end"
+    assert seen == [("PROGRESS", {"done": 1}), ("PROGRESS", {"done": 2}), ("SUCCESS", "end")]
+
+
+async def test_a_group_is_iterated_as_its_results_come(app: Celeriac) -> None:
+    group = app.GroupResult("g", [app.AsyncResult(str(number)) for number in range(3)])
+    store(app, "2", "first")
+    seen: list[Any] = []
+
+    async for result in group:
+        seen.append((result.id, result.result))
+        if len(seen) < 3:
+            store(app, str(len(seen) - 1), "later")
+
+    assert seen == [("2", "first"), ("0", "later"), ("1", "later")]
+    assert await group == ["later", "later", "first"]
+
+
+def test_only_who_sent_it_knows_of_a_queued_task_at_a_broker_that_cannot_be_searched(app: Celeriac) -> None:
+    @app.task
+    def nothing() -> None: ...
+
+    now, later = nothing.delay(), nothing.apply_async(countdown=600)
+
+    assert (now.state, now.known_state, now.exists()) == ("PENDING", "QUEUED", True)
+    assert (later.state, later.known_state) == ("PENDING", "SCHEDULED")
+    assert app.AsyncResult(now.id).known_state == "UNKNOWN"
+    assert not app.AsyncResult("never heard of").exists()
+    store(app, now.id, 5)
+    assert app.AsyncResult(now.id).known_state == "SUCCESS"
+
+
+def test_the_graph_can_be_drawn_and_sorted(app: Celeriac) -> None:
+    store(app, "top", children=[[["left", None], None], [["right", None], None]])
+    store(app, "left", children=[[["below", None], None]])
+    store(app, "right", children=[])
+    store(app, "below", children=[])
+    file = io.StringIO()
+
+    graph = app.AsyncResult("top").build_graph(formatter=lambda result: f'"{result.id}"')
+    graph.to_dot(file)
+
+    assert r'"\"top\"" -> "\"left\"";' in file.getvalue()
+    assert file.getvalue().count("->") == 3
+    assert [result.id for result in graph.topsort()] == ["below", "left", "right", "top"]
+    assert graph.valency_of(app.AsyncResult("top")) == 3
+    assert {str(result) for result in graph.edges()} == {"top", "left"}
+
+
+def test_what_programs_for_celery_do_with_the_promise_of_a_result(app: Celeriac) -> None:
+    seen: list[Any] = []
+    result = app.AsyncResult("1")
+    result.on_ready.then(seen.append)
+    assert not result.on_ready.ready
+
+    store(app, "1", 5)
+
+    assert result.on_ready.ready
+    assert seen == [result]

@@ -43,6 +43,15 @@ class Two(Exception):
         super().__init__(a + b)
 
 
+class Needy(Two):
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first, second)
+        self.first = first
+
+    def __str__(self) -> str:
+        return self.first
+
+
 class Unpicklable(Exception):
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -236,11 +245,27 @@ def test_odd_names_do_no_harm(name: str) -> None:
     repr(error)
 
 
-def test_a_constructor_that_fails_leaves_a_plain_exception_that_says_so() -> None:
+def test_an_exception_is_caught_by_its_class_though_its_constructor_wants_something_else() -> None:
     error = exception_from_wire(exception_to_wire(Two("a", "b"), CODECS))
 
+    assert type(error) is Two
+    assert str(error) == "ab"
+
+
+def test_an_exception_that_is_nothing_without_its_constructor_becomes_a_plain_one_that_says_so() -> None:
+    error = exception_from_wire(exception_to_wire(Needy("a", "b"), CODECS))
+
     assert type(error) is Exception
-    assert str(error) == f"{Two}(['ab'])"
+    assert str(error) == f"{Needy}(['ab'])"
+
+
+def test_large_arguments_of_an_exception_are_cut() -> None:
+    wire = exception_to_wire(ValueError("x" * 10_000_000, list(range(100_000)), "kept"), CODECS)
+
+    assert wire["exc_message"][0].endswith("xxx... (10000000 characters)")
+    assert wire["exc_message"][1].startswith("[0, 1, 2,")
+    assert wire["exc_message"][2] == "kept"
+    assert len(json.dumps(wire)) < 40_000
 
 
 def test_one_hostile_result_does_not_spoil_the_reading_of_others() -> None:

@@ -17,8 +17,10 @@ from typing import Any
 import msgspec
 
 from celeriac.backends.documents import Documents, latest
-from celeriac.backends.polling import poll
+from celeriac.backends.polling import PollingListener
 from celeriac.backends.spec import BackendSpec
+from celeriac.backends.upkeep import Upkeep
+from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CodecError, ConfigError
 from celeriac.message import Outcome, Record
 from celeriac.net.lane import Lane
@@ -45,7 +47,7 @@ class _Part(msgspec.Struct, array_like=True):
     document: bytes
 
 
-class FilesystemBackend:
+class FilesystemBackend(Awaited):
     """Keeps each result in a file that is named exactly like Celery's key.
 
     Duties: 1. write by renaming, so that a reader sees all of a document or nothing; 2. under a lock of the
@@ -71,6 +73,8 @@ class FilesystemBackend:
         self._documents = Documents(spec)
         self._lane = Lane("celeriac-files")
         self._pid = os.getpid()
+        self._upkeep = Upkeep(spec.expires_seconds, self.cleanup)
+        self._waiter = Waiter(lambda: PollingListener(self.fetch))
 
     # --- results ---
 
@@ -93,6 +97,7 @@ class FilesystemBackend:
                 path = self._path(self._documents.task_key(record.id))
                 if not self._stays(record, path):
                     self._write(path, record.payload)
+        self._upkeep.after_store()
 
     async def astore(self, batch: Sequence[Record]) -> None:
         """Do the same on a thread of its own."""
@@ -109,10 +114,6 @@ class FilesystemBackend:
                 if document is not None:
                     found[task_id] = self._documents.read(task_id, document)
         return found
-
-    def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
-        """Yield each outcome as it becomes ready; looks every 20 ms at first, every half second later."""
-        return poll(ids, timeout, self.fetch)
 
     def forget(self, ids: Sequence[str]) -> None:
         """Remove what is stored of the ids."""

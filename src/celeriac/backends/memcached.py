@@ -13,8 +13,9 @@ from typing import Any, ParamSpec, TypeVar
 import msgspec
 
 from celeriac.backends.documents import Documents, latest
-from celeriac.backends.polling import poll
+from celeriac.backends.polling import PollingListener
 from celeriac.backends.spec import DAY_SECONDS, BackendSpec
+from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CodecError, ConfigError, EncodeError
 from celeriac.message import Outcome, Record
 from celeriac.net.lane import Lane
@@ -51,7 +52,7 @@ class _Part(msgspec.Struct, array_like=True):
     document: bytes
 
 
-class MemcachedBackend:
+class MemcachedBackend(Awaited):
     """Keeps Celery's documents in one or several memcached servers, until they expire or room is short.
 
     Duties: 1. give every key its host, the same in all processes; 2. keep a SUCCESS, by compare-and-set
@@ -74,6 +75,7 @@ class MemcachedBackend:
         self._documents = Documents(spec)
         self._addresses = _addresses(spec)
         self._options = _client_options(spec)
+        self._waiter = Waiter(lambda: PollingListener(self.fetch))
         self._reset()
 
     def _reset(self) -> None:
@@ -126,10 +128,6 @@ class MemcachedBackend:
             for key, document in self._get_many(client, keys).items():
                 found[by_key[key]] = self._documents.read(by_key[key], document)
         return found
-
-    def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
-        """Yield each outcome as it becomes ready; looks every 20 ms at first, every half second later."""
-        return poll(ids, timeout, self.fetch)
 
     def forget(self, ids: Sequence[str]) -> None:
         """Remove what is stored of the ids."""

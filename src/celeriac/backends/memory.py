@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from celeriac.backends.documents import Documents, latest
 from celeriac.backends.spec import BackendSpec
-from celeriac.errors import TimeoutError as ResultTimeout
+from celeriac.backends.upkeep import Upkeep
+from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.message import Outcome, Record
 from celeriac.states import READY_STATES, stays
 
@@ -29,10 +31,52 @@ class _Store:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
+        self.version = 0  # grows with every change of results
         self.results: dict[str, tuple[Record, float | None]] = {}  # with the moment they expire
         self.groups: dict[str, bytes] = {}
         self.chords: dict[str, _Chord] = {}
         self.claims: dict[str, str] = {}  # copies, by task
+
+
+class _Listener:
+    """Hears of results by the store's condition; see `celeriac.ports.Listener`."""
+
+    def __init__(self, store: _Store, fetch: Callable[[Sequence[str]], dict[str, Outcome]]) -> None:
+        self._store = store
+        self._fetch = fetch
+        self._watched: dict[str, None] = {}
+        self._seen = 0  # the store's version when it was last looked at
+        self._woken = False
+
+    def watch(self, ids: Sequence[str]) -> list[Outcome]:
+        self._watched.update(dict.fromkeys(ids))
+        return self._look(ids)
+
+    def unwatch(self, ids: Sequence[str]) -> None:
+        for id in ids:
+            self._watched.pop(id, None)
+
+    def hear(self, until: float) -> list[Outcome]:
+        with self._store.changed:
+            left = None if until == math.inf else max(0.0, until - time.monotonic())
+            self._store.changed.wait_for(lambda: self._woken or self._store.version != self._seen, left)
+            self._woken = False
+            self._seen = self._store.version
+        return self._look(list(self._watched))
+
+    def wake(self) -> None:
+        with self._store.changed:
+            self._woken = True
+            self._store.changed.notify_all()
+
+    def close(self) -> None: ...
+
+    def _look(self, ids: Sequence[str]) -> list[Outcome]:
+        found = list(self._fetch(ids).values())
+        for outcome in found:
+            if outcome.state in READY_STATES:
+                del self._watched[outcome.id]
+        return found
 
 
 _stores: dict[str, _Store] = {}
@@ -44,7 +88,7 @@ def _store_at(url: str) -> _Store:
         return _stores.setdefault(url.partition("://")[2], _Store())
 
 
-class MemoryBackend:
+class MemoryBackend(Awaited):
     """Keeps results in this process.
 
     Args:
@@ -58,6 +102,8 @@ class MemoryBackend:
         self._documents = Documents(spec)
         self._expires_seconds = spec.expires_seconds
         self._store = _store_at(spec.url)
+        self._upkeep = Upkeep(spec.expires_seconds, self.cleanup)
+        self._waiter = Waiter(lambda: _Listener(self._store, self.fetch))
 
     def encode(
         self, outcome: Outcome, *, reply_to: str | None = None, correlation_id: str | None = None
@@ -77,7 +123,9 @@ class MemoryBackend:
             for task_id, record in latest(batch).items():
                 if (known := results.get(task_id)) is None or not stays(known[0].state, record.state):
                     results[task_id] = (record, expires_at)
+            self._store.version += 1
             self._store.changed.notify_all()
+        self._upkeep.after_store()
 
     async def astore(self, batch: Sequence[Record]) -> None:
         """Do the same; it never blocks for long."""
@@ -88,24 +136,6 @@ class MemoryBackend:
         with self._store.changed:
             found = self._known(ids, lambda record: True)
         return {record.id: self._documents.read(record.id, record.payload) for record in found}
-
-    def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
-        """Yield each outcome as it becomes ready."""
-        give_up_at = None if timeout is None else time.monotonic() + timeout
-        missing = list(dict.fromkeys(ids))
-        while missing:
-            with self._store.changed:
-                while not (ready := self._known(missing, lambda record: record.state in READY_STATES)):
-                    left = None if give_up_at is None else give_up_at - time.monotonic()
-                    if left is not None and left <= 0:
-                        raise ResultTimeout(
-                            f"The operation timed out: {len(missing)} result(s) not ready in {timeout} s."
-                        )
-                    self._store.changed.wait(left)
-            done = {record.id for record in ready}
-            missing = [task_id for task_id in missing if task_id not in done]
-            for record in ready:
-                yield self._documents.read(record.id, record.payload)
 
     def forget(self, ids: Sequence[str]) -> None:
         """Remove what is stored of the ids."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from celeriac.errors import TimeoutError as ResultTimeout
 from celeriac.message import Outcome
 from celeriac.states import READY_STATES
 
@@ -14,39 +14,52 @@ LONGEST_PAUSE_SECONDS = 0.5  # two looks a second at a store is what a patient c
 GROWTH = 1.5
 
 
-def poll(
-    ids: Sequence[str], timeout: float | None, fetch: Callable[[Sequence[str]], Mapping[str, Outcome]]
-) -> Iterator[Outcome]:
-    """Yield the outcome of each id once, as it becomes ready, by looking again and again.
+class PollingListener:
+    """Hears of results by looking again and again; see `celeriac.ports.Listener`.
 
     The pause between two looks grows from 20 ms to half a second and starts anew when something arrived.
 
     Args:
-        ids: Whom to wait for; twice the same counts once.
-        timeout: Seconds for all of them together; None waits for ever.
         fetch: Returns what is known of some ids.
-
-    Raises:
-        TimeoutError: (celeriac.errors) not all were ready in time.
     """
-    deadline = None if timeout is None else time.monotonic() + timeout
-    missing = list(dict.fromkeys(ids))
-    pause = FIRST_PAUSE_SECONDS
-    while missing:
-        ready = [one for one in fetch(missing).values() if one.state in READY_STATES]
-        yield from ready
-        if ready:
-            done = {one.id for one in ready}
-            missing = [one for one in missing if one not in done]
-            pause = FIRST_PAUSE_SECONDS
-            if not missing:
-                return
-        if deadline is not None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise ResultTimeout(
-                    f"The operation timed out: {len(missing)} result(s) not ready in {timeout} s."
-                )
-            pause = min(pause, left)
-        time.sleep(pause)
-        pause = min(pause * GROWTH, LONGEST_PAUSE_SECONDS)
+
+    def __init__(self, fetch: Callable[[Sequence[str]], Mapping[str, Outcome]]) -> None:
+        self._fetch = fetch
+        self._watched: dict[str, None] = {}
+        self._pause_seconds = FIRST_PAUSE_SECONDS
+        self._woken = threading.Event()
+
+    def watch(self, ids: Sequence[str]) -> list[Outcome]:
+        """Look for these too from now on; return what is known already."""
+        self._watched.update(dict.fromkeys(ids))
+        self._pause_seconds = FIRST_PAUSE_SECONDS
+        return self._look(ids)
+
+    def unwatch(self, ids: Sequence[str]) -> None:
+        """Do not look for these any longer."""
+        for id in ids:
+            self._watched.pop(id, None)
+
+    def hear(self, until: float) -> list[Outcome]:
+        """Sleep, then look for all; wakes early, without a look, when told to."""
+        pause = max(0.0, min(self._pause_seconds, until - time.monotonic()))
+        if self._woken.wait(pause):
+            self._woken.clear()
+            return []
+        self._pause_seconds = min(self._pause_seconds * GROWTH, LONGEST_PAUSE_SECONDS)
+        return self._look(list(self._watched))
+
+    def wake(self) -> None:
+        """Have `hear` return soon."""
+        self._woken.set()
+
+    def close(self) -> None:
+        """Do nothing: it holds nothing."""
+
+    def _look(self, ids: Sequence[str]) -> list[Outcome]:
+        found = list(self._fetch(ids).values())
+        for outcome in found:
+            if outcome.state in READY_STATES:
+                del self._watched[outcome.id]
+                self._pause_seconds = FIRST_PAUSE_SECONDS
+        return found

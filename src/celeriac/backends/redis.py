@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import math
 import os
@@ -13,11 +14,13 @@ from typing import Any, Final
 import msgspec
 
 from celeriac.backends.documents import Documents, latest
+from celeriac.backends.redis_listener import RedisListener
 from celeriac.backends.redis_scripts import CHORD_PART, REPLACE, STORE
-from celeriac.backends.redis_wait import Wait
 from celeriac.backends.spec import DAY_SECONDS, BackendSpec
+from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, ChordError, CodecError
 from celeriac.message import Outcome, Record
+from celeriac.net.alarm import Alarm
 from celeriac.net.redis_link import (
     ConnectionLost,
     Links,
@@ -40,7 +43,7 @@ _SEPARATORS: Final = (":", "_", "-", ".")  # a key prefix that ends otherwise ge
 Shape = Any  # nested result tuples
 
 
-class RedisBackend:
+class RedisBackend(Awaited):
     """Keeps results on a Redis server and wakes whoever waits for them.
 
     Duties: 1. write and publish in one script per batch, never over a SUCCESS; 2. wait on one connection,
@@ -66,6 +69,9 @@ class RedisBackend:
         self._keep_seconds = max(math.ceil(spec.expires_seconds), 1) if spec.expires_seconds else 0
         self._streams: Any = None  # Any: Streams; who only waits and fetches does without asyncio
         self._streams_pid = 0
+        self._waiter = Waiter(self._listen)
+        self._alarm: Alarm | None = None  # two descriptors; kept, as making it would cost every wait 20 µs
+        self._alarm_pid = 0
 
     # --- results ---
 
@@ -123,12 +129,6 @@ class RedisBackend:
                     if document is not None:
                         found[task_id] = self._documents.read(task_id, document)
         return found
-
-    def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
-        """Yield the outcome of each id once, as it becomes ready."""
-        keys = {self._documents.task_key(task_id).encode(): task_id for task_id in ids}
-        with self._translated("waiting for results"):
-            yield from Wait(self._links, keys, timeout, self._documents.read).outcomes()
 
     def forget(self, ids: Sequence[str]) -> None:
         """Remove what is stored of the ids."""
@@ -211,6 +211,14 @@ class RedisBackend:
             streams.close()
 
     # --- inside ---
+
+    def _listen(self) -> RedisListener:
+        if self._alarm is None or self._alarm_pid != os.getpid():
+            self._alarm, self._alarm_pid = Alarm(), os.getpid()
+        translate = functools.partial(self._error, "waiting for results")
+        return RedisListener(
+            self._links, self._alarm, self._documents.task_key, self._documents.read, translate
+        )
 
     def _loop_streams(self) -> Any:  # Any: Streams, as above
         if self._streams is None or self._streams_pid != os.getpid():
@@ -311,11 +319,14 @@ class RedisBackend:
         try:
             yield
         except RedisFailure as exc:
-            if exc.passing:
-                raise BackendUnreachable(
-                    f"The result store {self._shown} cannot be reached while {doing}: {exc}"
-                ) from exc
-            raise BackendError(f"The result store {self._shown} refused while {doing}: {exc}") from exc
+            raise self._error(doing, exc) from exc
+
+    def _error(self, doing: str, exc: RedisFailure) -> BackendError:
+        if exc.passing:
+            return BackendUnreachable(
+                f"The result store {self._shown} cannot be reached while {doing}: {exc}"
+            )
+        return BackendError(f"The result store {self._shown} refused while {doing}: {exc}")
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,11 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from celeriac.backends.spec import BackendSpec
+from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import (
     BackendError,
     BackendUnreachable,
@@ -24,7 +25,6 @@ from celeriac.errors import (
     DecodeError,
     TransportError,
 )
-from celeriac.errors import TimeoutError as ResultTimeout
 from celeriac.message import Envelope, Outcome, Outgoing, Props, Record
 from celeriac.queues import Queue
 from celeriac.states import FAILURE, READY_STATES, stays
@@ -41,10 +41,11 @@ _PREFETCH: Final = 250  # results on their way to us while nobody reads
 _READ_KEPT: Final = 1000  # results that were waited for and may be asked for once more
 _PATIENCE_SECONDS: Final = 60.0  # how long a wait outlives its connection
 _PAUSE_SECONDS: Final = 0.3  # between two attempts to connect
+_LOOK_UP_SECONDS: Final = 0.1
 _FOREVER_SECONDS: Final = 1e9
 
 
-class RpcBackend:
+class RpcBackend(Awaited):
     """Sends outcomes to the reply queue of whoever waits, and reads its own.
 
     Threads share one connection to read; it is opened when somebody first waits or looks.
@@ -72,6 +73,7 @@ class RpcBackend:
         self._content = spec.codecs.encode(None, spec.serializer)[:2]
         self._accept = spec.accept or spec.codecs.accept_set([spec.serializer])
         self._mode = 2 if spec.options.get("result_persistent") else 1
+        self._waiter = Waiter(lambda: _Listener(self._inbox_here))
         self._begin()
 
     def _begin(self) -> None:
@@ -88,6 +90,10 @@ class RpcBackend:
             self._outcome,
             self._spec.expires_seconds or _FOREVER_SECONDS,
         )
+
+    def _inbox_here(self) -> _Inbox:
+        self._mind_forks()
+        return self._inbox
 
     def _mind_forks(self) -> None:
         """In a forked child: leave the parent's queue and connection alone, and begin anew."""
@@ -170,24 +176,6 @@ class RpcBackend:
         except TransportError as exc:
             raise _translated(exc) from exc
 
-    def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
-        """Yield the outcome of each id once, as it arrives. See `celeriac.ports.ResultBackend`."""
-        until = time.monotonic() + (_FOREVER_SECONDS if timeout is None else timeout)
-        missing = set(ids)
-        while missing:
-            self._mind_forks()
-            try:
-                ready = self._inbox.take(missing, until)
-            except TransportError as exc:
-                raise _translated(exc) from exc
-            if not ready:
-                raise ResultTimeout(
-                    f"{len(missing)} of {len(ids)} results did not arrive within {timeout} s."
-                )
-            for outcome in ready:
-                missing.discard(outcome.id)
-                yield outcome
-
     def forget(self, ids: Sequence[str]) -> None:
         """Forget what has arrived of the ids."""
         self._inbox.forget(ids)
@@ -254,6 +242,45 @@ class RpcBackend:
                 return  # RabbitMQ is away: then so is the queue, or it expires
 
 
+class _Listener:
+    """Hears of results as they come into the inbox; see `celeriac.ports.Listener`.
+
+    Args:
+        inbox: Returns the inbox of this process.
+    """
+
+    def __init__(self, inbox: Callable[[], _Inbox]) -> None:
+        self._inbox = inbox
+        self._watched: dict[str, Outcome | None] = {}  # with what was last told of it
+        self._woken = False
+
+    def watch(self, ids: Sequence[str]) -> list[Outcome]:
+        self._watched.update(dict.fromkeys(ids))
+        return []
+
+    def unwatch(self, ids: Sequence[str]) -> None:
+        for id in ids:
+            self._watched.pop(id, None)
+
+    def hear(self, until: float) -> list[Outcome]:
+        try:
+            news = self._inbox().take(self._watched, min(until, _FOREVER_SECONDS), lambda: self._woken)
+        except TransportError as exc:
+            raise _translated(exc) from exc
+        self._woken = False
+        for outcome in news:
+            if outcome.state in READY_STATES:
+                del self._watched[outcome.id]
+            else:
+                self._watched[outcome.id] = outcome
+        return news
+
+    def wake(self) -> None:
+        self._woken = True
+
+    def close(self) -> None: ...
+
+
 class _Inbox:
     """The results that have come to this process, and the connection that they come through.
 
@@ -281,22 +308,29 @@ class _Inbox:
         self._new: OrderedDict[str, tuple[float, Outcome]] = OrderedDict()  # oldest first
         self._taken: OrderedDict[str, tuple[float, Outcome]] = OrderedDict()
 
-    def take(self, ids: set[str], until: float) -> list[Outcome]:
-        """Return those of the ids that are ready, at least one; nothing when none is in time."""
+    def take(
+        self, told: Mapping[str, Outcome | None], until: float, woken: Callable[[], bool]
+    ) -> list[Outcome]:
+        """Return news, at least one; nothing when late or woken.
+
+        Args:
+            told: The ids that it is about, with what is known of each already.
+            until: When it is late; `time.monotonic` seconds.
+            woken: Whether to return at once.
+        """
         with self._turn:
             trying_since = 0.0
             while True:
-                ready = [
-                    entry[1] for entry in map(self._find, ids) if entry and entry[1].state in READY_STATES
-                ]
-                for outcome in ready:
-                    self._keep_taken(outcome.id)
-                if ready:
-                    return ready
-                seen = self._arrived
+                found = [(entry[1], told[id]) for id in told if (entry := self._find(id)) is not None]
+                news = [outcome for outcome, known in found if outcome is not known]
+                for outcome in news:
+                    if outcome.state in READY_STATES:
+                        self._keep_taken(outcome.id)
+                if news or woken():
+                    return news
+                seen = self._arrived  # before it reads anything
                 try:
-                    link = self._connected(until)
-                    link.wait(lambda seen=seen: self._arrived != seen, until)  # type: ignore[misc]
+                    self._await_arrival(self._connected(until), seen, until, woken)
                     trying_since = 0.0
                 except (Lost, Refused, BrokerUnreachable, OSError) as exc:
                     error = self._addresses[0].unreachable(exc)
@@ -344,6 +378,16 @@ class _Inbox:
             self._link.abandon()
 
     # --- inside, with the turn held ---
+
+    def _await_arrival(self, link: Link, seen: int, until: float, woken: Callable[[], bool]) -> None:
+        """Return when something has arrived, or when woken: nothing wakes its socket, so it looks up."""
+        while self._arrived == seen and not woken():
+            look_up_at = time.monotonic() + _LOOK_UP_SECONDS
+            try:
+                link.wait(lambda: self._arrived != seen, min(until, look_up_at))
+            except TimeoutError:
+                if until <= look_up_at:
+                    raise
 
     def _find(self, task_id: str) -> tuple[float, Outcome] | None:
         return self._new.get(task_id) or self._taken.get(task_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import functools
 import hashlib
 import io
 import os
@@ -17,8 +16,10 @@ from typing import Any
 import msgspec
 
 from celeriac.backends.documents import latest
-from celeriac.backends.polling import poll
+from celeriac.backends.polling import PollingListener
 from celeriac.backends.spec import BackendSpec
+from celeriac.backends.upkeep import Upkeep
+from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, ConfigError, DecodeError
 from celeriac.message import Outcome, Record
 from celeriac.net.lane import Lane
@@ -57,7 +58,7 @@ _PACK = msgspec.msgpack.Encoder()
 _UNPACK = msgspec.msgpack.Decoder(_Row)
 
 
-class SqlBackend:
+class SqlBackend(Awaited):
     """Keeps results in Celery's tables ``celery_taskmeta`` and ``celery_tasksetmeta``.
 
     Duties: 1. encode where the task ran, store a batch in one transaction; 2. a SUCCESS stays; 3. poll for
@@ -84,6 +85,8 @@ class SqlBackend:
             spec.options.get("database_table_schemas"),
             extended=spec.extended,
         )
+        self._upkeep = Upkeep(spec.expires_seconds, self.cleanup)
+        self._waiter = Waiter(lambda: PollingListener(self.fetch))
         self._reset()
 
     def _reset(self) -> None:
@@ -126,6 +129,7 @@ class SqlBackend:
             if retries:
                 unready = sa.func.coalesce(table.c.status, RETRY).not_in(sorted(READY_STATES))
                 upsert(connection, table, "task_id", retries, when=unready)
+        self._upkeep.after_store()
 
     async def astore(self, batch: Sequence[Record]) -> None:
         """Do the same on a thread of its own."""
@@ -134,11 +138,7 @@ class SqlBackend:
 
     def fetch(self, ids: Sequence[str]) -> dict[str, Outcome]:
         """Return what is known of the ids now."""
-        return self._select(ids, ready_only=False)
-
-    def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
-        """Yield each outcome as it becomes ready; looks every 20 ms at first, every half second later."""
-        return poll(ids, timeout, functools.partial(self._select, ready_only=True))
+        return self._select(ids)
 
     def forget(self, ids: Sequence[str]) -> None:
         """Remove what is stored of the ids."""
@@ -337,15 +337,13 @@ class SqlBackend:
             columns |= row.extended or dict.fromkeys(EXTENDED_COLUMNS)
         return columns
 
-    def _select(self, ids: Sequence[str], *, ready_only: bool) -> dict[str, Outcome]:
+    def _select(self, ids: Sequence[str]) -> dict[str, Outcome]:
         table = self._tables.tasks
         found: dict[str, Outcome] = {}
         with self._read() as connection:
             for chunk in _chunks(ids):
                 keys = {self._key(task_id): task_id for task_id in chunk}
                 query = sa.select(table).where(table.c.task_id.in_(keys))
-                if ready_only:
-                    query = query.where(table.c.status.in_(sorted(READY_STATES)))
                 for row in connection.execute(query).mappings():
                     columns = {name: row[name] for name in EXTENDED_COLUMNS} if self._spec.extended else None
                     stored = _Row(row["result"], row["date_done"], row["traceback"], columns)

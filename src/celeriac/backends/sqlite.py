@@ -6,17 +6,17 @@ import importlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from celeriac.backends.bell_listener import BellListener
 from celeriac.backends.documents import Documents, latest
 from celeriac.backends.spec import BackendSpec
+from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CeleriacError
-from celeriac.errors import TimeoutError as ResultTimeout
 from celeriac.message import Outcome, Record
 from celeriac.net.doorbell import Bell, Ringer
 from celeriac.net.url import parse
-from celeriac.states import READY_STATES
 from celeriac.transports.sqlite import SqliteTransport
 from celeriac.transports.sqlite_file import Handle, file_options, locate
 
@@ -29,11 +29,10 @@ RESULTS = "r"  # the kind of bell that waiting clients hang up
 CLEANUP_EVERY_SECONDS = 30.0
 CLEANUP_AT_ONCE = 1000  # expired results removed beside a store: a few ms
 _IDS_AT_ONCE = 500  # SQLite's limit of parameters is higher, its statement cache is not
-_NO_BELL_POLL_SECONDS = 0.05
 _EXPIRING = ("results", "groups", "chords", "chord_parts", "claims")
 
 
-class SqliteBackend:
+class SqliteBackend(Awaited):
     """Keeps results in the embedded broker's file, and wakes those who wait by their doorbells.
 
     Commits do not wait for the disk: what a power failure takes back, it takes back together with the
@@ -66,6 +65,7 @@ class SqliteBackend:
         self._next_cleanup = 0.0
         self._lane: Lane | None = None
         self._ringer = Ringer(self._location.bells)
+        self._waiter = Waiter(self._listen)
         self._begin_process()
 
     # --- results ---
@@ -104,33 +104,6 @@ class SqliteBackend:
         for start in range(0, len(ids), _IDS_AT_ONCE):
             found.update(self._fetch(ids[start : start + _IDS_AT_ONCE]))
         return found
-
-    def wait(self, ids: Sequence[str], timeout: float | None) -> Iterator[Outcome]:
-        """Yield each outcome as it becomes ready; hangs up a bell when not all are ready at once."""
-        give_up_at = None if timeout is None else time.monotonic() + timeout
-        missing = dict.fromkeys(ids)
-        yield from self._ready(missing, list(missing))
-        if not missing:
-            return
-        bell = self._hang_up_bell()
-        try:
-            look = list(missing)  # once more: one may have come before the bell hung
-            while True:
-                yield from self._ready(missing, look)
-                if not missing:
-                    return
-                pause = _NO_BELL_POLL_SECONDS if bell is None else self._options.poll_seconds
-                if give_up_at is not None:
-                    left = give_up_at - time.monotonic()
-                    if left <= 0:
-                        raise ResultTimeout(
-                            f"The operation timed out: {len(missing)} result(s) not ready in {timeout} s."
-                        )
-                    pause = min(pause, left)
-                look = _sleep(bell, pause, missing)
-        finally:
-            if bell is not None:
-                bell.close()
 
     def forget(self, ids: Sequence[str]) -> None:
         """Remove what is stored of the ids."""
@@ -276,12 +249,8 @@ class SqliteBackend:
         )
         return {task_id: self._documents.read(task_id, payload) for task_id, payload in rows}
 
-    def _ready(self, missing: dict[str, None], look: Sequence[str]) -> Iterator[Outcome]:
-        """Yield those of ``look`` that are ready, and take them from the missing ones."""
-        for task_id, outcome in self.fetch(look).items():
-            if outcome.state in READY_STATES:
-                del missing[task_id]
-                yield outcome
+    def _listen(self) -> BellListener:
+        return BellListener(self.fetch, self._hang_up_bell, self._options.poll_seconds)
 
     def _hang_up_bell(self) -> Bell | None:
         self._read(lambda connection: None)  # makes the folder, when it is ours
@@ -308,20 +277,6 @@ class SqliteBackend:
 
 def _failed(text: str) -> CeleriacError:
     return BackendError(text)
-
-
-def _sleep(bell: Bell | None, seconds: float, missing: dict[str, None]) -> list[str]:
-    """Wait for a ring, and return which of the missing results to look for."""
-    if bell is None:
-        time.sleep(seconds)
-        return list(missing)
-    if not bell.wait(seconds):
-        return list(missing)  # the slow look behind the bell
-    news, some_missed = bell.drain()
-    if some_missed or not all(news):
-        return list(missing)
-    rung = {task_id for ids in news for task_id in ids.decode().split("\0")}
-    return [task_id for task_id in rung if task_id in missing]
 
 
 def _add_part(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import os
@@ -106,7 +107,16 @@ class Executor:
             raise
         except Exception as exc:  # noqa: BLE001 - wall: nothing that a task or a store does may end the child
             return self._broken(task, request, exc)
-        narrator.tell(task, request, ending)
+        try:
+            narrator.tell(task, request, ending)
+        except Exception:  # noqa: BLE001 - wall: handlers of logs, and what they ask of the user's exception
+            with contextlib.suppress(Exception):
+                logger.error(
+                    "Task %s[%s] has ended: %s, but not all could be logged",
+                    task.name,
+                    request.id,
+                    ending.state,
+                )
         finished = Finished(number=job.number, kind=ending.kind, record=self._record, runtime=ending.runtime)
         if self._with_reprs:
             self._add_reprs(finished, task, ending)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from typing import Any, cast
 
 from celeriac import states
 from celeriac.ports import ResultBackend
-from celeriac.result.base import NO_BACKEND, ResultBase, as_meta, assert_will_not_block, outcomes_in_slices
+from celeriac.result.base import NO_BACKEND, Interest, ResultBase, as_meta, assert_will_not_block, outcomes
 from celeriac.result.single import AppOf, AsyncResult
 
 
@@ -134,11 +134,10 @@ class ResultSet(ResultBase):  # noqa: PLW1641 - it can be changed
         awaited = {leaf.id: leaf for leaf in self.leaves() if leaf._outcome is None and not leaf.ignored}
         if awaited:
             backend = next(iter(awaited.values()))._reader()
-            for outcome in outcomes_in_slices(backend, list(awaited), timeout, interval, on_interval):
+            interest = Interest(interval, on_interval, on_message)
+            for outcome in outcomes(backend, list(awaited), timeout, interest):
                 result = awaited.pop(outcome.id)
                 result._take(outcome)
-                if on_message is not None:
-                    on_message(as_meta(outcome))
                 if propagate:
                     result.maybe_throw()
         return self._values(propagate, callback)
@@ -176,12 +175,10 @@ class ResultSet(ResultBase):  # noqa: PLW1641 - it can be changed
             if leaf._outcome is not None:
                 yield id, as_meta(leaf._outcome)
         if waited:
-            for outcome in outcomes_in_slices(self.backend, waited, timeout, interval, on_interval):
+            interest = Interest(interval, on_interval, on_message)
+            for outcome in outcomes(self.backend, waited, timeout, interest):
                 leaves[outcome.id]._take(outcome)
-                meta = as_meta(outcome)
-                if on_message is not None:
-                    on_message(meta)
-                yield outcome.id, meta
+                yield outcome.id, as_meta(outcome)
 
     def then(
         self,
@@ -205,12 +202,27 @@ class ResultSet(ResultBase):  # noqa: PLW1641 - it can be changed
         pending = [leaf for leaf in self.leaves() if leaf._outcome is None and not leaf.ignored]
         if pending:
             assert_will_not_block()
-            outcomes = yield from waiting.outcomes_of(
-                pending[0]._reader(), [leaf.id for leaf in pending]
-            ).__await__()
-            for leaf in pending:
-                leaf._take(outcomes[leaf.id])
+            ready = yield from waiting.outcomes_of(pending[0]._reader(), [leaf.id for leaf in pending])
+            for leaf, outcome in zip(pending, ready, strict=True):
+                leaf._take(outcome)
         return self._values(True, None)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        """Iterate over the results of single tasks in it, each as soon as it is ready."""
+        waiting = importlib.import_module("celeriac.awaiting")
+        pending: dict[str, list[Any]] = {}
+        for result in self._singles():
+            if result._outcome is not None or result.ignored:
+                yield result
+            else:
+                pending.setdefault(result.id, []).append(result)
+        if pending:
+            assert_will_not_block()
+            backend = next(iter(pending.values()))[0]._reader()
+            async for outcome in waiting.outcomes_as_they_come(backend, list(pending)):
+                for result in pending[outcome.id]:
+                    result._take(outcome)
+                    yield result
 
     @property
     def supports_native_join(self) -> bool:
@@ -248,6 +260,13 @@ class ResultSet(ResultBase):  # noqa: PLW1641 - it can be changed
         """Yield those of its members."""
         for result in self.results:
             yield from result.leaves()
+
+    def _singles(self) -> Iterator[Any]:
+        for result in self.results:
+            if isinstance(result, ResultSet):
+                yield from result._singles()
+            else:
+                yield result
 
     def __repr__(self) -> str:
         """List the ids."""

@@ -12,15 +12,18 @@ from celeriac import states
 from celeriac.errors import IncompleteStream, TimeoutError  # noqa: A004 - the name that users catch
 from celeriac.message import Outcome
 from celeriac.ports import ResultBackend
+from celeriac.progress import Progress, progress_in
 from celeriac.result.base import (
     NO_BACKEND,
     TIMED_OUT,
+    Interest,
     ResultBase,
     as_exception,
     as_meta,
     assert_will_not_block,
-    outcomes_in_slices,
+    outcomes,
 )
+from celeriac.result.graph import Formatter, Graph
 
 if TYPE_CHECKING:  # type checkers know defaults of type variables: a bare `AsyncResult` is `AsyncResult[Any]`
     from typing_extensions import TypeVar
@@ -71,6 +74,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
         self.id: str = id
         self.parent = parent
         self.ignored = False
+        self.sent_state: str | None = None  # QUEUED or SCHEDULED, when this very object comes from sending it
         self._backend = backend
         self._name = task_name
         self._outcome: Outcome | None = None
@@ -101,7 +105,8 @@ class AsyncResult(ResultBase, Generic[R_co]):
             no_ack: Accepted for Celery's sake, without effect.
             follow_parents: In a chain, raise the exception of an earlier step too.
             callback: Called with the id and the result.
-            on_message: Called with what the backend had, as a dict.
+            on_message: Called with what the backend has, as a dict: with every state that comes while it
+                waits, progress for instance, and with the outcome.
             on_interval: Called while waiting.
             disable_sync_subtasks: Refuse to wait inside a task.
             EXCEPTION_STATES: Accepted for Celery's sake, without effect.
@@ -119,10 +124,10 @@ class AsyncResult(ResultBase, Generic[R_co]):
         outcome = self._outcome
         if outcome is None:
             follow = propagate and follow_parents and self.parent is not None
-            outcome = self._wait(timeout, interval, on_interval, follow)
+            outcome = self._wait(timeout, Interest(interval, on_interval, on_message), follow)
             if follow and outcome.state in PROPAGATE_STATES:
                 self._throw_parents_error()
-        if on_message is not None:
+        elif on_message is not None:
             on_message(as_meta(outcome))
         if propagate and outcome.state in PROPAGATE_STATES:
             self.maybe_throw(callback=callback)
@@ -140,7 +145,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
         if self._outcome is None:
             # Loaded here because asyncio costs 25 ms of every client's start; who awaits has it already.
             waiting = importlib.import_module("celeriac.awaiting")
-            self._take((yield from waiting.outcome_of(self._reader(), self.id).__await__()))
+            self._take((yield from waiting.outcome_of(self._reader(), self.id)))
         self.maybe_throw()
         return cast("R_co", self.result)
 
@@ -202,6 +207,42 @@ class AsyncResult(ResultBase, Generic[R_co]):
     def status(self) -> str:
         """The state now."""
         return self.state
+
+    @property
+    def known_state(self) -> str:
+        """The state now, told more exactly where `state` says PENDING.
+
+        ``QUEUED`` and ``SCHEDULED``: the broker has it. ``RECEIVED``, ``STARTED``: a worker has it.
+        ``REJECTED``: it is a dead letter. ``UNKNOWN``: nothing is known of the id. The embedded broker can be
+        asked about every task, from every process; of the others only the process that has sent a task knows
+        that it is queued, by the very result that sending has returned.
+        """
+        state = self._meta().state if self.backend is not None else states.PENDING
+        if state != states.PENDING:
+            return state
+        transport = self.app.transport if self.app is not None else None
+        place = transport.whereabouts(self.id) if transport is not None else None
+        if place is not None:
+            return cast("str", place)
+        if self.backend is not None and (state := self._meta().state) != states.PENDING:
+            return state  # it has ended between the two looks
+        can_be_asked = transport is not None and transport.caps.searchable
+        return states.UNKNOWN if can_be_asked or self.sent_state is None else self.sent_state
+
+    def exists(self) -> bool:
+        """Return whether anything is known of the task; see `known_state`."""
+        return self.known_state != states.UNKNOWN
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the task says that it has come; None when it does not say.
+
+        Told by `Task.update_progress`, or by ``update_state`` with a meta of ``current`` (or ``done``) and
+        ``total``.
+        """
+        outcome = self._meta()
+        known = outcome.state in states.ALL_STATES
+        return None if known else progress_in(outcome.result)
 
     @property
     def result(self) -> Any:  # Any: the task's value, its exception, or the meta of a custom state
@@ -355,17 +396,23 @@ class AsyncResult(ResultBase, Generic[R_co]):
             elif not intermediate:
                 raise IncompleteStream
 
-    def build_graph(self, intermediate: bool = False) -> dict[ResultBase, list[ResultBase]]:
-        """Return who sent whom: every result below this one, with those that wait on it."""
-        graph: dict[ResultBase, list[ResultBase]] = {}
+    def build_graph(self, intermediate: bool = False, formatter: Formatter | None = None) -> Graph:
+        """Return who sent whom: every result below this one, with those that wait on it.
+
+        Args:
+            intermediate: Whether results that are not ready may be among them.
+            formatter: Returns the text of a result in drawings of the graph; its id when not given.
+
+        Raises:
+            IncompleteStream: One is not ready; not with ``intermediate``.
+        """
+        graph = Graph(formatter)
         for parent, node in self.iterdeps(intermediate=intermediate):
-            graph.setdefault(node, [])
-            if parent is not None:
-                graph[parent].append(node)
+            graph.add(parent, node)
         return graph
 
     @property
-    def graph(self) -> dict[ResultBase, list[ResultBase]]:
+    def graph(self) -> Graph:
         """The results below this one, as `build_graph` has them."""
         return self.build_graph()
 
@@ -437,12 +484,10 @@ class AsyncResult(ResultBase, Generic[R_co]):
             elif on_error is not None:
                 on_error(outcome.result)
 
-    def _wait(
-        self, timeout: float | None, interval: float, on_interval: Callable[[], Any] | None, follow: bool
-    ) -> Outcome:
+    def _wait(self, timeout: float | None, interest: Interest, follow: bool) -> Outcome:
         parents = self._parents_to_watch() if follow else {}
         ids = [*parents, self.id]
-        for outcome in outcomes_in_slices(self._reader(), ids, timeout, interval, on_interval):
+        for outcome in outcomes(self._reader(), ids, timeout, interest):
             if outcome.id == self.id:
                 self._take(outcome)
                 break
@@ -485,6 +530,7 @@ class EagerResult(AsyncResult[R_co]):
         self.id = id
         self.parent: ResultBase | None = None
         self.ignored = False
+        self.sent_state = None
         self._backend = None
         self._name = name
         self._then = []

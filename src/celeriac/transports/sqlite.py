@@ -16,12 +16,13 @@ from celeriac.ports import Caps, ConsumeSpec
 from celeriac.transports import sqlite_routes as routes
 from celeriac.transports.blob import unpack_or_defect
 from celeriac.transports.sqlite_file import Handle, Location, file_options, locate
+from celeriac.transports.sqlite_finder import whereabouts
 from celeriac.transports.sqlite_producer import SqliteProducer
 
 if TYPE_CHECKING:
     from celeriac.transports.sqlite_consumer import SqliteConsumer
 
-CAPS = Caps(native_delay=True, leases=True)
+CAPS = Caps(native_delay=True, leases=True, searchable=True)
 
 
 def _failed(text: str) -> CeleriacError:
@@ -96,6 +97,10 @@ class SqliteTransport:
             ).fetchall()
         )
         return [(reason, unpack_or_defect(blob)[0]) for reason, blob in rows]
+
+    def whereabouts(self, task_id: str) -> str | None:
+        """Look for a task's message in the file; reads all that wait, 1 ms for some thousand."""
+        return self._admin.read(lambda connection: whereabouts(connection, task_id))
 
     def close(self) -> None:
         """Close the connection for `purge`, `size` and `dead_letters`."""

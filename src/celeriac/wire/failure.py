@@ -13,6 +13,9 @@ from celeriac.codecs.registry import Codecs
 from celeriac.errors import CodecError, SecurityError, TaskError, TransportError
 from celeriac.saferepr import saferepr
 
+_LARGEST_BYTES: Final = 200_000  # of an exception's arguments: a result store is no place for megabytes
+_LARGEST_CHARS: Final = 16_000  # of one of them, when they are too large
+_MOST_ARGS: Final = 64
 _NO_MODULE: Final = "celery.backends.base"  # where Celery puts the classes whose module is not told
 
 
@@ -50,37 +53,71 @@ def exception_to_wire(exc: BaseException, codecs: Codecs, serializer: str = "jso
     module, qualname = NAMES.get(cls) or (cls.__module__, cls.__qualname__)
     if isinstance(exc, TransportError):  # and what derives from it, which peers do not know
         module, qualname = NAMES[TransportError]
-    args = list(exc.args)
+    args = _args_of(exc)
     try:
-        codecs.encode(args, serializer)
+        if len(codecs.encode(args, serializer)[2]) > _LARGEST_BYTES:
+            args = [_small(arg, codecs, serializer) for arg in _few(args)]
     except CodecError:
-        args = [_encodable(arg, codecs, serializer) for arg in args]
-    return {"exc_type": qualname, "exc_message": args, "exc_module": module}
+        args = [_small(arg, codecs, serializer) for arg in _few(args)]
+    wire: dict[str, Any] = {"exc_type": qualname, "exc_message": args, "exc_module": module}
+    if not args and (text := _text_of(exc)):
+        wire["exc_text"] = text  # ours: classes that tell their base nothing would come back without a word
+    return wire
 
 
-def _encodable(arg: Any, codecs: Codecs, serializer: str) -> Any:
+def _args_of(exc: BaseException) -> list[Any]:
     try:
-        codecs.encode(arg, serializer)
+        return list(exc.args)
+    except Exception:  # noqa: BLE001 - the class is the user's
+        return []
+
+
+def _text_of(exc: BaseException) -> str:
+    try:
+        text = str(exc)
+    except Exception:  # noqa: BLE001 - the class is the user's
+        return ""
+    return text[:_LARGEST_CHARS]
+
+
+def _few(args: list[Any]) -> list[Any]:
+    if len(args) <= _MOST_ARGS:
+        return args
+    return [*args[:_MOST_ARGS], f"... {len(args) - _MOST_ARGS} more"]
+
+
+def _small(arg: Any, codecs: Codecs, serializer: str) -> Any:
+    """Return an argument that the serializer takes and that is not large: cut, or its repr."""
+    if isinstance(arg, str) and len(arg) > _LARGEST_CHARS:
+        arg = f"{arg[:_LARGEST_CHARS]}... ({len(arg)} characters)"
+    try:
+        size = len(codecs.encode(arg, serializer)[2])
     except CodecError:
-        return saferepr(arg)
-    return arg
+        size = _LARGEST_BYTES
+    return arg if size < _LARGEST_CHARS * 6 else saferepr(arg, _LARGEST_CHARS)
 
 
 def exception_for_pickle(exc: BaseException, codecs: Codecs) -> BaseException:
     """Return the exception itself when pickle can carry it there and back, else a stand-in that can."""
-    try:
-        back = codecs.decode(
-            codecs.encode(exc, "pickle")[2],
-            codecs.content_type("pickle"),
-            "binary",
-            frozenset([codecs.content_type("pickle")]),
-        )
-    except CodecError:
-        back = None
-    if type(back) is type(exc):
+    if _pickles(exc, codecs):
         return exc
-    args = tuple(_encodable(arg, codecs, "pickle") for arg in exc.args)
-    return UnpickleableError(type(exc).__module__, type(exc).__qualname__, args, saferepr(exc))
+    args = tuple(_small(arg, codecs, "pickle") for arg in _few(_args_of(exc)))
+    smaller = _without_its_constructor(type(exc), args)
+    if smaller is not None and _pickles(smaller, codecs):
+        return smaller
+    return UnpickleableError(str(type(exc).__module__), type(exc).__qualname__, args, saferepr(exc))
+
+
+def _pickles(exc: BaseException, codecs: Codecs) -> bool:
+    """Return whether an exception comes out of pickle as what it was, and is not huge."""
+    try:
+        content_type, encoding, data = codecs.encode(exc, "pickle")
+        if len(data) > _LARGEST_BYTES:
+            return False
+        back = codecs.decode(data, content_type, encoding, frozenset([content_type]))
+    except CodecError:
+        return False
+    return type(back) is type(exc) and bool(_args_of(exc) or _text_of(back) or not _text_of(exc))
 
 
 def exception_from_wire(value: Any) -> BaseException:  # Any: whatever is stored as the result
@@ -89,13 +126,14 @@ def exception_from_wire(value: Any) -> BaseException:  # Any: whatever is stored
     Nothing is imported and no attribute is asked for but classes by their own name in modules that are
     already loaded. An exception whose class is not here becomes a `StandIn`, and so does one that is no
     ``Exception``: a result must not end whoever reads it, as ``SystemExit`` would. One whose class does not
-    take the arguments becomes a plain ``Exception`` that shows both.
+    take the arguments is made past its constructor, so that it is caught by its class; where even that does
+    not give an exception with a text, it becomes a plain ``Exception`` that shows both.
 
     Raises:
         SecurityError: The name belongs to something else than an exception class.
     """
     if isinstance(value, UnpickleableError):
-        return stand_in(value.exc_module, value.exc_cls_name)(*value.exc_args)
+        return stand_in(value.exc_module, value.exc_cls_name)(*value.exc_args or (value.text,))
     if isinstance(value, BaseException):
         return value
     if not isinstance(value, dict) or not isinstance(value.get("exc_type"), str):
@@ -114,10 +152,27 @@ def exception_from_wire(value: Any) -> BaseException:  # Any: whatever is stored
         )
     if not issubclass(cls, Exception):
         return stand_in(module, qualname)(*args)
+    text = value.get("exc_text")
     try:
-        return cls(*args)
+        made = cls(*args)
     except Exception:  # noqa: BLE001 - the constructor is the user's and may have grown other arguments
-        return Exception(f"{cls}({saferepr(message)})")
+        text = text if isinstance(text, str) else None
+        found = _without_its_constructor(cls, args or (() if text is None else (text,)))
+        return (
+            found if found is not None else Exception(f"{cls}({saferepr(message if text is None else text)})")
+        )
+    return made
+
+
+def _without_its_constructor(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException | None:
+    """Return an exception whose class does not take its own arguments; None when it has no text then."""
+    try:
+        made = cls.__new__(cls)
+        made.args = args
+        str(made), repr(made)
+    except Exception:  # noqa: BLE001 - it may need what only its constructor sets
+        return None
+    return made if type(made) is cls else None
 
 
 def _loaded(module: str, qualname: str) -> Any:

@@ -129,8 +129,19 @@ def hooks_and_signals():
     found = {}
     for how, count in counts.items():
         result = hooked.delay(how)
-        found[how] = [notes(result.id, count), result.state]
+        found[how] = [without_what_json_refused(notes(result.id, count)), result.state]
     return found
+
+
+def without_what_json_refused(value):
+    """Cut texts about it: Celery's names neither the task nor the type."""
+    if isinstance(value, dict):
+        return {key: without_what_json_refused(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_what_json_refused(item) for item in value]
+    if isinstance(value, str) and "is not JSON serializable" in value:
+        return value.partition("(")[0]
+    return value
 
 
 FIELDS = (

@@ -270,12 +270,25 @@ class StoreTests(BackendFixtures):
     def test_results_expire(self, make_backend: Callable[..., ResultBackend]) -> None:
         if not self.expires:
             pytest.skip("results do not expire here")
-        backend, outcome = make_backend(expires_seconds=1), success(1)
+        backend, outcome = make_backend(expires_seconds=1), success(1, date_done=_now())
         store(backend, backend, outcome)
         assert outcome.id in backend.fetch([outcome.id])
 
         time.sleep(1.2)
         backend.cleanup()
+
+        assert backend.fetch([outcome.id]) == {}
+
+    def test_expired_results_go_though_nobody_schedules_it(
+        self, make_backend: Callable[..., ResultBackend]
+    ) -> None:
+        if not self.expires:
+            pytest.skip("results do not expire here")
+        backend, outcome = make_backend(expires_seconds=1), success(1, date_done=_now())
+        store(backend, backend, outcome)
+
+        time.sleep(1.2)
+        store(backend, backend, success(2, date_done=_now()))
 
         assert backend.fetch([outcome.id]) == {}
 
@@ -305,3 +318,7 @@ class StoreTests(BackendFixtures):
         client.close()
 
         assert client.fetch([outcome.id])[outcome.id].result == 1
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat()

@@ -111,6 +111,51 @@ class WaitTests(BackendFixtures):
 
         assert 0.3 < took < 2.0
 
+    def test_ids_may_be_added_and_dropped_while_it_waits(
+        self, client: ResultBackend, worker: ResultBackend
+    ) -> None:
+        outcomes = [success(n) for n in range(3)]
+        waiting = client.waiting()
+        waiting.add([outcomes[0].id, "dropped"])
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(waiting.next, time.monotonic() + PATIENCE_SECONDS)
+            waiting.add([outcomes[1].id])
+            waiting.drop(["dropped"])
+            store(client, worker, outcomes[1])
+            assert [o.id for o in future.result(PATIENCE_SECONDS)] == [outcomes[1].id]
+
+            future = pool.submit(waiting.next, time.monotonic() + PATIENCE_SECONDS)
+            waiting.wake()
+            assert future.result(PATIENCE_SECONDS) == []
+
+        store(client, worker, outcomes[0])
+        assert [o.result for o in waiting.next(time.monotonic() + PATIENCE_SECONDS)] == [0]
+        assert not waiting.missing
+        assert waiting.next(time.monotonic() + PATIENCE_SECONDS) == []
+        waiting.close()
+
+    def test_states_that_are_not_final_are_news_for_who_wants_them(
+        self, client: ResultBackend, worker: ResultBackend
+    ) -> None:
+        outcome = success("end")
+        waiting = client.waiting(every_state=True)
+        waiting.add([outcome.id])
+        others = client.waiting()
+        others.add([outcome.id])
+        seen = []
+        for state, result in (("PROGRESS", {"done": 1}), ("PROGRESS", {"done": 2})):
+            store(client, worker, Outcome(id=outcome.id, state=state, result=result))
+            seen += waiting.next(time.monotonic() + PATIENCE_SECONDS)
+        store(client, worker, outcome)
+        while waiting.missing:
+            seen += waiting.next(time.monotonic() + PATIENCE_SECONDS)
+
+        assert [o.result for o in seen if o.state == "PROGRESS"] == [{"done": 1}, {"done": 2}]
+        assert seen[-1].result == "end"
+        assert [o.result for o in others.next(time.monotonic() + PATIENCE_SECONDS)] == ["end"]
+        waiting.close()
+        others.close()
+
     def test_waiting_for_nothing_ends_at_once(self, client: ResultBackend) -> None:
         assert list(client.wait([], 0.0)) == []
 

@@ -116,6 +116,10 @@ class AmqpTransport:
                 link.close()
         return [_letter(message) for message in reversed(kept)]
 
+    def whereabouts(self, task_id: str) -> str | None:
+        """Return None: AMQP cannot look into queues."""
+        return None
+
     def _connected(self, turn: threading.Condition, until: float) -> Link:
         """Return a connection to the first broker that answers."""
         *others, last = self.quiet_addresses

@@ -1,0 +1,36 @@
+"""Finds the message of a task in the embedded broker's file."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from celeriac import states
+from celeriac.transports.blob import unpack_or_defect
+
+
+def whereabouts(connection: sqlite3.Connection, task_id: str) -> str | None:
+    """Return in which state the message of a task is; None when there is none.
+
+    Messages have no index by task: a lookup may cost what thousands of sends would.
+    """
+    if not task_id:
+        return None
+    rows = connection.execute(
+        "SELECT id, blob FROM messages WHERE instr(blob, ?) ORDER BY id DESC", (task_id.encode(),)
+    )
+    for number, blob in rows:
+        envelope, _ = unpack_or_defect(blob)  # the id may stand for a parent's or be an argument
+        if envelope.headers.get("id") == task_id:
+            return _place(connection, number)
+    return None
+
+
+def _place(connection: sqlite3.Connection, number: int) -> str | None:
+    lease = connection.execute("SELECT started FROM leases WHERE id = ?", (number,)).fetchone()
+    if lease is not None:
+        return states.STARTED if lease[0] else states.RECEIVED
+    for table, state in (("ready", states.QUEUED), ("parked", states.SCHEDULED), ("dead", states.REJECTED)):
+        query = f"SELECT 1 FROM {table} WHERE id = ?"  # noqa: S608 - of the names above
+        if connection.execute(query, (number,)).fetchone():
+            return state
+    return None
