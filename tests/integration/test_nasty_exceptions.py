@@ -16,6 +16,7 @@ import threading
 import urllib.error
 import xml.parsers.expat
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -398,8 +399,21 @@ def _closed_socket() -> socket.socket:
         return sock
 
 
+@contextlib.contextmanager
+def logged_to(file: Path) -> Iterator[None]:
+    """Log failures to a file, as a worker does; pytest could not report half characters."""
+    handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
+    logger = logging.getLogger("celery.app.trace")
+    logger.addHandler(handler)
+    logger.propagate = False
+    yield
+    logger.propagate = True
+    logger.removeHandler(handler)
+    handler.close()
+
+
 @pytest.fixture(scope="module", params=["json", "pickle"])
-def app(request: pytest.FixtureRequest) -> Iterator[Celeriac]:
+def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Celeriac]:
     name = f"memory://nasty-{request.param}"
     app = Celeriac("nasty", broker=name, backend=name, result_serializer=request.param)
     app.conf.update(result_accept_content=["json", "pickle"])
@@ -413,7 +427,8 @@ def app(request: pytest.FixtureRequest) -> Iterator[Celeriac]:
     def give(what: str) -> Any:
         return {"lock": threading.Lock(), "generator": (n for n in range(3)), "fine": "fine"}[what]
 
-    with start_worker(app, pool="threads"):
+    file = tmp_path_factory.mktemp("log") / "worker.log"
+    with start_worker(app, pool="threads"), logged_to(file):  # the worker sets up its own logging first
         yield app
 
 
