@@ -242,7 +242,7 @@ def _handler(file: str | None, formatter: logging.Formatter | None) -> logging.H
     if file:
         # Here, for with pickle and queue it takes 0.3 MB of every process.
         handlers = importlib.import_module("logging.handlers")
-        handler = handlers.WatchedFileHandler(file, encoding="utf-8")
+        handler = handlers.WatchedFileHandler(file, encoding="utf-8", errors="backslashreplace")
     else:
         handler = logging.StreamHandler(sys.__stderr__)
     handler.setFormatter(formatter)
