@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from celeriac import Celeriac, Task
 from celeriac.errors import TransportError
 from celeriac.testing.worker import start_worker
-from servers import RabbitServer
+from servers import RabbitServer, until
 
 PATIENCE_SECONDS = 60.0
 
@@ -70,3 +73,42 @@ def test_a_worker_goes_on_when_rabbitmq_is_back(app: Celeriac, rabbitmq_server: 
 
     assert result == 4
     assert took < 8.0  # the node's pauses between attempts, and a slow machine
+
+
+def test_a_child_that_has_served_its_time_leaves_nothing_behind_that_it_sent(
+    rabbitmq_server: RabbitServer, rabbitmq_url: str
+) -> None:
+    asked, answering = multiprocessing.Pipe()
+    options = {"confirm_publish": False}
+    with Celeriac("rabbits", broker=rabbitmq_url, broker_transport_options=options) as app:
+
+        @app.task(name="rabbits.many")
+        def many() -> None:
+            app.send_task("rabbits.later", queue="later")
+            answering.send(os.getpid())
+            answering.recv()
+            for _ in range(2000):
+                app.send_task("rabbits.later", queue="later")
+            answering.send("sent")
+
+        app.finalize()
+        with start_worker(app, pool="prefork", concurrency=1, max_tasks_per_child=1, queues="celery"):
+            many.delay()
+            child = asked.recv()
+            rabbitmq_server.freeze()  # what is sent now lies in buffers
+            asked.send("go on")
+            assert asked.recv() == "sent"
+            with pytest.raises(TimeoutError):  # it waits until RabbitMQ has taken everything in
+                until(lambda: None if is_alive(child) else True, 2.0, "the child to end")
+            rabbitmq_server.thaw()
+            until(lambda: None if is_alive(child) else True, PATIENCE_SECONDS, "the child to end")
+
+            # RabbitMQ says how much waits before it has worked off what has come.
+            until(lambda: app.transport.size("later") == 2001 or None, PATIENCE_SECONDS, "2,001 messages")
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -56,13 +56,17 @@ class Executor:
         app: The app, finalized.
         hostname: The node's name.
         with_reprs: Whether reports carry what events tell: results and exceptions as text.
+        own_process: Whether its process exists for this alone and ends with it.
     """
 
-    def __init__(self, app: Celeriac, hostname: str, *, with_reprs: bool = False) -> None:
+    def __init__(
+        self, app: Celeriac, hostname: str, *, with_reprs: bool = False, own_process: bool = False
+    ) -> None:
         self.hooks: Hooks = app.hooks
         self._app = app
         self._hostname = hostname
         self._with_reprs = with_reprs
+        self._own_process = own_process
         self._accept = app.codecs.accept_set(app.conf.accept_content)
         self._max_bytes: int = app.conf.worker_max_message_bytes
         self._coroutines = CoroutineRunner()
@@ -81,8 +85,10 @@ class Executor:
         self.hooks.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=exitcode)
 
     def close(self) -> None:
-        """Close the event loop of coroutines."""
+        """Close the event loop of coroutines, and in a child what tasks have sent and stored through."""
         self._coroutines.close()
+        if self._own_process:
+            self._app.close()
 
     def run(self, job: Job, limit: SoftLimit | None) -> Finished:
         """Run a job to its end; whatever is an ``Exception`` ends up in the report."""

@@ -75,7 +75,12 @@ class Worker:
             before_fork=lambda: app.hooks.worker_before_create_process.send(sender=self.pool),
             in_child=in_child,
         )
-        self.pool: Pool = pools.make(self.pool_kind, pool_options, lambda: Executor(app, self.hostname))
+        pid = os.getpid()
+        self.pool: Pool = pools.make(
+            self.pool_kind,
+            pool_options,
+            lambda: Executor(app, self.hostname, own_process=os.getpid() != pid),
+        )
         self.concurrency: int = self.pool.size
         self.exitcode: int | None = None
         self.node: Node | None = None  # as soon as it runs

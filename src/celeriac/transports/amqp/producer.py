@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger(__name__)
 
 _GOODBYE_SECONDS: Final = 1.0
-_LAST_WORDS_SECONDS: Final = 5.0  # to have what was sent without confirms taken in
+_LAST_WORDS_SECONDS: Final = 30.0  # to have what was sent without confirms taken in: 10,000 messages at most
 
 
 class _Own:
