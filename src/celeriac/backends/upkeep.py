@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from celeriac.errors import BackendError
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _LONGEST_SECONDS = 3600.0
 _SHARE = 10  # of the time that results are kept: they are in the way for a tenth longer at most

@@ -84,7 +84,7 @@ class Waiting:
         self.every_state = every_state
         self.missing: dict[str, Outcome | None] = {}  # with what was last said of it
         self.news: deque[Outcome | Exception] = deque()
-        self.turn = threading.Event()  # set: there is news, or the lead to take
+        self.turn: threading.Event = threading.Event()  # set: there is news, or the lead to take
 
     def add(self, ids: Iterable[str]) -> None:
         """Wait for these too."""

@@ -326,6 +326,7 @@ class Links:
     def __init__(self, addresses: Sequence[RedisAddress]) -> None:
         self._addresses = addresses
         self._idle: deque[Link] = deque()  # append and pop are atomic: no lock
+        self._leaving: deque[Link] = deque()  # the idle ones with a farewell to say, which are taken first
         _stocks.add(self)
 
     def take(self, until: float) -> Link:
@@ -337,20 +338,21 @@ class Links:
         Raises:
             Unreachable: Nobody would have us.
         """
-        while self._idle:
-            try:
-                link = self._idle.pop()
-            except IndexError:  # another thread was quicker
-                break
-            if time.monotonic() - link.used_at < _STALE_SECONDS or not link.gone():
-                link.pushes.clear()  # for somebody who does not wait any more
-                return link
-            link.close()
+        for stock in (self._leaving, self._idle):
+            while stock:
+                try:
+                    link = stock.pop()
+                except IndexError:  # another thread was quicker
+                    break
+                if time.monotonic() - link.used_at < _STALE_SECONDS or not link.gone():
+                    link.pushes.clear()  # for somebody who does not wait any more
+                    return link
+                link.close()
         return open_link(self._addresses, until)
 
     def give(self, link: Link) -> None:
         """Take back a connection that works."""
-        self._idle.append(link)
+        (self._leaving if link.farewell else self._idle).append(link)
 
     def call(self, data: bytes, count: int, until: float) -> list[Any]:  # Any: whatever Redis answers
         """Send packed commands on some connection and return the answers, as `Link.call` does.
@@ -371,9 +373,10 @@ class Links:
 
     def close(self) -> None:
         """Close the idle connections; the next `take` opens a new one."""
-        while self._idle:
-            with contextlib.suppress(IndexError):
-                self._idle.pop().close()
+        for stock in (self._leaving, self._idle):
+            while stock:
+                with contextlib.suppress(IndexError):
+                    stock.pop().close()
 
 
 _stocks: weakref.WeakSet[Links] = weakref.WeakSet()

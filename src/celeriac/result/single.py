@@ -530,7 +530,7 @@ class EagerResult(AsyncResult[R_co]):
         self.id = id
         self.parent: ResultBase | None = None
         self.ignored = False
-        self.sent_state = None
+        self.sent_state: str | None = None
         self._backend = None
         self._name = name
         self._then = []

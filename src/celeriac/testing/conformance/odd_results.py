@@ -46,7 +46,9 @@ class OddResultTests(BackendFixtures):
         store(client, worker, outcome)
 
         [got] = client.wait([outcome.id], PATIENCE_SECONDS)
-        assert (got.state, got.result.args) == (states.FAILURE, (text,))
+        [said] = got.result.args
+        assert got.state == states.FAILURE
+        assert said == text or (name == "large" and said.startswith(text[:1000]) and len(said) < len(text))
         assert got.traceback is not None
         assert got.traceback.startswith("Traceback\nValueError: ")
 
