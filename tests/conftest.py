@@ -6,8 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Generator, Iterator
-from typing import Any
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
