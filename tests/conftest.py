@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from typing import TypeVar
+from collections.abc import Generator, Iterator
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -68,6 +68,24 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_sessionfinish() -> None:
     """Stop the servers, whatever happened."""
     Server.stop_all()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Let a process of the run send what its tests have printed, even half a character."""
+    return _sendable((yield))
+
+
+def _sendable(value: Any) -> Any:
+    """Return a report's data with escapes for what UTF-8 cannot express: sending it would end the process."""
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case list() | tuple():
+            return type(value)(map(_sendable, value))
+        case dict():
+            return {_sendable(key): _sendable(one) for key, one in value.items()}
+    return value
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 
@@ -46,3 +47,8 @@ def test_every_process_of_a_run_comes_to_the_same_answer_whatever_its_order() ->
     shuffled = random.sample(needs, len(needs))
 
     assert dict(zip(shuffled, groups(shuffled), strict=True)) == dict(zip(needs, groups(needs), strict=True))
+
+
+def test_half_a_character_may_be_logged() -> None:
+    """A process of the run that cannot send its report ends, and the run with it."""
+    logging.getLogger(__name__).warning("\ud800")
