@@ -131,10 +131,24 @@ class Park(msgspec.Struct, frozen=True, tag=True):
     until: float  # epoch seconds
 
 
+# Why a message is given up.
+LetterKind = Literal[
+    "poison",  # it was delivered as often as is allowed and killed its worker each time
+    "undecodable",  # it, or its body, cannot be read
+    "unregistered",  # no worker that got it knows the task
+    "too-large",
+    "lost",  # it had begun and may not begin again, and its process or its whole node died
+    "exhausted",  # its last retry failed, and its task wants to be kept then
+    "unstored",  # it ran, and the result store refuses its result
+    "other",
+]
+
+
 class DeadLetter(msgspec.Struct, frozen=True, tag=True):
     """Keep it where a person can find, read and requeue it."""
 
-    reason: str
+    reason: str  # for people
+    kind: LetterKind = "other"
 
 
 Verdict = Ack | Start | Reject | Requeue | Park | DeadLetter

@@ -95,7 +95,7 @@ def fails(report: Lost, decided: Verdict) -> bool:
 def _finished(terms: Terms, report: Finished) -> Verdict:
     kind = report.kind
     if kind == "invalid":
-        return DeadLetter(report.exception_repr or "It could not be read.")
+        return DeadLetter(report.exception_repr or "It could not be read.", "undecodable")
     if not terms.acks_late:
         return _ACK  # whatever it asks for: the message was given up when it began
     if kind == "failure" and not terms.acks_on_failure_or_timeout:
@@ -107,17 +107,18 @@ def _lost(terms: Terms, report: Lost, attempt: int) -> Verdict:
     if not report.started:
         return _UNTOUCHED
     if report.stopped:
-        return _AS_ASKED if terms.acks_late else DeadLetter(report.reason)
+        return _AS_ASKED if terms.acks_late else DeadLetter(report.reason, "lost")
     if report.limit_seconds is not None:
         if not terms.acks_late or terms.acks_on_failure_or_timeout:
             return _ACK
         return _again(terms, report, attempt)
     if terms.acks_late and terms.reject_on_worker_lost:
         return _again(terms, report, attempt)
-    return DeadLetter(report.reason)
+    return DeadLetter(report.reason, "lost")
 
 
 def _again(terms: Terms, report: Lost, attempt: int) -> Verdict:
     if terms.max_deliveries and attempt >= terms.max_deliveries:
-        return DeadLetter(f"{report.reason} It was delivered {attempt} times; that is the limit.")
+        reason = f"{report.reason} It was delivered {attempt} times; that is the limit."
+        return DeadLetter(reason, "poison")
     return _REQUEUE

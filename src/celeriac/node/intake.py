@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from celeriac.message import DeadLetter, Delivery, Lost, Park
+from celeriac.message import Delivery, Lost, Park
 from celeriac.node.admit import Admitted, Dead, Early, Refused, admit, expired
 from celeriac.node.dispatch import Dispatcher
 from celeriac.node.reception import Reception
@@ -122,5 +122,5 @@ class Intake:
 
     def _mourn(self, delivery: Delivery, decision: Dead) -> None:
         work = self._ledger.open(delivery, decision.headers, decision.policy)
-        lost = Lost(number=work.number, started=True, reason=decision.reason)
-        self._reporter.mourn(work, lost, DeadLetter(decision.reason))
+        lost = Lost(number=work.number, started=True, reason=decision.letter.reason)
+        self._reporter.mourn(work, lost, decision.letter)

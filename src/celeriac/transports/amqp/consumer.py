@@ -67,6 +67,7 @@ class AmqpConsumer:
     def __init__(self, addresses: Sequence[Address], spec: ConsumeSpec, producer: AmqpProducer) -> None:
         self._addresses = deque(addresses)
         self._producer = producer
+        self._node = spec.node
         self._prefetch = spec.prefetch
         self._queues = {queue.name: queue for queue in spec.queues}
         self._shared_limit = not any(map(_is_quorum, spec.queues))
@@ -197,7 +198,7 @@ class AmqpConsumer:
     def _copy(self, delivery: Delivery, verdict: DeadLetter | Requeue) -> Outgoing:
         """Return what is published in a delivery's place: its dead letter, or itself once more."""
         if isinstance(verdict, DeadLetter):
-            return topology.dead_letter(delivery, verdict.reason)
+            return topology.dead_letter(delivery, verdict, self._node)
         before = 1 if verdict.willing else delivery.attempt - verdict.untouched
         return topology.once_more(delivery, self._queues.get(delivery.queue), before=before)
 

@@ -172,9 +172,7 @@ class RedisConsumer:
         heard = [(d, v) for d, v in verdicts if type(d.token) is Heard and self._broadcasts.outstanding(d)]
         for delivery, verdict in heard:
             if isinstance(verdict, DeadLetter):
-                todo.data += bury(
-                    self._names.dead(delivery.queue), note, verdict.reason, delivery.token.message
-                )
+                todo.data += bury(self._names.dead(delivery.queue), note, verdict, delivery.token.message)
                 todo.count += 2
         if todo.count:
             try:

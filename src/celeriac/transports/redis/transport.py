@@ -7,19 +7,18 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from celeriac.letters import MOST_LETTERS, pairs
 from celeriac.message import Envelope
 from celeriac.net.redis_link import Links, RedisFailure, checked, pack
 from celeriac.net.redis_url import addresses
 from celeriac.net.url import mask
 from celeriac.ports import Caps, Consumer, ConsumeSpec, Fanout, Producer
-from celeriac.transports.redis import postmarks
 from celeriac.transports.redis.errors import translated
+from celeriac.transports.redis.graveyard import RedisGraveyard
 from celeriac.transports.redis.names import Names
 from celeriac.transports.redis.producer import RedisProducer
 from celeriac.transports.redis.scripts import PURGE
-from celeriac.transports.redis.settlement import exhumed
 
-DEAD_LETTERS_KEPT: Final = 10_000  # per queue
 _PATIENCE_SECONDS: Final = 5.0  # for administration
 
 
@@ -57,7 +56,7 @@ class RedisTransport:
             self.address,
             self._names,
             spec,
-            dead_letter_limit=int(self._options.get("dead_letter_limit") or DEAD_LETTERS_KEPT),
+            dead_letter_limit=int(self._options.get("dead_letter_limit") or MOST_LETTERS),
         )
         await consumer.open()  # type: ignore[attr-defined]  # of RedisConsumer
         return consumer
@@ -82,13 +81,11 @@ class RedisTransport:
 
     def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
         """See `celeriac.ports.Transport`."""
-        command = pack(("LRANGE", self._names.dead(queue), 0, limit - 1))
-        [entries] = self._call(command, 1, f"reading the dead letters of {queue!r}")
-        found = []
-        for entry in entries:
-            reason, message = exhumed(entry)
-            found.append((reason, postmarks.opened(message).envelope))
-        return found
+        return pairs(self.graveyard().find(queue, limit=limit))
+
+    def graveyard(self) -> RedisGraveyard:
+        """Return the dead letters."""
+        return RedisGraveyard(self._names, self._call)
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: to find one among many would hold up the server."""
