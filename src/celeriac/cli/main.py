@@ -20,6 +20,7 @@ from celeriac.version import VERSION
 COMMANDS: Final = {
     "call": "celeriac.cli.call",
     "dead": "celeriac.cli.dead",
+    "dlq": "celeriac.cli.dlq",
     "help": "celeriac.cli.help",
     "purge": "celeriac.cli.purge",
     "report": "celeriac.cli.report",
