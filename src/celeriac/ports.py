@@ -179,6 +179,14 @@ class Transport(Protocol):
         """Return how many messages wait in a queue (those leased by workers not counted)."""
         ...
 
+    def reap(self) -> int:
+        """Take over what dead nodes held, as every consumer does when it renews.
+
+        Returns:
+            How many messages went back to their queues; 0 where the broker does all that by itself.
+        """
+        ...
+
     def graveyard(self) -> Graveyard:
         """Return the dead letters; cheap, no I/O."""
         ...

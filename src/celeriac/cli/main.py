@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "dlq": "celeriac.cli.dlq",
     "help": "celeriac.cli.help",
     "purge": "celeriac.cli.purge",
+    "queue": "celeriac.cli.queue",
     "report": "celeriac.cli.report",
     "result": "celeriac.cli.result",
     "worker": "celeriac.cli.worker",

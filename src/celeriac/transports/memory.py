@@ -192,6 +192,10 @@ class MemoryTransport:
         """See `celeriac.ports.Transport`."""
         return pairs(self.graveyard().find(queue, limit=limit))
 
+    def reap(self) -> int:
+        """Take over what dead nodes held; see `celeriac.ports.Transport`."""
+        return self.broker.reap()
+
     def graveyard(self) -> MemoryGraveyard:
         """Return the dead letters."""
         return MemoryGraveyard(self.broker)

@@ -380,12 +380,19 @@ class Broker:
         shelf.put(message)
         return shelf
 
-    def _reap(self) -> None:
-        now = time.monotonic()
+    def reap(self) -> int:
+        """Take back what the dead left and return how many messages that were."""
+        with self._lock:
+            return self._reap()
+
+    def _reap(self) -> int:
+        now, count = time.monotonic(), 0
         for owner in [o for o in self._owners if o.expires < now]:
             self._owners.discard(owner)
+            count += len(owner.leases)
             self._ring([self._give_back(lease, died=True) for lease in owner.leases])
             owner.leases.clear()
+        return count
 
     def _ring(self, shelves: Iterable[_Shelf]) -> None:
         for shelf in shelves:

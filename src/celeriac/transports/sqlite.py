@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any
 from celeriac.errors import BrokerUnreachable, CeleriacError, TransportError
 from celeriac.letters import pairs
 from celeriac.message import Envelope
+from celeriac.net.doorbell import Ringer
 from celeriac.net.url import parse
 from celeriac.ports import Caps, ConsumeSpec
+from celeriac.transports import sqlite_leases as leases
 from celeriac.transports import sqlite_routes as routes
 from celeriac.transports.sqlite_file import Handle, Location, file_options, locate
 from celeriac.transports.sqlite_finder import whereabouts
 from celeriac.transports.sqlite_graveyard import SqliteGraveyard
-from celeriac.transports.sqlite_producer import SqliteProducer
+from celeriac.transports.sqlite_producer import MESSAGES, SqliteProducer
 
 if TYPE_CHECKING:
     from celeriac.transports.sqlite_consumer import SqliteConsumer
 
 CAPS = Caps(native_delay=True, leases=True, searchable=True)
+_NOBODY = 0  # no owner has this number
 
 
 def _failed(text: str) -> CeleriacError:
@@ -92,6 +95,23 @@ class SqliteTransport:
     def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
         """See `celeriac.ports.Transport`."""
         return pairs(self.graveyard().find(queue, limit=limit))
+
+    def reap(self) -> int:
+        """See `celeriac.ports.Transport`; what had begun goes back too, marked as lost, for a worker to tell."""
+        ringer = Ringer(self.location.bells)
+        try:
+            dead = self._admin.read(lambda c: leases.dead_owners(c, _NOBODY, ringer.hangs))
+            count = self._admin.write(
+                lambda c: sum(leases.give_back(c, owner, died=True) for owner in dead),
+                self._options.busy_timeout,
+            )
+            if count:
+                ringer.ring(MESSAGES)
+        except TimeoutError as exc:
+            raise TransportError(f"Nothing was taken over from dead workers: {exc}") from exc
+        finally:
+            ringer.close()
+        return count
 
     def graveyard(self) -> SqliteGraveyard:
         """Return the dead letters."""

@@ -80,6 +80,10 @@ class AmqpTransport:
         """Return how many messages wait in a queue; 0 when there is none."""
         return int(self._ask(1, *topology.look_at_queue(queue)))
 
+    def reap(self) -> int:
+        """Do nothing: RabbitMQ takes back by itself what dead nodes held."""
+        return 0
+
     def graveyard(self) -> AmqpGraveyard:
         """Return the dead letters."""
         return AmqpGraveyard(self.quiet_addresses, self._safe_producer)

@@ -211,6 +211,22 @@ class RedisConsumer:
             raise self._failed(exc, "renewing leases") from exc
         self._look()
 
+    @property
+    def taken_back(self) -> int:
+        """How many messages of dead nodes have gone back to their queues by our hand."""
+        return self._reaper.taken_back
+
+    async def pause_before_reaping(self) -> float:
+        """Return for how many seconds `renew` declares nobody dead: the server was away, or all nodes are."""
+        stream = await self._stream("looking at the nodes")
+        data = pack(("TIME",)) + pack(("HGET", self._names.outage, "until"))
+        try:
+            moment, until = checked(await stream.call(data, 2))
+        except RedisFailure as exc:
+            raise self._failed(exc, "looking at the nodes") from exc
+        now = int(moment[0]) + int(moment[1]) / 1e6
+        return max(0.0, float(until) - now) if until else 0.0
+
     async def set_prefetch(self, limit: int) -> None:
         """See `celeriac.ports.Consumer`."""
         self._prefetch = limit
