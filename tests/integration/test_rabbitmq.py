@@ -391,6 +391,23 @@ class TestSettling:
         assert (held.exchange, held.routing_key) == (message.exchange, "a.b")
         assert held.envelope.headers == message.envelope.headers
 
+    async def test_what_came_back_by_itself_is_counted_when_that_is_noted(
+        self, transport: AmqpTransport, queue: Queue
+    ) -> None:
+        transport.producer().send([to_queue(queue)], deadline=DEADLINE_SECONDS)
+
+        counted = []
+        for _ in range(3):  # as many nodes that die with it in hand
+            lost = await consume(transport, queue)
+            held = await take(lost, 1)
+            if held[0].uncounted:
+                await lost.settle([(held[0], Requeue(untouched=True, noted=True))])
+                held = await take(lost, 1)
+            counted.append((held[0].attempt, held[0].uncounted))
+            await lost.close()  # RabbitMQ puts it back by itself
+
+        assert counted == [(1, False), (2, False), (3, False)]
+
     async def test_quorum_queues_count_attempts_and_have_limits_of_their_own(
         self, transport: AmqpTransport
     ) -> None:

@@ -274,7 +274,7 @@ async def test_no_more_dead_letters_are_kept_than_the_option_says(file: Path) ->
     transport.close()
 
 
-def test_dead_letters_of_a_file_of_the_first_format_are_kept(file: Path) -> None:
+def test_dead_letters_of_a_file_of_the_second_format_are_kept(file: Path) -> None:
     blob = pack(envelope("old"))
     connection = sqlite3.connect(file)
     with connection:
@@ -283,7 +283,7 @@ def test_dead_letters_of_a_file_of_the_first_format_are_kept(file: Path) -> None
         )
         connection.execute("INSERT INTO messages (id, blob) VALUES (7, ?)", (blob,))
         connection.execute("INSERT INTO dead VALUES (7, 'celery', 255, 2, 'no good', 1700000000.0)")
-        connection.execute("PRAGMA user_version = 1")
+        connection.execute("PRAGMA user_version = 2")
     connection.close()
     transport = SqliteTransport(f"sqlite:///{file}", {})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import get_args
 
+import msgspec
 import pytest
 
 from celeriac.execute.verdict import Terms, fails, verdict
@@ -74,6 +75,16 @@ def test_a_late_acknowledged_failure_is_refused_only_when_the_task_says_so(terms
     expected: Verdict = Ack() if terms.acks_on_failure_or_timeout else Reject()
 
     assert verdict(terms, finished("failure")) == expected
+
+
+@pytest.mark.parametrize("terms", ALL_TERMS)
+def test_a_task_without_a_retry_left_is_kept_when_it_asks_for_that(terms: Terms) -> None:
+    report = msgspec.structs.replace(finished("failure"), exhausted=True, exception_repr="KeyError('x')")
+    asking = msgspec.structs.replace(terms, dead_letter=True)
+
+    assert verdict(asking, report) == DeadLetter("Its last retry failed: KeyError('x')", "exhausted")
+    assert verdict(terms, report) == verdict(terms, finished("failure"))
+    assert verdict(asking, finished("failure")) == verdict(terms, finished("failure"))
 
 
 @pytest.mark.parametrize("terms", ALL_TERMS)

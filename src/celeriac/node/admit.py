@@ -112,7 +112,9 @@ def admit(delivery: Delivery, reception: Reception, now: float) -> Decision:
     if delivery.lost:
         lost = DeadLetter("Worker exited prematurely: it died while the task ran.", "lost")
         return Dead(headers, policy, lost)
-    if 0 < policy.terms.max_deliveries < delivery.attempt:
+    # What is acknowledged when it begins comes again only if it never began: it has killed nobody, it has
+    # waited in the hands of workers that died.
+    if policy.terms.acks_late and 0 < policy.terms.max_deliveries < delivery.attempt:
         reason = f"It was delivered {delivery.attempt - 1} times and never finished."
         return Dead(headers, policy, DeadLetter(reason, "poison"))
     if headers.expires is None and headers.eta is None:

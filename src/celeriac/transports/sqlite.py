@@ -97,7 +97,7 @@ class SqliteTransport:
         return pairs(self.graveyard().find(queue, limit=limit))
 
     def reap(self) -> int:
-        """See `celeriac.ports.Transport`; what had begun goes back too, marked as lost, for a worker to tell."""
+        """See `celeriac.ports.Transport`; what had begun goes back too: a worker tells that it is lost."""
         ringer = Ringer(self.location.bells)
         try:
             dead = self._admin.read(lambda c: leases.dead_owners(c, _NOBODY, ringer.hangs))

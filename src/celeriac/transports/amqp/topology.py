@@ -178,6 +178,7 @@ def read_delivery(message: Message, queue: str, epoch: int) -> Delivery:
     exchange, routing_key = message.exchange, message.routing_key
     attempt = 2 if message.redelivered else 1
     counted = headers.pop("x-delivery-count", None)  # quorum queues count by themselves
+    uncounted = message.redelivered and not isinstance(counted, int)
     if isinstance(counted, int):
         attempt = counted + 1
     before = headers.pop(HEADER_ATTEMPT, None)  # it has been sent once more by us, see `once_more`
@@ -194,4 +195,5 @@ def read_delivery(message: Message, queue: str, epoch: int) -> Delivery:
         attempt=attempt,
         token=(epoch, message.tag),
         defect=defect,
+        uncounted=uncounted,
     )
