@@ -153,13 +153,13 @@ def test_prefetched_tasks_return_at_once(app: Celeriac, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
 def test_a_task_that_asks_for_it_is_kept_when_its_last_retry_has_failed(app: Celeriac, late: bool) -> None:
-    options = {"autoretry_for": (KeyError,), "max_retries": 1, "default_retry_delay": 0, "acks_late": late}
-
-    @app.task(dead_letter=True, **options)
+    @app.task(
+        autoretry_for=(KeyError,), max_retries=1, default_retry_delay=0, acks_late=late, dead_letter=True
+    )
     def kept() -> None:
         raise KeyError("no such customer")
 
-    @app.task(**options)
+    @app.task(autoretry_for=(KeyError,), max_retries=1, default_retry_delay=0, acks_late=late)
     def forgotten() -> None:
         raise KeyError("no such customer")
 
