@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 
+import click
+
 from celeriac.cli.dlq import listing
 
-command = copy.copy(listing)
+command: click.Command = copy.copy(listing)
 command.name = "dead"
 command.short_help = "Another name of dlq list."
