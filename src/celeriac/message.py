@@ -96,6 +96,7 @@ class Delivery(msgspec.Struct, kw_only=True):
     attempt: int = 1  # how many times it was handed to a worker, this time included (1 when unknown)
     token: Any = None  # Any: the transport's business; nobody else reads it
     defect: str | None = None  # why the message could not be read; `envelope.body` then holds its raw bytes
+    uncounted: bool = False  # the broker knows only that it was delivered before, not how often
     lost: bool = False  # another node died after `Start`: tell its loss and settle it, but never run it again
 
 
@@ -123,6 +124,7 @@ class Requeue(msgspec.Struct, frozen=True, tag=True):
 
     untouched: bool = False  # it was never started here: hand it back as if it had not been taken
     willing: bool = False  # the task asks for it: its next delivery counts as the second, however often
+    noted: bool = False  # with ``untouched``: write down how often it was delivered, where the broker forgets
 
 
 class Park(msgspec.Struct, frozen=True, tag=True):
@@ -131,10 +133,24 @@ class Park(msgspec.Struct, frozen=True, tag=True):
     until: float  # epoch seconds
 
 
+# Why a message is given up.
+LetterKind = Literal[
+    "poison",  # it was delivered as often as is allowed and killed its worker each time
+    "undecodable",  # it, or its body, cannot be read
+    "unregistered",  # no worker that got it knows the task
+    "too-large",
+    "lost",  # it had begun and may not begin again, and its process or its whole node died
+    "exhausted",  # its last retry failed, and its task wants to be kept then
+    "unstored",  # it ran, and the result store refuses its result
+    "other",
+]
+
+
 class DeadLetter(msgspec.Struct, frozen=True, tag=True):
     """Keep it where a person can find, read and requeue it."""
 
-    reason: str
+    reason: str  # for people
+    kind: LetterKind = "other"
 
 
 Verdict = Ack | Start | Reject | Requeue | Park | DeadLetter
@@ -220,6 +236,7 @@ class Finished(msgspec.Struct, kw_only=True, array_like=True, tag="finished"):
     result_repr: str | None = None  # for events; only when they are on
     exception_repr: str | None = None  # with `invalid` always: what is wrong with the message
     traceback: str | None = None
+    exhausted: bool = False  # it failed, has no retry left, and its task wants to be kept then
 
 
 class Lost(msgspec.Struct, kw_only=True, array_like=True, tag="lost"):

@@ -7,11 +7,12 @@ ever leaves a port.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
+from celeriac.letters import EVERYTHING, Letter, Wanted
 from celeriac.message import Delivery, Envelope, Job, Outcome, Outgoing, Record, Report, Started, Verdict
 from celeriac.queues import Queue
 
@@ -129,6 +130,29 @@ class Fanout(Protocol):
         ...
 
 
+class Graveyard(Protocol):
+    """The dead letters of a transport, queue by queue. How many a queue keeps is bounded; the oldest go."""
+
+    def find(self, queue: str, wanted: Wanted = EVERYTHING, limit: int = 100) -> list[Letter]:
+        """Return what is wanted of a queue's dead letters, newest first, without removing anything."""
+        ...
+
+    def retry(self, queue: str, ids: Collection[str]) -> list[str]:
+        """Send letters to the end of their queue again, as they were first sent: attempts count anew.
+
+        Each is moved in one step, so that nobody who calls at the same time, and no crash of this process,
+        has a letter sent twice or lost; see the transport where it cannot hold that.
+
+        Returns:
+            The ids of those that were sent; others were not there any more.
+        """
+        ...
+
+    def purge(self, queue: str, ids: Collection[str]) -> list[str]:
+        """Remove letters for good and return the ids of those that were there."""
+        ...
+
+
 class Transport(Protocol):
     """A kind of broker at one address."""
 
@@ -155,8 +179,20 @@ class Transport(Protocol):
         """Return how many messages wait in a queue (those leased by workers not counted)."""
         ...
 
+    def reap(self) -> int:
+        """Take over what dead nodes held, as every consumer does when it renews.
+
+        Returns:
+            How many messages went back to their queues; 0 where the broker does all that by itself.
+        """
+        ...
+
+    def graveyard(self) -> Graveyard:
+        """Return the dead letters; cheap, no I/O."""
+        ...
+
     def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
-        """Return dead letters of a queue with their reasons, newest first, without removing them."""
+        """Return dead letters of a queue with their reasons, newest first: a short form of `graveyard`."""
         ...
 
     def whereabouts(self, task_id: str) -> str | None:

@@ -99,6 +99,7 @@ class Task(TaskHooks, Generic[P, R_co]):
         ("acks_late", "task_acks_late"),
         ("acks_on_failure_or_timeout", "task_acks_on_failure_or_timeout"),
         ("reject_on_worker_lost", "task_reject_on_worker_lost"),
+        ("dead_letter", "task_dead_letter"),
         ("ignore_result", "task_ignore_result"),
         ("store_eager_result", "task_store_eager_result"),
         ("store_errors_even_if_ignored", "task_store_errors_even_if_ignored"),
@@ -122,6 +123,7 @@ class Task(TaskHooks, Generic[P, R_co]):
     acks_late: bool | None = None
     acks_on_failure_or_timeout: bool | None = None
     reject_on_worker_lost: bool | None = None
+    dead_letter: bool | None = None  # keep its message when its last retry has failed
     priority: int | None = None
     expires: Any = None  # seconds or a datetime
     throws: tuple[type[BaseException], ...] = ()  # failures that are expected

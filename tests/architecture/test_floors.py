@@ -14,6 +14,7 @@ FLOORS: dict[str, int] = {
         [
             "message",
             "queues",
+            "letters",
             "wire",
             "codecs",
             "settings",

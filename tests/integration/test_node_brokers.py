@@ -149,3 +149,26 @@ def test_prefetched_tasks_return_at_once(app: Celeriac, tmp_path: Path) -> None:
     assert waiting == 3
     with start_worker(app, pool="prefork", concurrency=1):
         assert [result.get(timeout=TIMEOUT) for result in results] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
+def test_a_task_that_asks_for_it_is_kept_when_its_last_retry_has_failed(app: Celeriac, late: bool) -> None:
+    @app.task(
+        autoretry_for=(KeyError,), max_retries=1, default_retry_delay=0, acks_late=late, dead_letter=True
+    )
+    def kept() -> None:
+        raise KeyError("no such customer")
+
+    @app.task(autoretry_for=(KeyError,), max_retries=1, default_retry_delay=0, acks_late=late)
+    def forgotten() -> None:
+        raise KeyError("no such customer")
+
+    with start_worker(app, pool="threads", concurrency=1):
+        for task in (kept, forgotten):
+            with pytest.raises(KeyError):
+                task.delay().get(timeout=TIMEOUT)
+
+    [letter] = app.transport.graveyard().find("celery")
+    assert (letter.kind, letter.envelope.headers["task"]) == ("exhausted", kept.name)
+    assert letter.envelope.headers["retries"] == 1
+    assert "no such customer" in letter.reason

@@ -17,7 +17,6 @@ from celeriac.queues import Exchange, Queue, direct_queue
 from celeriac.testing.conformance.fixtures import ack, nothing_arrives, take
 from celeriac.testing.conformance.messages import envelope, new_queue, texts, to_queue
 from celeriac.transports.amqp import AmqpTransport
-from celeriac.transports.amqp.topology import HEADER_EXCHANGE, HEADER_QUEUE, HEADER_ROUTING_KEY, HEADER_TIME
 from servers import RabbitServer, free_port
 
 DEADLINE_SECONDS = 10.0
@@ -348,11 +347,11 @@ class TestSettling:
         await consumer.settle([(held, DeadLetter(reason="broken"))])
         await consumer.close()
 
-        [(reason, kept)] = transport.dead_letters(queue.name)
-        assert reason == "broken"
-        assert kept.headers[HEADER_QUEUE] == queue.name
-        assert (kept.headers[HEADER_EXCHANGE], kept.headers[HEADER_ROUTING_KEY]) == (message.exchange, "a.b")
-        assert time.time() - 60 < kept.headers[HEADER_TIME] <= time.time()
+        [letter] = transport.graveyard().find(queue.name)
+        assert (letter.queue, letter.reason) == (queue.name, "broken")
+        assert (letter.exchange, letter.routing_key) == (message.exchange, "a.b")
+        assert time.time() - 60 < letter.at <= time.time()
+        assert letter.envelope.headers == message.envelope.headers
 
     async def test_what_was_started_can_still_be_kept_or_run_again(
         self, transport: AmqpTransport, queue: Queue
@@ -391,6 +390,23 @@ class TestSettling:
         assert (held.attempt, held.redelivered) == (2, True)
         assert (held.exchange, held.routing_key) == (message.exchange, "a.b")
         assert held.envelope.headers == message.envelope.headers
+
+    async def test_what_came_back_by_itself_is_counted_when_that_is_noted(
+        self, transport: AmqpTransport, queue: Queue
+    ) -> None:
+        transport.producer().send([to_queue(queue)], deadline=DEADLINE_SECONDS)
+
+        counted = []
+        for _ in range(3):  # as many nodes that die with it in hand
+            lost = await consume(transport, queue)
+            held = await take(lost, 1)
+            if held[0].uncounted:
+                await lost.settle([(held[0], Requeue(untouched=True, noted=True))])
+                held = await take(lost, 1)
+            counted.append((held[0].attempt, held[0].uncounted))
+            await lost.close()  # RabbitMQ puts it back by itself
+
+        assert counted == [(1, False), (2, False), (3, False)]
 
     async def test_quorum_queues_count_attempts_and_have_limits_of_their_own(
         self, transport: AmqpTransport

@@ -21,6 +21,8 @@ from processes import Program, user_environment
 TIMEOUT = 60.0
 
 PROJECT = """
+import os
+import signal
 import time
 from pathlib import Path
 from celeriac.app import Celeriac
@@ -44,6 +46,11 @@ def early(name):
         time.sleep(0.01)
     trace(f"{name}-done")
     return name
+
+@app.task(name="proj.poison", acks_late=True)
+def poison():
+    trace("poison")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 @app.task(name="proj.late", acks_late=True)
 def late(name):
@@ -331,3 +338,22 @@ def test_an_idle_worker_costs_next_to_nothing(start: Start) -> None:
     time.sleep(2)
 
     assert spent() - before < 0.2
+
+
+@pytest.mark.parametrize("servers", ["sqlite", "redis", "amqp"], indirect=True)
+def test_a_task_that_kills_whole_workers_is_kept_after_as_many_as_are_allowed(
+    home: Path, proj: ModuleType, start: Start
+) -> None:
+    poison, innocent = proj.poison.delay(), proj.add.delay(1, 2)
+
+    for _ in range(3):
+        assert start("solo").finish() == -signal.SIGKILL
+    last = start("solo")
+    with pytest.raises(WorkerLostError):
+        poison.get(timeout=TIMEOUT)
+
+    assert innocent.get(timeout=TIMEOUT) == 3
+    assert last.stop() == 0  # all is settled now
+    assert (home / "poison").read_text() == "xxx"
+    [letter] = proj.app.transport.graveyard().find("celery")
+    assert (letter.kind, letter.envelope.headers["id"]) == ("poison", poison.id)

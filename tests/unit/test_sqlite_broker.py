@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from celeriac.errors import PublishTimeout, TransportError
-from celeriac.message import Ack, Delivery, Outgoing, Reject, Start
+from celeriac.message import Ack, DeadLetter, Delivery, Outgoing, Reject, Start
 from celeriac.ports import ConsumeSpec
 from celeriac.queues import Exchange, Queue
 from celeriac.testing.conformance.messages import (
@@ -24,8 +24,10 @@ from celeriac.testing.conformance.messages import (
     to_queue,
 )
 from celeriac.transports import sqlite_leases
+from celeriac.transports.blob import pack
 from celeriac.transports.sqlite import SqliteTransport
 from celeriac.transports.sqlite_consumer import SqliteConsumer
+from celeriac.transports.sqlite_file import SCHEMA
 
 
 @pytest.fixture
@@ -253,6 +255,45 @@ async def test_settling_leaves_no_rows_behind(transport: SqliteTransport, file: 
     producer.close()
     for table in ("messages", "ready", "parked", "leases", "dead", "owners", "consumed"):
         assert rows(file, f"SELECT * FROM {table}") == []
+
+
+async def test_no_more_dead_letters_are_kept_than_the_option_says(file: Path) -> None:
+    transport = SqliteTransport(f"sqlite:///{file}", {"dead_letter_limit": 3})
+    producer, queue = transport.producer(), new_queue()
+    await producer.asend([to_queue(queue, str(n)) for n in range(5)], deadline=5)
+    consumer = await transport.consumer(spec(queue))
+
+    for delivery in await take(consumer, 5):
+        await consumer.settle([(delivery, DeadLetter("no good"))])
+
+    await consumer.close()
+    kept = [letter.envelope.body for letter in transport.graveyard().find(queue.name)]
+    assert kept == [b"4", b"3", b"2"]
+    assert rows(file, "SELECT count(*) FROM messages") == [(3,)]
+    producer.close()
+    transport.close()
+
+
+def test_dead_letters_of_a_file_of_the_second_format_are_kept(file: Path) -> None:
+    blob = pack(envelope("old"))
+    connection = sqlite3.connect(file)
+    with connection:
+        connection.executescript(
+            SCHEMA.replace(", kind TEXT NOT NULL DEFAULT '',\n    node TEXT NOT NULL DEFAULT '');", ");")
+        )
+        connection.execute("INSERT INTO messages (id, blob) VALUES (7, ?)", (blob,))
+        connection.execute("INSERT INTO dead VALUES (7, 'celery', 255, 2, 'no good', 1700000000.0)")
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    transport = SqliteTransport(f"sqlite:///{file}", {})
+
+    [letter] = transport.graveyard().find("celery")
+
+    assert (letter.id, letter.kind, letter.reason, letter.attempt) == ("7", "", "no good", 2)
+    assert letter.envelope.body == b"old"
+    assert transport.graveyard().retry("celery", ["7"]) == ["7"]
+    assert transport.size("celery") == 1
+    transport.close()
 
 
 async def test_a_failing_disk_is_told_to_whoever_waits_and_work_goes_on_afterwards(

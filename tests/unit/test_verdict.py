@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import get_args
 
+import msgspec
 import pytest
 
 from celeriac.execute.verdict import Terms, fails, verdict
@@ -77,10 +78,20 @@ def test_a_late_acknowledged_failure_is_refused_only_when_the_task_says_so(terms
 
 
 @pytest.mark.parametrize("terms", ALL_TERMS)
+def test_a_task_without_a_retry_left_is_kept_when_it_asks_for_that(terms: Terms) -> None:
+    report = msgspec.structs.replace(finished("failure"), exhausted=True, exception_repr="KeyError('x')")
+    asking = msgspec.structs.replace(terms, dead_letter=True)
+
+    assert verdict(asking, report) == DeadLetter("Its last retry failed: KeyError('x')", "exhausted")
+    assert verdict(terms, report) == verdict(terms, finished("failure"))
+    assert verdict(asking, finished("failure")) == verdict(terms, finished("failure"))
+
+
+@pytest.mark.parametrize("terms", ALL_TERMS)
 def test_what_cannot_be_read_is_kept_with_the_reason(terms: Terms) -> None:
     report = Finished(number=1, kind="invalid", record=None, exception_repr="InvalidTaskError('2 elements')")
 
-    assert verdict(terms, report) == DeadLetter("InvalidTaskError('2 elements')")
+    assert verdict(terms, report) == DeadLetter("InvalidTaskError('2 elements')", "undecodable")
 
 
 @pytest.mark.parametrize("terms", ALL_TERMS)
@@ -108,7 +119,7 @@ def test_an_early_acknowledged_job_lost_while_running_fails_and_is_kept(terms: T
 
     decided = verdict(terms, report, attempt)
 
-    assert decided == DeadLetter(report.reason)
+    assert decided == DeadLetter(report.reason, "lost")
     assert fails(report, decided)
 
 
@@ -122,7 +133,7 @@ def test_a_late_acknowledged_job_lost_while_running_runs_again_when_the_task_say
         assert decided == Requeue()
         assert not fails(report, decided)
     else:
-        assert decided == DeadLetter(report.reason)
+        assert decided == DeadLetter(report.reason, "lost")
         assert fails(report, decided)
 
 
@@ -156,7 +167,7 @@ def test_a_cold_shutdown_gives_late_tasks_back_and_keeps_early_ones(terms: Terms
         assert decided == Requeue(willing=True)
         assert not fails(report, decided)
     else:
-        assert decided == DeadLetter(report.reason)
+        assert decided == DeadLetter(report.reason, "lost")
         assert fails(report, decided)
 
 

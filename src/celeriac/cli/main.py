@@ -20,8 +20,10 @@ from celeriac.version import VERSION
 COMMANDS: Final = {
     "call": "celeriac.cli.call",
     "dead": "celeriac.cli.dead",
+    "dlq": "celeriac.cli.dlq",
     "help": "celeriac.cli.help",
     "purge": "celeriac.cli.purge",
+    "queue": "celeriac.cli.queue",
     "report": "celeriac.cli.report",
     "result": "celeriac.cli.result",
     "worker": "celeriac.cli.worker",

@@ -8,6 +8,8 @@
     success retry ignore       Ack                            Ack
     revoked
     failure                    Ack                            Ack, or Reject unless acks_on_failure_or_timeout
+    failure of the last retry  DeadLetter, where the task     DeadLetter, where the task wants that; else as
+                               wants that; else Ack           any failure
     reject                     Ack (it was acknowledged)      Reject
     requeue                    Ack (it was acknowledged)      Requeue(willing)
     invalid                    DeadLetter                     DeadLetter
@@ -64,6 +66,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     acks_late: bool = False
     acks_on_failure_or_timeout: bool = True
     reject_on_worker_lost: bool = False
+    dead_letter: bool = False  # keep the message when its last retry has failed
     max_deliveries: int = 3  # a task that keeps killing its worker stops here; 0 = never
 
 
@@ -95,7 +98,9 @@ def fails(report: Lost, decided: Verdict) -> bool:
 def _finished(terms: Terms, report: Finished) -> Verdict:
     kind = report.kind
     if kind == "invalid":
-        return DeadLetter(report.exception_repr or "It could not be read.")
+        return DeadLetter(report.exception_repr or "It could not be read.", "undecodable")
+    if terms.dead_letter and kind == "failure" and report.exhausted:
+        return DeadLetter(f"Its last retry failed: {report.exception_repr}", "exhausted")
     if not terms.acks_late:
         return _ACK  # whatever it asks for: the message was given up when it began
     if kind == "failure" and not terms.acks_on_failure_or_timeout:
@@ -107,17 +112,18 @@ def _lost(terms: Terms, report: Lost, attempt: int) -> Verdict:
     if not report.started:
         return _UNTOUCHED
     if report.stopped:
-        return _AS_ASKED if terms.acks_late else DeadLetter(report.reason)
+        return _AS_ASKED if terms.acks_late else DeadLetter(report.reason, "lost")
     if report.limit_seconds is not None:
         if not terms.acks_late or terms.acks_on_failure_or_timeout:
             return _ACK
         return _again(terms, report, attempt)
     if terms.acks_late and terms.reject_on_worker_lost:
         return _again(terms, report, attempt)
-    return DeadLetter(report.reason)
+    return DeadLetter(report.reason, "lost")
 
 
 def _again(terms: Terms, report: Lost, attempt: int) -> Verdict:
     if terms.max_deliveries and attempt >= terms.max_deliveries:
-        return DeadLetter(f"{report.reason} It was delivered {attempt} times; that is the limit.")
+        reason = f"{report.reason} It was delivered {attempt} times; that is the limit."
+        return DeadLetter(reason, "poison")
     return _REQUEUE

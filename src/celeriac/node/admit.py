@@ -45,7 +45,7 @@ class Dead(msgspec.Struct):
 
     headers: TaskHeaders
     policy: Policy
-    reason: str
+    letter: DeadLetter
 
 
 class Refused(msgspec.Struct):
@@ -91,27 +91,32 @@ def admit(delivery: Delivery, reception: Reception, now: float) -> Decision:
         now: Epoch seconds.
     """
     if delivery.defect is not None:
-        return Refused("defect", DeadLetter(delivery.defect), DecodeError(delivery.defect))
+        return Refused("defect", DeadLetter(delivery.defect, "undecodable"), DecodeError(delivery.defect))
     envelope = delivery.envelope
     try:
         if "task" not in envelope.headers:
             envelope = delivery.envelope = reception.upgrade(envelope)
         headers = unpack_headers(envelope)
     except (DecodeError, InvalidTaskError, SecurityError) as exc:
-        return Refused("invalid", DeadLetter(str(exc)), exc)
+        return Refused("invalid", DeadLetter(str(exc), "undecodable"), exc)
     policy = reception.policy(headers.task)
     if policy is None:
         unknown = NotRegistered(headers.task)
-        return Refused("unregistered", DeadLetter(repr(unknown)), unknown, headers, "FAILURE")
+        dead = DeadLetter(repr(unknown), "unregistered")
+        return Refused("unregistered", dead, unknown, headers, "FAILURE")
     if len(envelope.body) > reception.max_bytes:
         error = InvalidTaskError(
             f"Its body has {len(envelope.body)} bytes; {reception.max_bytes} are allowed."
         )
-        return Refused("too large", DeadLetter(str(error)), error, headers, "FAILURE")
+        return Refused("too large", DeadLetter(str(error), "too-large"), error, headers, "FAILURE")
     if delivery.lost:
-        return Dead(headers, policy, "Worker exited prematurely: it died while the task ran.")
-    if 0 < policy.terms.max_deliveries < delivery.attempt:
-        return Dead(headers, policy, f"It was delivered {delivery.attempt - 1} times and never finished.")
+        lost = DeadLetter("Worker exited prematurely: it died while the task ran.", "lost")
+        return Dead(headers, policy, lost)
+    # What is acknowledged when it begins comes again only if it never began: it has killed nobody, it has
+    # waited in the hands of workers that died.
+    if policy.terms.acks_late and 0 < policy.terms.max_deliveries < delivery.attempt:
+        reason = f"It was delivered {delivery.attempt - 1} times and never finished."
+        return Dead(headers, policy, DeadLetter(reason, "poison"))
     if headers.expires is None and headers.eta is None:
         return Admitted(headers, policy)
     return _in_time(headers, policy, now)
@@ -135,7 +140,7 @@ def _in_time(headers: TaskHeaders, policy: Policy, now: float) -> Decision:
         eta = None if headers.eta is None else _moment(headers.eta)
     except ValueError as exc:
         error = InvalidTaskError(f"Its eta or expires is no time in ISO 8601: {exc}")
-        return Refused("invalid", DeadLetter(str(error)), error, headers, "FAILURE")
+        return Refused("invalid", DeadLetter(str(error), "undecodable"), error, headers, "FAILURE")
     if too_late is not None:
         return too_late
     if eta is not None and eta > now:

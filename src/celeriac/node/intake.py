@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from celeriac.message import DeadLetter, Delivery, Lost, Park
+from celeriac.message import Delivery, Lost, Park, Requeue
 from celeriac.node.admit import Admitted, Dead, Early, Refused, admit, expired
 from celeriac.node.dispatch import Dispatcher
 from celeriac.node.reception import Reception
@@ -58,7 +58,11 @@ class Intake:
         for delivery in deliveries:
             decision = admit(delivery, self._reception, now)
             if isinstance(decision, Admitted):
-                if not (delivery.redelivered and self._is_known(delivery, decision)):
+                if delivery.redelivered and self._is_known(delivery, decision):
+                    continue
+                if delivery.uncounted and decision.policy.terms.acks_late:
+                    self._note(delivery)
+                else:
                     self._dispatcher.add(self._enter(delivery, decision))
             elif isinstance(decision, Refused):
                 self._refusals.refuse(delivery, decision)
@@ -110,6 +114,15 @@ class Intake:
         self._reporter.add(None, delivery, done)
         return True
 
+    def _note(self, delivery: Delivery) -> None:
+        """Have the count written into a message before it may take its node down once more.
+
+        Otherwise a task that does so every time would always look like its second delivery, and go round for
+        ever. It goes behind those that wait, and comes back counted. What is acknowledged when it begins was
+        never begun, so that has nothing to count.
+        """
+        self._reporter.add(None, delivery, Requeue(untouched=True, noted=True))
+
     def _hold(self, delivery: Delivery, decision: Early) -> None:
         if decision.at_broker and self._parks:
             self._reporter.add(None, delivery, Park(decision.until))
@@ -122,5 +135,5 @@ class Intake:
 
     def _mourn(self, delivery: Delivery, decision: Dead) -> None:
         work = self._ledger.open(delivery, decision.headers, decision.policy)
-        lost = Lost(number=work.number, started=True, reason=decision.reason)
-        self._reporter.mourn(work, lost, DeadLetter(decision.reason))
+        lost = Lost(number=work.number, started=True, reason=decision.letter.reason)
+        self._reporter.mourn(work, lost, decision.letter)

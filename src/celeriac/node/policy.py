@@ -98,6 +98,7 @@ class Policies:
             acks_late=bool(task.acks_late),
             acks_on_failure_or_timeout=task.acks_on_failure_or_timeout is not False,
             reject_on_worker_lost=bool(task.reject_on_worker_lost),
+            dead_letter=bool(task.dead_letter),
             max_deliveries=self._app.conf.task_max_deliveries,
         )
         return Policy(task, terms, self._time_limit, self._soft_time_limit)

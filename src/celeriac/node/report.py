@@ -301,7 +301,7 @@ class Reporter:
             entry.record.id,
             cause,
         )
-        entry.verdict = DeadLetter(f"Its result was refused by the result store: {cause}")
+        entry.verdict = DeadLetter(f"Its result was refused by the result store: {cause}", "unstored")
 
     async def _settle(self, verdicts: list[tuple[Delivery, Verdict]]) -> None:
         if not verdicts:

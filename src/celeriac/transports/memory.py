@@ -10,10 +10,11 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from celeriac.errors import TransportError
+from celeriac.letters import EVERYTHING, Letter, Wanted, pairs
 from celeriac.message import Delivery, Envelope, Outgoing, Verdict
 from celeriac.ports import Caps, ConsumeSpec
 from celeriac.queues import Queue
@@ -135,6 +136,29 @@ class MemoryProducer:
         """Do nothing: there is no connection."""
 
 
+class MemoryGraveyard:
+    """The dead letters of a memory broker.
+
+    Args:
+        broker: Where they are.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def find(self, queue: str, wanted: Wanted = EVERYTHING, limit: int = 100) -> list[Letter]:
+        """See `celeriac.ports.Graveyard`."""
+        return self._broker.find(queue, wanted, limit)
+
+    def retry(self, queue: str, ids: Collection[str]) -> list[str]:
+        """See `celeriac.ports.Graveyard`."""
+        return self._broker.retry(queue, ids)
+
+    def purge(self, queue: str, ids: Collection[str]) -> list[str]:
+        """See `celeriac.ports.Graveyard`."""
+        return self._broker.forget(queue, ids)
+
+
 class MemoryTransport:
     """The broker inside the process.
 
@@ -165,8 +189,16 @@ class MemoryTransport:
         return self.broker.size(queue)
 
     def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
-        """Return the newest dead letters of a queue."""
-        return self.broker.dead_letters(queue, limit)
+        """See `celeriac.ports.Transport`."""
+        return pairs(self.graveyard().find(queue, limit=limit))
+
+    def reap(self) -> int:
+        """Take over what dead nodes held; see `celeriac.ports.Transport`."""
+        return self.broker.reap()
+
+    def graveyard(self) -> MemoryGraveyard:
+        """Return the dead letters."""
+        return MemoryGraveyard(self.broker)
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: it is for tests."""

@@ -8,15 +8,15 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from celeriac.errors import TransportError
+from celeriac.letters import MOST_LETTERS, Letter, Wanted, matches
 from celeriac.message import (
     Ack,
     DeadLetter,
     Delivery,
-    Envelope,
     Outgoing,
     Park,
     Reject,
@@ -82,6 +82,15 @@ class Lease:
         self.started: bool = False
 
 
+class _Buried(NamedTuple):
+    """A dead letter."""
+
+    message: _Message
+    verdict: DeadLetter
+    at: float  # epoch seconds
+    node: str
+
+
 class _Shelf:
     """What one queue holds: ready messages by priority and age, parked ones by the moment they are due."""
 
@@ -89,7 +98,7 @@ class _Shelf:
         self.queue = queue
         self.ready: list[tuple[int, int, _Message]] = []
         self.parked: list[tuple[float, int, _Message]] = []
-        self.dead: deque[tuple[str, bytes]] = deque(maxlen=10_000)
+        self.dead: deque[_Buried] = deque(maxlen=MOST_LETTERS)
         self.consumers: set[Holder] = set()
 
     def put(self, message: _Message, not_before: float | None = None) -> None:
@@ -243,12 +252,41 @@ class Broker:
             shelf = self._shelves.get(name)
             return len(shelf.ready) + len(shelf.parked) if shelf else 0
 
-    def dead_letters(self, name: str, limit: int) -> list[tuple[str, Envelope]]:
-        """Return the newest dead letters of a queue."""
+    def find(self, name: str, wanted: Wanted, limit: int) -> list[Letter]:
+        """Return the newest dead letters of a queue among those that are wanted."""
         with self._lock:
             shelf = self._shelves.get(name)
-            newest = list(itertools.islice(reversed(shelf.dead), limit)) if shelf else []
-        return [(reason, unpack_or_defect(blob)[0]) for reason, blob in newest]
+            buried = list(reversed(shelf.dead)) if shelf else []
+        letters = (_letter(one) for one in buried)
+        return list(itertools.islice((one for one in letters if matches(one, wanted)), limit))
+
+    def retry(self, name: str, ids: Collection[str]) -> list[str]:
+        """Put dead letters back into line, as they first came."""
+        with self._lock:
+            found = self._exhume(name, ids)
+            shelf = self._shelf(name)
+            for message in found:
+                terms = Terms(priority=message.terms.priority)
+                shelf.put(
+                    _Message(
+                        next(self._order), name, message.blob, message.exchange, message.routing_key, terms
+                    )
+                )
+            self._ring([shelf])
+        return [str(message.order) for message in found]
+
+    def forget(self, name: str, ids: Collection[str]) -> list[str]:
+        """Remove dead letters for good."""
+        with self._lock:
+            return [str(message.order) for message in self._exhume(name, ids)]
+
+    def _exhume(self, name: str, ids: Collection[str]) -> list[_Message]:
+        shelf = self._shelves.get(name)
+        found = [one for one in shelf.dead if str(one.message.order) in ids] if shelf else []
+        if shelf and found:
+            kept = [one for one in shelf.dead if str(one.message.order) not in ids]
+            shelf.dead = deque(kept, maxlen=MOST_LETTERS)
+        return [one.message for one in found]
 
     def put_raw(self, name: str, blob: bytes) -> None:
         """Put bytes into a queue as they are, to see what a worker does with a broken message."""
@@ -314,8 +352,8 @@ class Broker:
             case Park(until=until):
                 message.handed -= 1
                 shelf.put(message, until)
-            case DeadLetter(reason=reason):
-                shelf.dead.append((reason, message.blob))
+            case DeadLetter():
+                shelf.dead.append(_Buried(message, verdict, time.time(), consumer.spec.node))
         self._ring([shelf])
 
     def _reject(self, message: _Message, shelf: _Shelf) -> None:
@@ -342,17 +380,40 @@ class Broker:
         shelf.put(message)
         return shelf
 
-    def _reap(self) -> None:
-        now = time.monotonic()
+    def reap(self) -> int:
+        """Take back what the dead left and return how many messages that were."""
+        with self._lock:
+            return self._reap()
+
+    def _reap(self) -> int:
+        now, count = time.monotonic(), 0
         for owner in [o for o in self._owners if o.expires < now]:
             self._owners.discard(owner)
+            count += len(owner.leases)
             self._ring([self._give_back(lease, died=True) for lease in owner.leases])
             owner.leases.clear()
+        return count
 
     def _ring(self, shelves: Iterable[_Shelf]) -> None:
         for shelf in shelves:
             for consumer in shelf.consumers:
                 consumer.ring()
+
+
+def _letter(buried: _Buried) -> Letter:
+    message = buried.message
+    return Letter(
+        id=str(message.order),
+        queue=message.queue,
+        kind=buried.verdict.kind,
+        reason=buried.verdict.reason,
+        at=buried.at,
+        node=buried.node,
+        attempt=message.handed,
+        exchange=message.exchange,
+        routing_key=message.routing_key,
+        envelope=unpack_or_defect(message.blob)[0],
+    )
 
 
 _brokers: dict[str, Broker] = {}

@@ -10,19 +10,23 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from celeriac.errors import BrokerUnreachable, CeleriacError, TransportError
+from celeriac.letters import pairs
 from celeriac.message import Envelope
+from celeriac.net.doorbell import Ringer
 from celeriac.net.url import parse
 from celeriac.ports import Caps, ConsumeSpec
+from celeriac.transports import sqlite_leases as leases
 from celeriac.transports import sqlite_routes as routes
-from celeriac.transports.blob import unpack_or_defect
 from celeriac.transports.sqlite_file import Handle, Location, file_options, locate
 from celeriac.transports.sqlite_finder import whereabouts
-from celeriac.transports.sqlite_producer import SqliteProducer
+from celeriac.transports.sqlite_graveyard import SqliteGraveyard
+from celeriac.transports.sqlite_producer import MESSAGES, SqliteProducer
 
 if TYPE_CHECKING:
     from celeriac.transports.sqlite_consumer import SqliteConsumer
 
 CAPS = Caps(native_delay=True, leases=True, searchable=True)
+_NOBODY = 0  # no owner has this number
 
 
 def _failed(text: str) -> CeleriacError:
@@ -34,8 +38,9 @@ class SqliteTransport:
 
     Args:
         url: ``sqlite://``, ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
-        options: ``synchronous`` (full, normal, off: what publishing waits for), ``busy_timeout`` and
-            ``poll_seconds``, here or in the URL's query; ``app_name`` names the default file.
+        options: ``synchronous`` (full, normal, off: what publishing waits for), ``busy_timeout``,
+            ``dead_letter_limit`` (per queue) and ``poll_seconds``, here or in the URL's query;
+            ``app_name`` names the default file.
 
     Raises:
         ConfigError: The URL or an option is wrong.
@@ -88,15 +93,29 @@ class SqliteTransport:
         return count
 
     def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
-        """Return the newest dead letters of a queue."""
-        rows = self._admin.read(
-            lambda c: c.execute(
-                "SELECT d.reason, m.blob FROM dead d JOIN messages m ON m.id = d.id WHERE d.queue = ? "
-                "ORDER BY d.at DESC, d.id DESC LIMIT ?",
-                (queue, limit),
-            ).fetchall()
-        )
-        return [(reason, unpack_or_defect(blob)[0]) for reason, blob in rows]
+        """See `celeriac.ports.Transport`."""
+        return pairs(self.graveyard().find(queue, limit=limit))
+
+    def reap(self) -> int:
+        """See `celeriac.ports.Transport`; what had begun goes back too: a worker tells that it is lost."""
+        ringer = Ringer(self.location.bells)
+        try:
+            dead = self._admin.read(lambda c: leases.dead_owners(c, _NOBODY, ringer.hangs))
+            count = self._admin.write(
+                lambda c: sum(leases.give_back(c, owner, died=True) for owner in dead),
+                self._options.busy_timeout,
+            )
+            if count:
+                ringer.ring(MESSAGES)
+        except TimeoutError as exc:
+            raise TransportError(f"Nothing was taken over from dead workers: {exc}") from exc
+        finally:
+            ringer.close()
+        return count
+
+    def graveyard(self) -> SqliteGraveyard:
+        """Return the dead letters."""
+        return SqliteGraveyard(self.location, self._admin, self._options.busy_timeout)
 
     def whereabouts(self, task_id: str) -> str | None:
         """Look for a task's message in the file; reads all that wait, 1 ms for some thousand."""

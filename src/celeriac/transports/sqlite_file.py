@@ -21,11 +21,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from celeriac.errors import CeleriacError, ConfigError
+from celeriac.letters import MOST_LETTERS
 from celeriac.net.url import Url
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = """
 CREATE TABLE queues (name TEXT PRIMARY KEY, arguments BLOB, auto_delete INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE exchanges (name TEXT PRIMARY KEY, kind TEXT NOT NULL) WITHOUT ROWID;
@@ -44,7 +45,8 @@ CREATE TABLE leases (id INTEGER PRIMARY KEY, owner INTEGER NOT NULL, queue TEXT 
     rank INTEGER NOT NULL, handed INTEGER NOT NULL, flags INTEGER NOT NULL,
     started INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE dead (id INTEGER PRIMARY KEY, queue TEXT NOT NULL, rank INTEGER NOT NULL,
-    handed INTEGER NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL);
+    handed INTEGER NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL DEFAULT '',
+    node TEXT NOT NULL DEFAULT '');
 CREATE INDEX dead_by_queue ON dead (queue, at);
 -- expires: seconds on the monotonic clock of the boot; AUTOINCREMENT: the id is the fencing token
 CREATE TABLE owners (id INTEGER PRIMARY KEY AUTOINCREMENT, node TEXT NOT NULL, boot TEXT NOT NULL,
@@ -66,6 +68,11 @@ ALTER TABLE chords ADD COLUMN arrived INTEGER NOT NULL DEFAULT 0;
 UPDATE chords SET arrived = (SELECT count(*) FROM chord_parts WHERE chord = chords.id);
 CREATE TABLE claims (id TEXT PRIMARY KEY, copy TEXT NOT NULL, expires REAL) WITHOUT ROWID;
 """
+FROM_VERSION_2 = """
+ALTER TABLE dead ADD COLUMN kind TEXT NOT NULL DEFAULT '';
+ALTER TABLE dead ADD COLUMN node TEXT NOT NULL DEFAULT '';
+"""
+_CHANGES = {0: SCHEMA, 1: FROM_VERSION_1 + FROM_VERSION_2, 2: FROM_VERSION_2}
 
 READ_SECONDS = 5.0
 LOG_BYTES = 64 << 20  # a log that a burst made longer is cut to this
@@ -78,6 +85,7 @@ class FileOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     synchronous: str = "full"  # of publishing: full = on the disk when `delay` returns
     busy_timeout: float = 30.0  # seconds that a worker waits for the file's lock
+    dead_letter_limit: int = MOST_LETTERS  # per queue; the oldest go first
     poll_seconds: float = 1.0  # how often those who wait look by themselves, should no bell reach them
 
 
@@ -399,7 +407,7 @@ def _upgrade(connection: sqlite3.Connection) -> None:
             f"{SCHEMA_VERSION}. Upgrade this process, or use another file."
         )
     if version < SCHEMA_VERSION:
-        for statement in (SCHEMA if version == 0 else FROM_VERSION_1).split(";\n"):
+        for statement in _CHANGES[version].split(";\n"):
             if statement.strip():
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -199,7 +199,10 @@ def _runs(ids: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def settle(connection: sqlite3.Connection, verdicts: Sequence[tuple[int, Verdict]]) -> bool:
-    """Carry out verdicts on leases that are certainly held; return whether something came back into line."""
+    """Carry out verdicts on leases that are certainly held; return whether something came back into line.
+
+    Dead letters are the business of `sqlite_graveyard.bury`, before this.
+    """
     done: list[int] = []
     started: list[tuple[int]] = []
     returned = False
@@ -218,8 +221,8 @@ def settle(connection: sqlite3.Connection, verdicts: Sequence[tuple[int, Verdict
             case Park(until=until):
                 _park(connection, number, until)
                 returned = True
-            case DeadLetter(reason=reason):
-                _bury(connection, number, reason)
+            case DeadLetter():
+                pass
     if started:
         connection.executemany("UPDATE leases SET started = 1 WHERE id = ?", started)
     remove(connection, done)
@@ -254,15 +257,6 @@ def _park(connection: sqlite3.Connection, number: int, until: float) -> None:
         "INSERT INTO parked (queue, due, id, rank, handed, flags) "
         "SELECT queue, ?, id, rank, handed - 1, flags FROM leases WHERE id = ?",
         (until, number),
-    )
-    connection.execute("DELETE FROM leases WHERE id = ?", (number,))
-
-
-def _bury(connection: sqlite3.Connection, number: int, reason: str) -> None:
-    connection.execute(
-        "INSERT INTO dead (id, queue, rank, handed, reason, at) "
-        "SELECT id, queue, rank, handed, ?, ? FROM leases WHERE id = ?",
-        (reason, time.time(), number),
     )
     connection.execute("DELETE FROM leases WHERE id = ?", (number,))
 

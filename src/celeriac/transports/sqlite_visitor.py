@@ -14,6 +14,7 @@ from celeriac.message import Delivery, Verdict
 from celeriac.net.doorbell import Bell, Ringer
 from celeriac.ports import ConsumeSpec
 from celeriac.queues import Queue
+from celeriac.transports import sqlite_graveyard as graveyard
 from celeriac.transports import sqlite_leases as leases
 from celeriac.transports import sqlite_routes as routes
 from celeriac.transports.blob import unpack_or_defect
@@ -57,6 +58,7 @@ class Visitor:
         self._location = location
         self._handle = handle
         self._wait_seconds = options.busy_timeout
+        self._most_letters = options.dead_letter_limit
         self._spec = spec
         self._declared = {queue.name: queue for queue in spec.queues}
         self._ringer = Ringer(location.bells)
@@ -156,6 +158,7 @@ class Visitor:
         if turn.voided:
             self._register(connection)
         else:
+            graveyard.bury(connection, turn.verdicts, self._spec.node, self._most_letters)
             returned = leases.settle(connection, turn.verdicts)
         claimed = []
         if turn.room > 0:

@@ -141,3 +141,9 @@ def test_a_plugin_that_cannot_be_imported_says_why(
 ) -> None:
     assert run(["flora", "--port", "5555"]) == 1
     assert "The command flora of another package cannot be loaded: ImportError" in capsys.readouterr().err
+
+
+def test_reaping_says_that_nobody_died(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["-A", program, "queue", "reap"]) == 0
+
+    assert "No dead worker holds anything" in capsys.readouterr().out

@@ -193,6 +193,13 @@ OWN: tuple[Setting, ...] = (
         "A task that was handed out so often and never finished becomes a dead letter.",
     ),
     Setting(
+        "task_dead_letter",
+        "TASK_DEAD_LETTER",
+        None,
+        "bool",
+        "Keep the message of a task whose last retry has failed as a dead letter.",
+    ),
+    Setting(
         "worker_lease_seconds",
         "WORKER_LEASE_SECONDS",
         15.0,

@@ -90,6 +90,37 @@ class LeaseTests(TransportFixtures):
         if transport.caps.leases:
             assert [delivery.attempt for delivery in got] == [2, 2, 2]
 
+    async def test_what_a_killed_consumer_held_returns_without_any_other_consumer(
+        self,
+        broker_url: str,
+        transport: Transport,
+        transport_options: Mapping[str, Any],  # Any: transport options
+        producer: Producer,
+        consume: Consume,
+        queue: Queue,
+    ) -> None:
+        if not (transport.caps.across_processes and transport.caps.leases):
+            pytest.skip("nobody has to take over here")
+        await producer.asend([to_queue(queue, str(n)) for n in range(3)], deadline=DEADLINE_SECONDS)
+        with holding_process(
+            broker_url, transport_options, queue, count=3, lease_seconds=LEASE_SECONDS
+        ) as peer:
+            assert await asyncio.to_thread(read_line, peer) == "holding"
+            peer.kill()
+            peer.wait(PATIENCE_SECONDS)
+
+            reaped = 0
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while reaped < 3:
+                    reaped += await asyncio.to_thread(transport.reap)
+
+        assert (reaped, transport.size(queue.name)) == (3, 3)
+        async with consume(queue) as consumer:
+            got = await take(consumer, 3)
+            await ack(consumer, got)
+        assert texts(got) == ["0", "1", "2"]
+        assert [(delivery.redelivered, delivery.attempt) for delivery in got] == [(True, 2)] * 3
+
     async def test_a_renewed_lease_holds_however_long(
         self, transport: Transport, producer: Producer, consume: Consume, queue: Queue
     ) -> None:

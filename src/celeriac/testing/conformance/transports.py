@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from celeriac.testing.conformance.leases import LeaseTests
+from celeriac.testing.conformance.letters import LetterTests
 from celeriac.testing.conformance.publishing import PublishTests
 from celeriac.testing.conformance.receiving import ReceiveTests
 from celeriac.testing.conformance.settling import SettleTests
@@ -10,5 +11,5 @@ from celeriac.testing.conformance.settling import SettleTests
 __all__ = ["TransportConformance"]
 
 
-class TransportConformance(PublishTests, ReceiveTests, SettleTests, LeaseTests):
+class TransportConformance(PublishTests, ReceiveTests, SettleTests, LetterTests, LeaseTests):
     """Derive from it and override `broker_url`; see `TransportFixtures` for what else there is."""

@@ -67,6 +67,7 @@ class AmqpConsumer:
     def __init__(self, addresses: Sequence[Address], spec: ConsumeSpec, producer: AmqpProducer) -> None:
         self._addresses = deque(addresses)
         self._producer = producer
+        self._node = spec.node
         self._prefetch = spec.prefetch
         self._queues = {queue.name: queue for queue in spec.queues}
         self._shared_limit = not any(map(_is_quorum, spec.queues))
@@ -77,6 +78,7 @@ class AmqpConsumer:
         self._news = asyncio.Event()
         self._epoch = 0
         self._numbers = itertools.count(1)
+        self._replacing = 0  # settlements that wait for copies to be safe
         self._started: set[_Token] = set()  # acknowledged at their start, their end still to come
         self._forget()
 
@@ -92,7 +94,8 @@ class AmqpConsumer:
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
         """Wait for at least one message and return at most ``limit``. See `celeriac.ports.Consumer`."""
-        while self._gone or not self._turns:
+        # A copy that takes the node down before its original is let go of would have left two of it.
+        while self._gone or not self._turns or self._replacing:
             if self._error is not None:
                 error, self._error = self._error, None
                 raise error
@@ -149,7 +152,12 @@ class AmqpConsumer:
         if self._stream is not None and (acks or back):
             self._stream.write(self._acknowledge(acks) + b"".join(back))
         if copies:
-            await self._replace(copies)
+            self._replacing += 1
+            try:
+                await self._replace(copies)
+            finally:
+                self._replacing -= 1
+                self._news.set()
 
     async def _replace(self, copies: list[tuple[Delivery, Outgoing]]) -> None:
         """Publish what takes the place of deliveries, and let go of those."""
@@ -189,6 +197,8 @@ class AmqpConsumer:
         every process it runs in would go round for ever. So a message is put back where that counts and
         shall, or neither; otherwise it is sent once more instead, with its count in a header.
         """
+        if verdict.noted:
+            return False
         queue = self._queues.get(delivery.queue)
         if queue is not None and _is_quorum(queue):
             return not (verdict.untouched or verdict.willing)
@@ -197,7 +207,7 @@ class AmqpConsumer:
     def _copy(self, delivery: Delivery, verdict: DeadLetter | Requeue) -> Outgoing:
         """Return what is published in a delivery's place: its dead letter, or itself once more."""
         if isinstance(verdict, DeadLetter):
-            return topology.dead_letter(delivery, verdict.reason)
+            return topology.dead_letter(delivery, verdict, self._node)
         before = 1 if verdict.willing else delivery.attempt - verdict.untouched
         return topology.once_more(delivery, self._queues.get(delivery.queue), before=before)
 

@@ -5,6 +5,7 @@ Queues and exchanges are declared exactly as Celery does, or RabbitMQ refuses wh
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -12,18 +13,33 @@ from typing import Any, Final
 import msgspec
 
 from celeriac.errors import DecodeError
-from celeriac.message import Delivery, Envelope, Outgoing, Props
+from celeriac.letters import MOST_LETTERS, Letter
+from celeriac.message import DeadLetter, Delivery, Envelope, Outgoing, Props
 from celeriac.queues import Exchange, Queue
 from celeriac.transports.amqp.connection import Message
 from celeriac.transports.amqp.tables import decode_properties
 
 DEAD_SUFFIX: Final = ".dead"
 HEADER_REASON: Final = "x-celeriac-reason"  # why it is a dead letter
+HEADER_KIND: Final = "x-celeriac-kind"
+HEADER_NODE: Final = "x-celeriac-node"  # who gave it up
+HEADER_DELIVERIES: Final = "x-celeriac-deliveries"  # how many there had been by then
 HEADER_TIME: Final = "x-celeriac-time"  # since when, in seconds since the epoch
 HEADER_QUEUE: Final = "x-celeriac-queue"
 HEADER_EXCHANGE: Final = "x-celeriac-exchange"
 HEADER_ROUTING_KEY: Final = "x-celeriac-routing-key"
 HEADER_ATTEMPT: Final = "x-celeriac-attempt"  # how many times a message has been delivered before
+
+_OF_LETTERS: Final = (
+    HEADER_REASON,
+    HEADER_KIND,
+    HEADER_NODE,
+    HEADER_DELIVERIES,
+    HEADER_TIME,
+    HEADER_QUEUE,
+    HEADER_EXCHANGE,
+    HEADER_ROUTING_KEY,
+)
 
 Method = tuple[Any, ...]  # a name of `frames.METHODS` and its arguments
 
@@ -79,11 +95,56 @@ def look_at_exchange(name: str) -> Method:
     return ("exchange.declare", 0, name, "direct", True, False, False, False, False, {})
 
 
-def dead_letter(delivery: Delivery, reason: str) -> Outgoing:
+def dead_queue(queue: str) -> Queue:
+    """Return the queue that keeps the dead letters of another.
+
+    A classic one, whatever the virtual host's default: a quorum queue throws away what was looked at twenty
+    times. RabbitMQ drops the oldest when there are too many.
+    """
+    arguments = {"x-queue-type": "classic", "x-max-length": MOST_LETTERS}
+    return Queue(name=queue + DEAD_SUFFIX, arguments=arguments)
+
+
+def dead_letter(delivery: Delivery, verdict: DeadLetter, node: str) -> Outgoing:
     """Return a dead letter, addressed to the queue of its kind; its headers tell where it came from."""
-    name = delivery.queue + DEAD_SUFFIX
-    headers = {HEADER_REASON: reason, HEADER_TIME: time.time(), HEADER_QUEUE: delivery.queue}
-    return Outgoing(envelope=_marked(delivery, headers), routing_key=name, queue=Queue(name=name))
+    headers = {
+        HEADER_REASON: verdict.reason,
+        HEADER_KIND: verdict.kind,
+        HEADER_NODE: node,
+        HEADER_DELIVERIES: delivery.attempt,
+        HEADER_TIME: time.time(),
+        HEADER_QUEUE: delivery.queue,
+    }
+    queue = dead_queue(delivery.queue)
+    envelope = _marked(delivery, headers)
+    # Kept until somebody looks, however short-lived the message was.
+    properties = msgspec.structs.replace(envelope.properties, expiration=None)
+    envelope = msgspec.structs.replace(envelope, properties=properties)
+    return Outgoing(envelope=envelope, routing_key=queue.name, queue=queue)
+
+
+def read_letter(message: Message, queue: str) -> Letter:
+    """Return the dead letter in a message of a queue of dead letters; its envelope is the one first sent."""
+    id_ = hashlib.sha256(message.properties + message.body).hexdigest()[:16]
+    try:
+        envelope = decode_properties(message.properties, message.body)
+    except DecodeError as exc:
+        envelope = Envelope(headers={}, body=message.body, properties=Props())
+        return Letter(id=id_, queue=queue, kind="undecodable", reason=str(exc), envelope=envelope)
+    said = {name: envelope.headers.pop(name, None) for name in _OF_LETTERS}
+    attempt, at = said[HEADER_DELIVERIES], said[HEADER_TIME]
+    return Letter(
+        id=id_,
+        queue=queue,
+        kind=str(said[HEADER_KIND] or ""),
+        reason=str(said[HEADER_REASON] or ""),
+        at=at if isinstance(at, float) else 0.0,
+        node=str(said[HEADER_NODE] or ""),
+        attempt=attempt if isinstance(attempt, int) else 0,
+        exchange=str(said[HEADER_EXCHANGE] or ""),
+        routing_key=str(said[HEADER_ROUTING_KEY] or ""),
+        envelope=envelope,
+    )
 
 
 def once_more(delivery: Delivery, queue: Queue | None, *, before: int) -> Outgoing:
@@ -117,6 +178,7 @@ def read_delivery(message: Message, queue: str, epoch: int) -> Delivery:
     exchange, routing_key = message.exchange, message.routing_key
     attempt = 2 if message.redelivered else 1
     counted = headers.pop("x-delivery-count", None)  # quorum queues count by themselves
+    uncounted = message.redelivered and not isinstance(counted, int)
     if isinstance(counted, int):
         attempt = counted + 1
     before = headers.pop(HEADER_ATTEMPT, None)  # it has been sent once more by us, see `once_more`
@@ -133,4 +195,5 @@ def read_delivery(message: Message, queue: str, epoch: int) -> Delivery:
         attempt=attempt,
         token=(epoch, message.tag),
         defect=defect,
+        uncounted=uncounted,
     )

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import threading
-import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from celeriac.errors import BrokerUnreachable, DecodeError
-from celeriac.message import Envelope, Props
+from celeriac.letters import pairs
+from celeriac.message import Envelope
 from celeriac.ports import Caps, ConsumeSpec
 from celeriac.transports.amqp import topology
 from celeriac.transports.amqp.address import Address, read
-from celeriac.transports.amqp.connection import Lost, Message, Refused
-from celeriac.transports.amqp.link import Link
+from celeriac.transports.amqp.connection import Refused
+from celeriac.transports.amqp.graveyard import AmqpGraveyard
 from celeriac.transports.amqp.producer import AmqpProducer
-from celeriac.transports.amqp.tables import decode_properties
 
 if TYPE_CHECKING:
     from celeriac.transports.amqp.consumer import AmqpConsumer
 
 _NOT_FOUND: Final = 404
-_LOOK_SECONDS: Final = 30.0
-_GETS: Final = 500  # basic.get in one write
 
 
 class AmqpTransport:
@@ -87,50 +80,21 @@ class AmqpTransport:
         """Return how many messages wait in a queue; 0 when there is none."""
         return int(self._ask(1, *topology.look_at_queue(queue)))
 
-    def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
-        """Return dead letters of a queue with their reasons, newest first, without removing them.
+    def reap(self) -> int:
+        """Do nothing: RabbitMQ takes back by itself what dead nodes held."""
+        return 0
 
-        AMQP reads a queue from its old end only, so this walks through all of them; a connection of its own
-        gives them back when it closes.
-        """
-        name = queue + topology.DEAD_SUFFIX
-        kept: deque[Message] = deque(maxlen=limit)
-        until = time.monotonic() + _LOOK_SECONDS
-        turn = threading.Condition(threading.Lock())
-        with turn:
-            link = self._connected(turn, until)
-            try:
-                while True:
-                    asked = [link.core.request(1, "basic.get", 0, name, False) for _ in range(_GETS)]
-                    link.await_all(asked, until)
-                    found = [request.answer for request in asked if isinstance(request.answer, Message)]
-                    kept.extend(found)
-                    if len(found) < _GETS:
-                        break
-            except Refused as exc:
-                if exc.code != _NOT_FOUND:
-                    raise link.address.failure(exc) from exc
-            except (Lost, TimeoutError) as exc:
-                raise link.address.failure(exc) from exc
-            finally:
-                link.close()
-        return [_letter(message) for message in reversed(kept)]
+    def graveyard(self) -> AmqpGraveyard:
+        """Return the dead letters."""
+        return AmqpGraveyard(self.quiet_addresses, self._safe_producer)
+
+    def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
+        """See `celeriac.ports.Transport`."""
+        return pairs(self.graveyard().find(queue, limit=limit))
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: AMQP cannot look into queues."""
         return None
-
-    def _connected(self, turn: threading.Condition, until: float) -> Link:
-        """Return a connection to the first broker that answers."""
-        *others, last = self.quiet_addresses
-        for address in others:
-            link = Link(address, turn, lambda event: None)
-            with contextlib.suppress(BrokerUnreachable):  # the last one tells
-                link.connect(until)
-                return link
-        link = Link(last, turn, lambda event: None)
-        link.connect(until)
-        return link
 
     def close(self) -> None:
         """Close the connections of the producers."""
@@ -149,11 +113,3 @@ class AmqpTransport:
 
 def _replace_login(address: Address, **changes: Any) -> Address:
     return msgspec.structs.replace(address, login=msgspec.structs.replace(address.login, **changes))
-
-
-def _letter(message: Message) -> tuple[str, Envelope]:
-    try:
-        envelope = decode_properties(message.properties, message.body)
-    except DecodeError as exc:
-        return str(exc), Envelope(headers={}, body=message.body, properties=Props())
-    return str(envelope.headers.get(topology.HEADER_REASON, "")), envelope

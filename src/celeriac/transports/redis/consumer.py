@@ -172,9 +172,7 @@ class RedisConsumer:
         heard = [(d, v) for d, v in verdicts if type(d.token) is Heard and self._broadcasts.outstanding(d)]
         for delivery, verdict in heard:
             if isinstance(verdict, DeadLetter):
-                todo.data += bury(
-                    self._names.dead(delivery.queue), note, verdict.reason, delivery.token.message
-                )
+                todo.data += bury(self._names.dead(delivery.queue), note, verdict, delivery.token.message)
                 todo.count += 2
         if todo.count:
             try:
@@ -212,6 +210,22 @@ class RedisConsumer:
         except RedisFailure as exc:
             raise self._failed(exc, "renewing leases") from exc
         self._look()
+
+    @property
+    def taken_back(self) -> int:
+        """How many messages of dead nodes have gone back to their queues by our hand."""
+        return self._reaper.taken_back
+
+    async def pause_before_reaping(self) -> float:
+        """Return for how many seconds `renew` declares nobody dead: the server was away, or all nodes are."""
+        stream = await self._stream("looking at the nodes")
+        data = pack(("TIME",)) + pack(("HGET", self._names.outage, "until"))
+        try:
+            moment, until = checked(await stream.call(data, 2))
+        except RedisFailure as exc:
+            raise self._failed(exc, "looking at the nodes") from exc
+        now = int(moment[0]) + int(moment[1]) / 1e6
+        return max(0.0, float(until) - now) if until else 0.0
 
     async def set_prefetch(self, limit: int) -> None:
         """See `celeriac.ports.Consumer`."""

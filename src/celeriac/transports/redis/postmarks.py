@@ -86,6 +86,23 @@ def redelivered(raw: bytes, attempt: int) -> bytes:
         return raw  # no message at all, or of a form in which nobody would find the mark
 
 
+def unmarked(raw: bytes) -> bytes:
+    """Return the message as if it had never been delivered; one without marks stays byte for byte."""
+    if _REDELIVERED not in raw:
+        return raw
+    try:
+        document = _read_document(raw)
+        properties = msgspec.json.decode(document["properties"], type=dict[str, msgspec.Raw])
+        info = _read_object(properties["delivery_info"])
+        for mark in ("redelivered", "attempt"):
+            info.pop(mark, None)
+        properties["delivery_info"] = msgspec.Raw(_write(info))
+        document["properties"] = msgspec.Raw(_write(properties))
+        return _write(document)
+    except (KeyError, msgspec.MsgspecError, ValueError):
+        return raw
+
+
 def _marks(raw: bytes) -> _Marks:
     try:
         return _read_marks(raw).properties.delivery_info

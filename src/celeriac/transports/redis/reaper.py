@@ -43,6 +43,7 @@ class Reaper:
         self._membership = membership
         self._consumes = consumes
         self._on_begun = on_begun
+        self.taken_back: int = 0  # messages that went back to their queues
 
     async def reap(self, dead: Sequence[bytes]) -> None:
         """Take over from these nodes.
@@ -70,6 +71,7 @@ class Reaper:
         while True:
             some = list(islice(rest, _AT_ONCE))
             await self._inherit(id_, lease, some, marks)
+            self.taken_back += sum(field not in marks for field in some)
             if len(some) < _AT_ONCE:
                 break
         if not waiting and not begun:

@@ -373,4 +373,22 @@ return count
 """
 )
 
+# RETRY: send dead letters again.
+#
+# KEYS  1 the list of dead letters
+# ARGV  item of that list, list to send to, message, and so on
+# returns  which of them were there, counted from 1
+RETRY: Final = Script(
+    """
+local moved = {}
+for i = 1, #ARGV, 3 do
+  if redis.call('LREM', KEYS[1], 1, ARGV[i]) == 1 then
+    redis.call('LPUSH', ARGV[i + 1], ARGV[i + 2])
+    moved[#moved + 1] = (i + 2) / 3
+  end
+end
+return moved
+"""
+)
+
 OF_A_CONSUMER: Final = (JOIN, FETCH, QUICK, TAKE_IN, SETTLE, RENEW, SALVAGE, INHERIT, LEAVE)

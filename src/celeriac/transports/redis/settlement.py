@@ -22,9 +22,17 @@ class DeadLetterNote(msgspec.Struct, frozen=True):
     limit: int
     at: float = 0.0  # epoch seconds
 
-    def line(self, reason: str) -> str:
+    def line(self, verdict: DeadLetter, attempt: int) -> str:
         """Return the line of JSON that goes before the message."""
-        return json.dumps({"reason": reason, "at": round(self.at, 3), "node": self.node})
+        return json.dumps(
+            {
+                "reason": verdict.reason,
+                "kind": verdict.kind,
+                "at": round(self.at, 3),
+                "node": self.node,
+                "attempt": attempt,
+            }
+        )
 
 
 class Settlement(msgspec.Struct):
@@ -102,7 +110,7 @@ def _operation(
     if type(verdict) is Park:
         return ("park", field, names.queue_of(list_of(field)), verdict.until)
     assert type(verdict) is DeadLetter
-    return ("dead", field, names.dead(names.queue_of(list_of(field))), note.line(verdict.reason))
+    return ("dead", field, names.dead(names.queue_of(list_of(field))), note.line(verdict, attempt))
 
 
 def taken_in(caught: Sequence[Token], id_: str, names: Names) -> bytes:
@@ -114,16 +122,7 @@ def taken_in(caught: Sequence[Token], id_: str, names: Names) -> bytes:
     return command
 
 
-def bury(key: bytes, note: DeadLetterNote, reason: str, message: bytes) -> bytes:
+def bury(key: bytes, note: DeadLetterNote, verdict: DeadLetter, message: bytes) -> bytes:
     """Return two packed commands that keep a message which no lease holds as a dead letter."""
-    entry = note.line(reason).encode() + b"\n" + message
+    entry = note.line(verdict, 1).encode() + b"\n" + message
     return pack(("LPUSH", key, entry)) + pack(("LTRIM", key, 0, note.limit - 1))
-
-
-def exhumed(entry: bytes) -> tuple[str, bytes]:
-    """Return the reason and the message of an item of a list of dead letters."""
-    line, _, message = entry.partition(b"\n")
-    try:
-        return str(json.loads(line)["reason"]), message
-    except (ValueError, KeyError, TypeError):
-        return "", entry

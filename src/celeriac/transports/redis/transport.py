@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import importlib
+import socket
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from celeriac.letters import MOST_LETTERS, pairs
 from celeriac.message import Envelope
 from celeriac.net.redis_link import Links, RedisFailure, checked, pack
 from celeriac.net.redis_url import addresses
 from celeriac.net.url import mask
 from celeriac.ports import Caps, Consumer, ConsumeSpec, Fanout, Producer
-from celeriac.transports.redis import postmarks
 from celeriac.transports.redis.errors import translated
+from celeriac.transports.redis.graveyard import RedisGraveyard
 from celeriac.transports.redis.names import Names
 from celeriac.transports.redis.producer import RedisProducer
 from celeriac.transports.redis.scripts import PURGE
-from celeriac.transports.redis.settlement import exhumed
 
-DEAD_LETTERS_KEPT: Final = 10_000  # per queue
+if TYPE_CHECKING:
+    from celeriac.transports.redis.consumer import RedisConsumer
+
 _PATIENCE_SECONDS: Final = 5.0  # for administration
 
 
@@ -50,16 +53,8 @@ class RedisTransport:
 
     async def consumer(self, spec: ConsumeSpec) -> Consumer:
         """See `celeriac.ports.Transport`."""
-        # By name and not above: a client, who only sends, does without asyncio and everything of a consumer.
-        module = importlib.import_module("celeriac.transports.redis.consumer")
-        consumer: Consumer = module.RedisConsumer(
-            self._addresses,
-            self.address,
-            self._names,
-            spec,
-            dead_letter_limit=int(self._options.get("dead_letter_limit") or DEAD_LETTERS_KEPT),
-        )
-        await consumer.open()  # type: ignore[attr-defined]  # of RedisConsumer
+        consumer = self._consumer(spec)
+        await consumer.open()
         return consumer
 
     async def fanout(self) -> Fanout:
@@ -82,13 +77,20 @@ class RedisTransport:
 
     def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
         """See `celeriac.ports.Transport`."""
-        command = pack(("LRANGE", self._names.dead(queue), 0, limit - 1))
-        [entries] = self._call(command, 1, f"reading the dead letters of {queue!r}")
-        found = []
-        for entry in entries:
-            reason, message = exhumed(entry)
-            found.append((reason, postmarks.opened(message).envelope))
-        return found
+        return pairs(self.graveyard().find(queue, limit=limit))
+
+    def reap(self) -> int:
+        """See `celeriac.ports.Transport`; what had begun stays until a worker of its queue tells of it.
+
+        When no worker has lived for a while this takes 5 s: so long they have to come back after an outage.
+        """
+        module = importlib.import_module("celeriac.transports.redis.reaping")
+        count: int = module.reap(self._consumer(ConsumeSpec(queues=(), node="reap@" + socket.gethostname())))
+        return count
+
+    def graveyard(self) -> RedisGraveyard:
+        """Return the dead letters."""
+        return RedisGraveyard(self._names, self._call)
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: to find one among many would hold up the server."""
@@ -97,6 +99,15 @@ class RedisTransport:
     def close(self) -> None:
         """See `celeriac.ports.Transport`."""
         self._links.close()
+
+    def _consumer(self, spec: ConsumeSpec) -> RedisConsumer:
+        # By name and not above: a client, who only sends, does without asyncio and everything of a consumer.
+        module = importlib.import_module("celeriac.transports.redis.consumer")
+        limit = int(self._options.get("dead_letter_limit") or MOST_LETTERS)
+        consumer: RedisConsumer = module.RedisConsumer(
+            self._addresses, self.address, self._names, spec, dead_letter_limit=limit
+        )
+        return consumer
 
     def _call(self, data: bytes, count: int, doing: str) -> list[Any]:  # Any: whatever Redis answers
         try:

@@ -1,0 +1,133 @@
+"""The dead letters of a RabbitMQ broker."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Final
+
+from celeriac.errors import BrokerUnreachable
+from celeriac.letters import EVERYTHING, Letter, Wanted, matches
+from celeriac.message import Outgoing
+from celeriac.transports.amqp import frames, topology
+from celeriac.transports.amqp.address import Address
+from celeriac.transports.amqp.connection import Lost, Message, Refused
+from celeriac.transports.amqp.link import Link
+from celeriac.transports.amqp.producer import AmqpProducer
+
+_CHANNEL: Final = 1
+_NOT_FOUND: Final = 404
+_LOOK_SECONDS: Final = 30.0
+_SEND_SECONDS: Final = 5.0
+_GETS: Final = 500  # basic.get in one write
+
+See = Callable[[Message], bool]  # what to do with a message; whether to remove it from its queue
+
+
+class AmqpGraveyard:
+    """Finds, retries and removes dead letters; a letter's id is a hash of all that is kept of it.
+
+    AMQP reads a queue from its old end only, so each of these walks through all letters. A connection of
+    its own holds them meanwhile and gives them back, in their old places, when it closes or breaks: none can
+    be lost, but whoever looks at the same time sees none.
+
+    A letter is sent again with a confirm and then removed. When this process is killed between both, it is
+    in its queue and kept as a letter as well: AMQP cannot do both in one step.
+
+    Args:
+        addresses: One broker, or several of which one answers.
+        producer: Sends again, with confirms.
+    """
+
+    def __init__(self, addresses: Sequence[Address], producer: AmqpProducer) -> None:
+        self._addresses = addresses
+        self._producer = producer
+
+    def find(self, queue: str, wanted: Wanted = EVERYTHING, limit: int = 100) -> list[Letter]:
+        """See `celeriac.ports.Graveyard`."""
+        newest: deque[Letter] = deque(maxlen=max(limit, 0))
+
+        def see(message: Message) -> bool:
+            letter = topology.read_letter(message, queue)
+            if matches(letter, wanted):
+                newest.append(letter)
+            return False
+
+        self._walk(queue, see)
+        return list(reversed(newest))
+
+    def retry(self, queue: str, ids: Collection[str]) -> list[str]:
+        """See `celeriac.ports.Graveyard`, and above for what AMQP cannot do."""
+        moved: list[str] = []
+
+        def see(message: Message) -> bool:
+            letter = topology.read_letter(message, queue)
+            if letter.id not in ids:
+                return False
+            again = Outgoing(envelope=letter.envelope, routing_key=queue)
+            self._producer.send([again], deadline=_SEND_SECONDS)
+            moved.append(letter.id)
+            return True
+
+        self._walk(queue, see)
+        return moved
+
+    def purge(self, queue: str, ids: Collection[str]) -> list[str]:
+        """See `celeriac.ports.Graveyard`."""
+        removed: list[str] = []
+
+        def see(message: Message) -> bool:
+            id_ = topology.read_letter(message, queue).id
+            if id_ in ids:
+                removed.append(id_)
+            return id_ in ids
+
+        self._walk(queue, see)
+        return removed
+
+    def _walk(self, queue: str, see: See) -> None:
+        """Show all letters of a queue, the oldest first, and remove those that ``see`` says so of."""
+        until = time.monotonic() + _LOOK_SECONDS
+        turn = threading.Condition(threading.Lock())
+        with turn, self._link(turn, until) as link:
+            while True:
+                asked = [
+                    link.core.request(_CHANNEL, "basic.get", 0, queue + topology.DEAD_SUFFIX, False)
+                    for _ in range(_GETS)
+                ]
+                link.await_all(asked, until)
+                found = [request.answer for request in asked if isinstance(request.answer, Message)]
+                for message in found:
+                    if see(message):
+                        link.send(frames.ack(_CHANNEL, message.tag), until)
+                if len(found) < _GETS:
+                    return
+
+    @contextlib.contextmanager
+    def _link(self, turn: threading.Condition, until: float) -> Iterator[Link]:
+        """Lend a connection; what fails on it is told as `celeriac.errors` knows it."""
+        link = self._connected(turn, until)
+        try:
+            yield link
+        except Refused as exc:
+            if exc.code != _NOT_FOUND:  # else there are no dead letters
+                raise link.address.failure(exc) from exc
+        except (Lost, TimeoutError) as exc:
+            raise link.address.failure(exc) from exc
+        finally:
+            link.close()
+
+    def _connected(self, turn: threading.Condition, until: float) -> Link:
+        """Return a connection to the first broker that answers."""
+        *others, last = self._addresses
+        for address in others:
+            link = Link(address, turn, lambda event: None)
+            with contextlib.suppress(BrokerUnreachable):  # the last one tells
+                link.connect(until)
+                return link
+        link = Link(last, turn, lambda event: None)
+        link.connect(until)
+        return link
