@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celeriac.errors import UsageError
+from celeriac.errors import ComponentMissing
 from celeriac.settings.load import import_by_name
 
 
@@ -25,7 +25,7 @@ class Component:
         if made is None:
             wanted = getattr(app, f"{self._name}_cls")
             if wanted is None:
-                raise UsageError(
+                raise ComponentMissing(
                     f"This app has no {self._name!r}: nothing that is installed here provides it "
                     f"({self._name}_cls is None)."
                 )

@@ -7,6 +7,7 @@
     ├── UsageError                the calling code is wrong: fix the call
     │   ├── NotRegistered         (KeyError, TaskError) no task has that name in this process
     │   ├── AlreadyRegistered     (TaskError)
+    │   ├── ComponentMissing      (AttributeError) no distribution that is installed brings this part of an app
     │   └── QueueNotFound         (KeyError, TaskError) no queue has that name and creating it is not allowed
     ├── SecurityError             a message or result was refused for safety
     ├── TransportError            the broker could not do it; ``retryable`` says whether trying again may help
@@ -56,6 +57,7 @@ __all__ = [
     "ChordError",
     "ChordsUnsupported",
     "CodecError",
+    "ComponentMissing",
     "ConfigError",
     "ContentRefused",
     "DecodeError",
@@ -97,6 +99,10 @@ class SecurityError(CeleriacError):
 
 class UsageError(CeleriacError):
     """Raised when the calling code asks for something that cannot be."""
+
+
+class ComponentMissing(UsageError, AttributeError):
+    """Raised for a part of an app that no installed distribution brings; so `hasattr` says that it has none."""
 
 
 class TaskError(CeleriacError):
