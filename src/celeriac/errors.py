@@ -7,7 +7,7 @@
     ├── UsageError                the calling code is wrong: fix the call
     │   ├── NotRegistered         (KeyError, TaskError) no task has that name in this process
     │   ├── AlreadyRegistered     (TaskError)
-    │   ├── ComponentMissing      (AttributeError) no distribution that is installed brings this part of an app
+    │   ├── ComponentMissing      (AttributeError) nothing installed brings this part of an app
     │   └── QueueNotFound         (KeyError, TaskError) no queue has that name and creating it is not allowed
     ├── SecurityError             a message or result was refused for safety
     ├── TransportError            the broker could not do it; ``retryable`` says whether trying again may help
@@ -102,7 +102,7 @@ class UsageError(CeleriacError):
 
 
 class ComponentMissing(UsageError, AttributeError):
-    """Raised for a part of an app that no installed distribution brings; so `hasattr` says that it has none."""
+    """Raised for a part of an app that nothing installed brings; `hasattr` is False then."""
 
 
 class TaskError(CeleriacError):
