@@ -116,8 +116,9 @@ def left(url: str) -> list[bytes]:
 
 
 def held(server: Any) -> list[bytes]:  # Any: a client whose answers are bytes
-    """Return the fields of all leases: what our workers hold."""
-    return [field for key in server.scan_iter("celeriac.lease:*") for field in server.hkeys(key)]
+    """Return what our workers hold: the fields of all leases, and what the server has just handed over."""
+    leased = [field for key in server.scan_iter("celeriac.lease:*") for field in server.hkeys(key)]
+    return leased + [one for key in server.scan_iter("celeriac.catch:*") for one in server.lrange(key, 0, -1)]
 
 
 def until(condition: Callable[[], bool]) -> None:
