@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,8 @@ from celeriac import backends, transports
 from celeriac.app import Celeriac
 from celeriac.errors import BrokerUnreachable, CeleriacError, ConfigError
 from celeriac.net.redis_link import RedisFailure
+from celeriac.ports import ConsumeSpec
+from celeriac.queues import direct_queue
 from celeriac.testing.worker import start_worker
 from redis_probe import command
 from servers import RabbitServer, RedisServer, SentinelServer, Server, free_port, until
@@ -224,6 +227,35 @@ def _goes_on_with_the_other(servers: Sequence[RedisServer | RabbitServer], how: 
         assert second.running
     finally:
         app.close()
+        first.stop()
+
+
+def test_both_connections_of_a_node_are_to_the_same_server(redis_server: RedisServer) -> None:
+    database = redis_server.fresh_url().rpartition("/")[2]
+    first = RedisServer()
+    first.start()
+    first.kill()
+    transport = transports.connect(f"{first.url}/{database};{redis_server.url}/{database}")
+
+    def connections(server: RedisServer) -> int:
+        return str(command(server.url, "CLIENT", "LIST")).count(f" db={database} ")
+
+    async def consume() -> None:
+        spec = ConsumeSpec(queues=(direct_queue("celery"),), node="one@host", prefetch=1, lease_seconds=15.0)
+        consumer = await transport.consumer(spec)
+        await asyncio.to_thread(first.start)
+        waiting = asyncio.create_task(consumer.receive(1))  # opens the second one
+        await asyncio.to_thread(
+            until, lambda: connections(redis_server) == 2 or None, TIMEOUT, "the second connection"
+        )
+        assert await asyncio.to_thread(connections, first) == 0
+        waiting.cancel()
+        await consumer.close()
+
+    try:
+        asyncio.run(consume())
+    finally:
+        transport.close()
         first.stop()
 
 
