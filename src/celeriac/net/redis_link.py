@@ -128,7 +128,7 @@ class Link:
         self.pushes: deque[Any] = deque()  # Any: a Push, whose items are whatever was sent
         self.used_at: float = time.monotonic()
         self.client_id = 0  # the server's number for this connection
-        self.demoted = False  # the server has become a replica: another connection is needed
+        self.demoted: bool = False  # the server has become a replica: another connection is needed
         self.farewell: bytes = b""  # commands to send before the next ones, answered by pushes only
 
     def __del__(self) -> None:
