@@ -6,12 +6,12 @@ import time
 from typing import Any
 
 from celeriac.net.redis_link import Links, Word, checked, pack
-from celeriac.net.redis_url import addresses
+from celeriac.net.redis_servers import servers
 
 
 def command(url: str, *words: Word) -> Any:  # Any: whatever Redis answers
     """Return what the server answers to one command."""
-    links = Links(addresses(url, {}))
+    links = Links(servers(url, {}))
     try:
         return checked(links.call(pack(words), 1, time.monotonic() + 10))[0]
     finally:

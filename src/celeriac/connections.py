@@ -47,6 +47,7 @@ def connect_broker(conf: Settings, *, app_name: str | None, write: bool = True) 
         "login_method": conf.broker_login_method,
         "ssl": conf.broker_use_ssl or None,
         "max_connections": conf.broker_pool_limit,
+        "failover_strategy": conf.broker_failover_strategy,
     }
     given = {name: value for name, value in options.items() if value is not None}
     return transports.connect(

@@ -19,7 +19,7 @@ import pytest
 from celeriac.errors import BrokerUnreachable, ConfigError, PublishTimeout, TransportError
 from celeriac.message import Ack, DeadLetter, Delivery, Outgoing, Park, Reject, Requeue, Start, Verdict
 from celeriac.net.redis_link import Links, pack
-from celeriac.net.redis_url import addresses
+from celeriac.net.redis_servers import servers
 from celeriac.ports import Consumer, ConsumeSpec
 from celeriac.queues import Queue
 from celeriac.testing.conformance.fixtures import ack, nothing_arrives, take
@@ -415,7 +415,7 @@ class TestHandingOver:
             if cut == "both" and not cmd.startswith(("blmove", "client"))
         ]
 
-        links = Links(addresses(redis_url, {}))
+        links = Links(servers(redis_url, {}))
         answers = links.call(b"".join(pack(w) for w in words), len(words), time.monotonic() + 10)
         links.close()
 

@@ -10,7 +10,7 @@ from servers.memcached import MemcachedServer
 from servers.ports import free_port
 from servers.postgres import PostgresServer
 from servers.rabbitmq import RabbitServer
-from servers.redis import RedisServer
+from servers.redis import RedisServer, SentinelServer
 from servers.server import MissingServer, Server, ServerEnded, required, until
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "PostgresServer",
     "RabbitServer",
     "RedisServer",
+    "SentinelServer",
     "Server",
     "ServerEnded",
     "free_port",

@@ -40,6 +40,7 @@ BUILT_IN: dict[str, str] = {
     "redis": _REDIS,
     "rediss": _REDIS,
     "rpc": "celeriac.backends.rpc:RpcBackend",
+    "sentinel": _REDIS,
     "sqlite": "celeriac.backends.sqlite:SqliteBackend",
     "unix": _REDIS,
 }

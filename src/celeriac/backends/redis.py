@@ -30,7 +30,7 @@ from celeriac.net.redis_link import (
     pack,
 )
 from celeriac.net.redis_script import Script
-from celeriac.net.redis_url import addresses
+from celeriac.net.redis_servers import servers
 from celeriac.net.url import mask
 from celeriac.states import FAILURE, SUCCESS, stays
 from celeriac.wire.result import pack_part, unpack_part
@@ -62,8 +62,8 @@ class RedisBackend(Awaited):
         options = _options(spec.options)
         self._spec = spec
         self._shown = mask(spec.url)
-        self._addresses = addresses(spec.url, options)
-        self._links = Links(self._addresses)
+        self._servers = servers(spec.url, options)
+        self._links = Links(self._servers)
         self._documents = Documents(msgspec.structs.replace(spec, options=options))
         self._ordered = bool(options.get("result_chord_ordered", True))
         self._keep_seconds = max(math.ceil(spec.expires_seconds), 1) if spec.expires_seconds else 0
@@ -222,7 +222,7 @@ class RedisBackend(Awaited):
 
     def _loop_streams(self) -> Any:  # Any: Streams, as above
         if self._streams is None or self._streams_pid != os.getpid():
-            self._streams = importlib.import_module("celeriac.net.redis_stream").Streams(self._addresses)
+            self._streams = importlib.import_module("celeriac.net.redis_stream").Streams(self._servers)
             self._streams_pid = os.getpid()
         return self._streams
 

@@ -13,10 +13,11 @@ import struct
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, NoReturn, cast
 
 from celeriac.errors import ConfigError
+from celeriac.net.redis_servers import Servers
 from celeriac.net.redis_url import RedisAddress
 
 try:
@@ -35,6 +36,7 @@ Push = hiredis.PushNotification  # what the server sends unasked: publications, 
 MORE: Final = object()  # what the reader returns when an answer is not complete yet
 CHUNK_BYTES: Final = 1 << 16
 _STALE_SECONDS: Final = 0.5  # a connection idle for longer is looked at before it is trusted with a command
+_MASTER_SECONDS: Final = 1.0  # a silent master may be replaced any moment: then the sentinels are asked again
 _SLICE_SECONDS: Final = 0.2
 _SLICE: Final = struct.pack("ll", 0, int(_SLICE_SECONDS * 1e6))  # a `struct timeval`
 
@@ -102,6 +104,11 @@ def checked(answers: list[Any]) -> list[Any]:  # Any: whatever Redis answers
     return answers
 
 
+def demoted(answer: Any) -> bool:  # Any: whatever Redis answers
+    """Whether a server refuses to write because it has become a replica; Redis 6 says so of scripts late."""
+    return type(answer) is ReplyError and "READONLY" in str(answer)[:200]
+
+
 class Link:
     """One connection, used by one thread at a time. After any failure it is good for nothing but `close`.
 
@@ -121,6 +128,7 @@ class Link:
         self.pushes: deque[Any] = deque()  # Any: a Push, whose items are whatever was sent
         self.used_at: float = time.monotonic()
         self.client_id = 0  # the server's number for this connection
+        self.demoted: bool = False  # the server has become a replica: another connection is needed
         self.farewell: bytes = b""  # commands to send before the next ones, answered by pushes only
 
     def __del__(self) -> None:
@@ -148,6 +156,7 @@ class Link:
             elif type(answer) is Push:
                 self.pushes.append(answer)
             else:
+                self.demoted = self.demoted or demoted(answer)
                 answers.append(answer)
         self.used_at = time.monotonic()
         return answers
@@ -242,30 +251,50 @@ def _fail(exc: OSError) -> NoReturn:
     raise ConnectionLost(exc.strerror or str(exc) or type(exc).__name__) from exc
 
 
-def open_link(addresses: Sequence[RedisAddress], until: float) -> Link:
+def open_link(servers: Servers, until: float) -> Link:
     """Connect to the first of the servers that answers and log in.
 
     Args:
-        addresses: Where to try.
+        servers: Where to try; each gets its share of the time.
         until: When to give up; `time.monotonic` seconds.
 
     Raises:
         Unreachable: None of them would have us; says why.
     """
     failure: RedisFailure | None = None
-    for address in addresses:
+    for left, address in servers.tries():
+        now = time.monotonic()
         try:
-            return _open(address, min(until, time.monotonic() + address.connect_seconds))
+            return _open(address, now + min((until - now) / left, address.connect_seconds))
         except RedisFailure as exc:
             failure = exc
         except OSError as exc:
             failure = Unreachable(exc.strerror or str(exc) or type(exc).__name__)
             failure.__cause__ = exc
-    assert failure is not None, "addresses() returns one at least"
+    assert failure is not None, "there is one at least"
     raise Unreachable(str(failure)) from failure
 
 
 def _open(address: RedisAddress, until: float) -> Link:
+    return _connect(address, until) if address.sentinels is None else _find(address.sentinels, until)
+
+
+def _find(sentinels: Any, until: float) -> Link:  # Any: as in RedisAddress
+    while True:
+        master, sentinel = sentinels.master(until)
+        try:
+            return _connect(master, min(until, time.monotonic() + _MASTER_SECONDS))
+        except (NoAnswer, TimeoutError) as exc:
+            sentinels.doubt(sentinel)
+            if time.monotonic() >= until:
+                raise Unreachable(f"the master at {master.host}:{master.port} does not answer") from exc
+        except (OSError, RedisFailure) as exc:
+            sentinels.doubt(sentinel)
+            why = (isinstance(exc, OSError) and exc.strerror) or str(exc) or type(exc).__name__
+            raise Unreachable(f"the master at {master.host}:{master.port}: {why}") from exc
+
+
+def _connect(address: RedisAddress, until: float) -> Link:
     if address.socket_path is not None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -314,6 +343,8 @@ def _log_in(link: Link, until: float) -> None:
         link.client_id = answers[0][b"id"]
     except (TypeError, KeyError, IndexError) as exc:
         raise NoRedis(f"its greeting is {answers[0]!r:.100}") from exc
+    if address.must_lead and answers[0].get(b"role") != b"master":
+        raise Unreachable("it is a replica, not the master")
 
 
 class Links:
@@ -323,8 +354,8 @@ class Links:
     same moment. A forked child leaves its parent's connections alone and opens its own.
     """
 
-    def __init__(self, addresses: Sequence[RedisAddress]) -> None:
-        self._addresses = addresses
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
         self._idle: deque[Link] = deque()  # append and pop are atomic: no lock
         self._leaving: deque[Link] = deque()  # the idle ones with a farewell to say, which are taken first
         _stocks.add(self)
@@ -348,10 +379,14 @@ class Links:
                     link.pushes.clear()  # for somebody who does not wait any more
                     return link
                 link.close()
-        return open_link(self._addresses, until)
+        return open_link(self._servers, until)
 
     def give(self, link: Link) -> None:
         """Take back a connection that works."""
+        if link.demoted:  # as are the others
+            link.close()
+            self.close()
+            return
         (self._leaving if link.farewell else self._idle).append(link)
 
     def call(self, data: bytes, count: int, until: float) -> list[Any]:  # Any: whatever Redis answers
@@ -363,12 +398,15 @@ class Links:
             NoAnswer: The time ran out.
         """
         link = self.take(until)
+        asked_at = time.monotonic()
         try:
             answers = link.call(data, count, until)
-        except BaseException:
+        except BaseException as exc:
             link.close()
+            if isinstance(exc, NoAnswer) and time.monotonic() - asked_at >= link.address.answer_seconds:
+                self.close()  # the others would keep their users waiting as well
             raise
-        self._idle.append(link)
+        self.give(link)
         return answers
 
     def close(self) -> None:

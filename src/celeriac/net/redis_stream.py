@@ -6,7 +6,7 @@ import asyncio
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -21,8 +21,11 @@ from celeriac.net.redis_link import (
     NoRedis,
     Push,
     RedisFailure,
+    ReplyError,
+    demoted,
     open_link,
 )
+from celeriac.net.redis_servers import Servers
 from celeriac.net.redis_url import RedisAddress
 
 Answers = list[Any]  # Any: whatever Redis answers; errors are `ReplyError` items
@@ -67,6 +70,11 @@ class Stream:
     def alive(self) -> bool:
         """Whether it can still be used."""
         return self._failure is None
+
+    @property
+    def address(self) -> RedisAddress:
+        """The server at the other end."""
+        return self._link.address
 
     @property
     def client_id(self) -> int:
@@ -193,6 +201,8 @@ class Stream:
             if len(call.answers) == call.count:
                 self._pending.popleft()
                 call.done(call.answers)
+            if type(answer) is ReplyError and demoted(answer):
+                self._fail(ConnectionLost("the server has become a replica"))
 
     def _look(self) -> None:
         """Fail when the oldest call has waited too long, else look again when it will have."""
@@ -238,11 +248,11 @@ def _wants_more(exc: OSError) -> bool:
 
 
 async def open_stream(
-    addresses: Sequence[RedisAddress],
+    servers: Servers,
     on_push: Callable[[Any], None],
     on_lost: Callable[[RedisFailure], None],
 ) -> Stream:
-    """Connect without blocking the loop; the arguments are those of `Stream`.
+    """Connect without blocking the loop; the other arguments are those of `Stream`.
 
     Raises:
         Unreachable: None of the servers would have us.
@@ -250,30 +260,34 @@ async def open_stream(
     lane = Lane("celeriac-redis-connect")
     try:
         # A link that comes after we were cancelled closes itself when it is dropped.
-        link = await lane.run(
-            open_link, addresses, time.monotonic() + sum(a.connect_seconds for a in addresses)
-        )
+        link = await lane.run(open_link, servers, time.monotonic() + servers.connect_seconds)
     finally:
         lane.close(timeout_seconds=0)
-    return Stream(link, on_push, on_lost)
+
+    def lost(failure: RedisFailure) -> None:
+        if isinstance(failure, NoAnswer):
+            servers.skip(link.address)  # it may take a connection, and again not answer
+        on_lost(failure)
+
+    return Stream(link, on_push, lost)
 
 
 class Streams:
     """The one connection of an owner that is used from a loop; opened at first use and after it was lost.
 
     Args:
-        addresses: The servers to try.
+        servers: The servers to try.
         on_push: Called with what the server sends unasked.
         on_lost: Called when the connection fails.
     """
 
     def __init__(
         self,
-        addresses: Sequence[RedisAddress],
+        servers: Servers,
         on_push: Callable[[Any], None] = lambda push: None,
         on_lost: Callable[[RedisFailure], None] = lambda failure: None,
     ) -> None:
-        self._addresses = addresses
+        self._servers = servers
         self._on_push = on_push
         self._on_lost = on_lost
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -295,7 +309,7 @@ class Streams:
             return stream
         async with self._opening:
             if self._stream is None or not self._stream.alive:
-                self._stream = await open_stream(self._addresses, self._on_push, self._on_lost)
+                self._stream = await open_stream(self._servers, self._on_push, self._on_lost)
             return self._stream
 
     def current(self) -> Stream | None:

@@ -30,6 +30,8 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
     keepalive: bool = False
     connect_seconds: float = CONNECT_SECONDS
     answer_seconds: float = ANSWER_SECONDS
+    must_lead: bool = False  # a replica, which takes nothing, does not do
+    sentinels: Any = None  # Any: celeriac.net.redis_sentinel.Sentinels, who know host and port
     tls: Any = None  # Any: an ssl.SSLContext; to name it here would load ssl for everybody
 
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from celeriac import drivers
 from celeriac.errors import ConfigError
+from celeriac.net import failover
 from celeriac.net.url import mask, parse
 from celeriac.ports import Transport, TransportFactory
 
@@ -26,6 +27,7 @@ BUILT_IN: dict[str, str] = {
     "redis": _REDIS,
     "redis+socket": _REDIS,
     "rediss": _REDIS,
+    "sentinel": _REDIS,
     "sqlite": "celeriac.transports.sqlite:SqliteTransport",
     "unix": _REDIS,
 }
@@ -42,13 +44,15 @@ def connect(
     Args:
         url: Such as ``redis://localhost/0``, ``sqlite://`` or a bare scheme; of several, joined by ``;`` for
             failover, the first one says which transport it is.
-        options: ``broker_transport_options``.
+        options: ``broker_transport_options``; ``failover_strategy`` is `broker_failover_strategy`.
         app_name: The app's name, after which the embedded broker names its file. Transports find it in
             their options as ``app_name``.
 
     Raises:
         ConfigError: No transport has that scheme, or it cannot be loaded.
     """
+    options = dict(options or {})
+    url = failover.in_order(url, options.pop("failover_strategy", None))
     scheme = parse(url.partition(";")[0]).scheme
     found = drivers.find(scheme, BUILT_IN, ENTRY_POINTS)
     if found is None:
@@ -56,4 +60,4 @@ def connect(
             f"broker_url {mask(url)!r}: there is no transport for {scheme!r}; "
             f"{drivers.hint(scheme, BUILT_IN, ENTRY_POINTS)}"
         )
-    return cast("TransportFactory", found)(url, {"app_name": app_name, **(options or {})})
+    return cast("TransportFactory", found)(url, {"app_name": app_name, **options})

@@ -46,8 +46,7 @@ BROKER: tuple[Setting, ...] = (
         "BROKER_FAILOVER_STRATEGY",
         None,
         "any",
-        "How the next of several broker URLs is chosen: round-robin, shuffle or a callable.",
-        has_effect=False,
+        "In which order several broker URLs are tried: round-robin, shuffle or a function of the list.",
     ),
     Setting(
         "broker_heartbeat",

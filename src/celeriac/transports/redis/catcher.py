@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
-from celeriac.net.redis_link import RedisFailure, ReplyError, pack
+from celeriac.net.redis_link import RedisFailure, ReplyError, Unreachable, pack
+from celeriac.net.redis_servers import Servers
 from celeriac.net.redis_stream import Answers, Stream, open_stream
 from celeriac.net.redis_url import RedisAddress
 from celeriac.transports.redis.names import Names
@@ -32,7 +33,7 @@ class Catcher:
     one that brought something last.
 
     Args:
-        addresses: The servers to try.
+        address: Returns the server that the node is connected to, None when there is none.
         names: The names of keys.
         on_caught: Called with the id it was armed with, the list, and the message or None when none came.
         on_lost: Called when the connection is lost.
@@ -40,12 +41,12 @@ class Catcher:
 
     def __init__(
         self,
-        addresses: Sequence[RedisAddress],
+        address: Callable[[], RedisAddress | None],
         names: Names,
         on_caught: Caught,
         on_lost: Callable[[RedisFailure], None],
     ) -> None:
-        self._addresses = addresses
+        self._address = address
         self._names = names
         self._on_caught = on_caught
         self._on_lost = on_lost
@@ -111,8 +112,11 @@ class Catcher:
             self._opening = loop.create_task(self._open(), name="celeriac-redis-catch")
 
     async def _open(self) -> None:
+        address = self._address()
         try:
-            stream = await open_stream(self._addresses, _ignore, self._on_lost)
+            if address is None:
+                raise Unreachable("there is no first one")
+            stream = await open_stream(Servers([address]), _ignore, self._on_lost)
         except RedisFailure as exc:
             logger.info("No second connection to Redis: %s", exc)
             self._not_before = asyncio.get_running_loop().time() + _AGAIN_SECONDS

@@ -16,8 +16,8 @@ import msgspec
 from celeriac.errors import TransportError
 from celeriac.message import DeadLetter, Delivery, Requeue, Verdict
 from celeriac.net.redis_link import RedisFailure, Refused, ReplyError, checked, pack
+from celeriac.net.redis_servers import Servers
 from celeriac.net.redis_stream import Answers, Stream
-from celeriac.net.redis_url import RedisAddress
 from celeriac.ports import ConsumeSpec
 from celeriac.queues import Queue
 from celeriac.transports.redis.arrivals import Arrivals
@@ -66,7 +66,7 @@ class RedisConsumer:
 
     def __init__(
         self,
-        addresses: Sequence[RedisAddress],
+        servers: Servers,
         shown: str,
         names: Names,
         spec: ConsumeSpec,
@@ -82,7 +82,7 @@ class RedisConsumer:
         self._ready: deque[Delivery] = deque()
         self._broadcasts = Broadcasts(names, self._deliver)
         self._member = Membership(
-            addresses,
+            servers,
             names,
             node=spec.node,
             lease_seconds=spec.lease_seconds,
@@ -93,7 +93,7 @@ class RedisConsumer:
         )
         self._arrivals = Arrivals(names, self._member, self._deliver, self._lost)
         self._reaper = Reaper(names, self._member, self._queues.__contains__, self._take_lost)
-        self._catcher = Catcher(addresses, names, self._caught, self._catcher_lost)
+        self._catcher = Catcher(self._member.address, names, self._caught, self._catcher_lost)
         self._member.client_ids = self._catcher.client_ids
         self._hot = b""  # the list that brought something last
         self._muffled: bytes | None = None  # the list whose bell has rung for what the catcher was to bring

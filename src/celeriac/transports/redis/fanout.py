@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 from celeriac.net.redis_link import RedisFailure, checked, pack
+from celeriac.net.redis_servers import Servers
 from celeriac.net.redis_stream import Streams
-from celeriac.net.redis_url import RedisAddress
 from celeriac.transports.redis.errors import translated
 from celeriac.transports.redis.names import Names
 
@@ -20,13 +20,13 @@ class RedisFanout:
     while there is none is missed, as it is the nature of channels.
 
     Args:
-        addresses: The servers to try.
+        servers: The servers to try.
         shown: The broker's URL, its password hidden.
         names: The names of channels.
     """
 
-    def __init__(self, addresses: Sequence[RedisAddress], shown: str, names: Names) -> None:
-        self._streams = Streams(addresses, self._pushed, self._tell_all)
+    def __init__(self, servers: Servers, shown: str, names: Names) -> None:
+        self._streams = Streams(servers, self._pushed, self._tell_all)
         self._shown = shown
         self._names = names
         self._listeners: dict[bytes, list[asyncio.Queue[bytes | RedisFailure | None]]] = {}

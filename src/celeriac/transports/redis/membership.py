@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from celeriac.net.redis_link import RedisFailure, ReplyError, checked, pack
+from celeriac.net.redis_servers import Servers
 from celeriac.net.redis_stream import Stream, open_stream
 from celeriac.net.redis_url import RedisAddress
 from celeriac.transports.redis.holding import Holding, Token, number_of
@@ -29,7 +30,7 @@ class Membership:
     along; 3. put back what a lost answer has left in our lease; 4. start over when our lease was taken.
 
     Args:
-        addresses: The servers to try.
+        servers: The servers to try.
         names: The names of keys.
         node: The node's name.
         lease_seconds: How long after its last sign of life a node counts as dead.
@@ -42,7 +43,7 @@ class Membership:
 
     def __init__(
         self,
-        addresses: Sequence[RedisAddress],
+        servers: Servers,
         names: Names,
         *,
         node: str,
@@ -52,7 +53,7 @@ class Membership:
         on_lost: Callable[[RedisFailure], None],
         on_begun: Callable[[bytes, bytes], None],
     ) -> None:
-        self._addresses = addresses
+        self._servers = servers
         self._names = names
         self._node = node
         self.lease_seconds: float = lease_seconds * KEPT_OF_A_LEASE
@@ -63,6 +64,7 @@ class Membership:
         self._stream: Stream | None = None
         self._opening: asyncio.Task[Stream] | None = None
         self.holding: Holding = Holding(node)
+        self._joined_at: RedisAddress | None = None  # the server that gave the numbers of our connections
         self.client_ids: list[int] = []  # of connections that the server may still hold for us
         self.rings: bool = True  # whether the server tells us of new messages
 
@@ -75,6 +77,11 @@ class Membership:
         """Return the connection, when there is one."""
         stream = self._stream
         return stream if stream is not None and stream.alive else None
+
+    def address(self) -> RedisAddress | None:
+        """Return the server that we are connected to, when there is one."""
+        stream = self.current()
+        return None if stream is None else stream.address
 
     async def stream(self) -> Stream:
         """Return the connection; opens it when there is none.
@@ -119,7 +126,7 @@ class Membership:
             opening.exception()  # whoever waits gets it; it need not be told twice
 
     async def _open(self) -> Stream:
-        stream = await open_stream(self._addresses, self._on_push, self._on_lost)
+        stream = await open_stream(self._servers, self._on_push, self._on_lost)
         try:
             await self._set_up(stream)
             await self._join(stream, connected=True)
@@ -153,7 +160,8 @@ class Membership:
             *before,
         ]
         # What our old connections have still to deliver must not be carried out after we have joined anew.
-        kill = [pack(("CLIENT", "KILL", "ID", number)) for number in self.client_ids] if connected else []
+        old = self.client_ids if connected and stream.address == self._joined_at else []
+        kill = [pack(("CLIENT", "KILL", "ID", number)) for number in old]
         join = JOIN.call([self._names.nodes, self._names.catching], arguments)
         kept = checked((await stream.call(b"".join(kill) + join, len(kill) + 1))[-1:])[0]
         if kept is None and holding.tokens:
@@ -161,6 +169,7 @@ class Membership:
             logger.warning("The leases of node %s are gone; what it holds will run elsewhere", self._node)
         holding.joined(id_)
         if connected:
+            self._joined_at = stream.address
             self.client_ids[:] = [stream.client_id]
         if kept is not None:
             fields, caught, list_ = kept

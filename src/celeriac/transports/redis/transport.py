@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from celeriac.letters import MOST_LETTERS, pairs
 from celeriac.message import Envelope
 from celeriac.net.redis_link import Links, RedisFailure, checked, pack
-from celeriac.net.redis_url import addresses
+from celeriac.net.redis_servers import servers
 from celeriac.net.url import mask
 from celeriac.ports import Caps, Consumer, ConsumeSpec, Fanout, Producer
 from celeriac.transports.redis.errors import translated
@@ -30,12 +30,12 @@ class RedisTransport:
     """Queues on Redis: the lists, messages, bindings and channels are Celery's, the leases our own.
 
     Args:
-        url: ``redis://``, ``rediss://``, ``redis+socket://`` or ``unix://``; several servers to try one
-            after the other are separated by ``;``.
+        url: ``redis://``, ``rediss://``, ``redis+socket://``, ``unix://`` or ``sentinel://``; several servers
+            to try one after the other are separated by ``;``.
         options: ``broker_transport_options``: ``global_keyprefix``, ``sep``, ``priority_steps``,
-            ``fanout_prefix``, ``fanout_patterns``, the connection's (see `celeriac.net.redis_url.addresses`)
-            and ``dead_letter_limit``. ``visibility_timeout`` is accepted and not needed: leases belong to the
-            node, which renews them.
+            ``fanout_prefix``, ``fanout_patterns``, ``dead_letter_limit`` and the connection's (see
+            `celeriac.net.redis_servers.servers`). ``visibility_timeout`` is accepted and not needed: leases
+            belong to the node, which renews them.
     """
 
     caps: Caps = Caps(native_delay=True, leases=True, fanout=True, high_priority_first=False)
@@ -43,13 +43,13 @@ class RedisTransport:
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self.address: str = mask(url)
         self._options = options
-        self._addresses = addresses(url, options)
-        self._names = Names(self._addresses[0].database, options)
-        self._links = Links(self._addresses)
+        self._servers = servers(url, options)
+        self._names = Names(self._servers.database, options)
+        self._links = Links(self._servers)
 
     def producer(self) -> Producer:
         """See `celeriac.ports.Transport`."""
-        return RedisProducer(Links(self._addresses), self.address, self._names)
+        return RedisProducer(Links(self._servers), self.address, self._names)
 
     async def consumer(self, spec: ConsumeSpec) -> Consumer:
         """See `celeriac.ports.Transport`."""
@@ -60,7 +60,7 @@ class RedisTransport:
     async def fanout(self) -> Fanout:
         """Return broadcasts on this server's channels; connects at first use."""
         module = importlib.import_module("celeriac.transports.redis.fanout")
-        fanout: Fanout = module.RedisFanout(self._addresses, self.address, self._names)
+        fanout: Fanout = module.RedisFanout(self._servers, self.address, self._names)
         return fanout
 
     def purge(self, queue: str) -> int:
@@ -105,7 +105,7 @@ class RedisTransport:
         module = importlib.import_module("celeriac.transports.redis.consumer")
         limit = int(self._options.get("dead_letter_limit") or MOST_LETTERS)
         consumer: RedisConsumer = module.RedisConsumer(
-            self._addresses, self.address, self._names, spec, dead_letter_limit=limit
+            self._servers, self.address, self._names, spec, dead_letter_limit=limit
         )
         return consumer
 
