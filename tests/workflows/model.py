@@ -124,11 +124,10 @@ def calls_in(node: Node) -> Iterator[Call]:
         if node.instead is not None:
             yield from calls_in(node.instead)
         return
-    parts = {
-        Chain: lambda: node.steps,  # type: ignore[union-attr]
-        Group: lambda: node.members,  # type: ignore[union-attr]
-        Chord: lambda: (*node.header, node.body),  # type: ignore[union-attr]
-    }[type(node)]()
+    if isinstance(node, Chain):
+        parts: tuple[Node, ...] = node.steps
+    else:
+        parts = node.members if isinstance(node, Group) else (*node.header, node.body)
     for part in parts:
         yield from calls_in(part)
 

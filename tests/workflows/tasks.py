@@ -27,9 +27,6 @@ class Tasks:
     """
 
     def __init__(self, app: Celeriac, note: Note, **options: Any) -> None:
-        declare = app.task
-
-        @declare(name="step", bind=True, **options)
         def step(self: Any, *args: Any, key: str, label: str, how: str = "ok", instead: Any = None) -> Any:
             note(key, "ran", label)
             if how == "fail":
@@ -42,24 +39,23 @@ class Tasks:
                 return self.replace(signature(instead, app=app))
             return value_of(label, args)
 
-        @declare(name="link", **options)
         def link(value: Any, *, key: str, label: str) -> None:
             note(key, "called", label)
 
-        @declare(name="old", **options)
         def old(task_id: str, *, key: str, label: str) -> None:
             note(key, "called", label)
 
-        @declare(name="new", **options)
         def new(request: Any, exc: BaseException, traceback: Any, *, key: str, label: str) -> None:
             note(key, "called", label)
 
-        @declare(name="fixed", **options)
         def fixed(*, key: str, label: str) -> None:
             note(key, "called", label)
 
-        self.step = step
-        self._called = {"link": link, "old": old, "new": new, "fixed": fixed}
+        self.step: Any = app.declare(step, name="step", bind=True, **options)
+        self._called: dict[str, Any] = {
+            function.__name__: app.declare(function, name=function.__name__, **options)
+            for function in (link, old, new, fixed)
+        }
         self._app = app
 
     def signature(self, node: Node, key: str) -> Any:
