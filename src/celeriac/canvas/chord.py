@@ -197,7 +197,8 @@ class _chord(Signature):  # noqa: N801 - Celery's name
             body_result = self.body.freeze(
                 _id, group_id=group_id, chord=chord, root_id=root_id, group_index=group_index
             )
-        header_result = header.freeze(chord=self.body, root_id=root_id, parent_id=parent_id)
+        # Its members get the body when it is sent: a copy in each, now, would double with every chord inside.
+        header_result = header.freeze(root_id=root_id, parent_id=parent_id)
         self.options["task_id"] = header.options["task_id"]
         if body_result is None:
             return header_result

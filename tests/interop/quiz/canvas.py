@@ -435,7 +435,9 @@ def frozen(it):
             walk(kwargs["body"])
         else:
             names = sorted(
-                key for key in sig["options"] if sig["options"][key] is not None and key != "group_id"
+                key
+                for key in sig["options"]
+                if sig["options"][key] is not None and key not in {"group_id", "chord"}
             )
             calls.append([sig["task"], names, sig["options"].get("group_index")])
 
