@@ -232,40 +232,46 @@ def count_chord_part(
     body = maybe_signature(chord, app=app, clone=True)
     failed = next((part for part in parts if part.state in states.PROPAGATE_STATES), None)
     if failed is not None:
-        fail_chord(app, body, chord_error(body, failed))
+        fail_chord(app, body, chord_error(body, failed.id, failed.result))
     else:
-        send_body(app, body, [part.result for part in parts])
+        send_body(app, group_id, body, [part.result for part in parts])
     # Not before: should this process die, the part that comes again finds everything as it was.
     insist(f"Chord {group_id} cannot be ended", lambda: backend.end_chord(group_id))
 
 
-def send_body(app: Any, body: Any, results: list[Any]) -> None:
+def send_body(app: Any, group_id: str, body: Any, results: list[Any]) -> None:
     """Send the body of a chord, which may have been sent before; it is run once.
 
     Args:
         app: The app.
+        group_id: The header's id.
         body: The body, frozen.
         results: Of the header.
     """
     try:
-        mark(body, app.new_id())
+        mark(body, app.new_id(), occasion=group_id)
         body.apply_async((results,))
     except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait for the body have to hear of it
         logger.error("The body of a chord cannot be sent: %r", exc)
         # After a timeout it may have arrived all the same, and be running.
-        if body.subtask_type is not None or withdraw(app, body.options["task_id"]):
+        if body.subtask_type is not None or withdraw(app, body.options["task_id"], occasion=group_id):
             fail_chord(app, body, ChordError(f"Callback error: {exc!r}"))
 
 
-def chord_error(body: Any, failed: Outcome) -> BaseException:
+def chord_error(body: Any, part_id: str, failure: Any) -> BaseException:
     """Return what the body of a chord fails with because of a part.
 
     It is a ChordError, which a result of the body shows when it is told not to follow its parents. The
     members of a group fail with the part's own error, as in Celery: the result of a group follows nobody.
+
+    Args:
+        body: The body.
+        part_id: The part that has failed.
+        failure: What it has failed with.
     """
-    if isinstance(body, group) and isinstance(failed.result, BaseException):
-        return failed.result
-    return ChordError(f"Dependency {failed.id} raised {failed.result!r}")
+    if isinstance(body, group) and isinstance(failure, BaseException):
+        return failure
+    return ChordError(f"Dependency {part_id} raised {failure!r}")
 
 
 def fail_chord(app: Any, body: Any, error: BaseException) -> None:

@@ -220,12 +220,32 @@ def test_a_body_that_is_delivered_again_may_run_again_and_one_that_was_lost_has_
     assert result.state == "FAILURE"
 
 
+@pytest.mark.parametrize(
+    ("instead", "expected"),
+    [
+        (lambda t: t.give.s(3), 3),
+        (lambda t: group(t.give.s(3), t.give.s(4)), [3, 4]),
+        (lambda t: chord([t.give.s(3), t.give.s(4)], t.total.s()), 7),
+        (lambda t: t.becomes.si(chord([t.give.s(3)], t.becomes.si(group(t.give.s(4))))), [4]),
+    ],
+    ids=["a task", "a group", "a chord", "a chord whose body does, too"],
+)
+def test_a_body_may_replace_itself(
+    app: Celeriac, t: Tasks, instead: Callable[[Tasks], Any], expected: Any
+) -> None:
+    result = chord([t.give.s(1), t.give.s(2)])(t.becomes.si(instead(t)))
+    run_all(app)
+
+    assert result.get(timeout=1) == expected
+
+
 def test_a_copy_of_a_body_that_was_lost_tells_nobody(app: Celeriac, t: Tasks) -> None:
     result = chord([t.give.s(1)])(t.total.s())
     executed(app, *deliveries(app))
     (body,) = deliveries(app)
     executed(app, body)
-    body.envelope.headers[COPY_HEADER] = "another"
+    of_chord = body.envelope.headers[COPY_HEADER].partition("/")[0]
+    body.envelope.headers[COPY_HEADER] = f"{of_chord}/another"
 
     executed(app, body, lost=Lost(number=1, started=True, reason="killed"))
 
@@ -406,6 +426,15 @@ def test_a_polled_chord_fails_with_its_part(polling: Celeriac, part: str) -> Non
         result = chord([t.give.s(1), getattr(t, part).s()])(t.total.s().on_error(t.told.s()))
         with pytest.raises(ChordError, match=r"Dependency .* raised"):
             result.get(timeout=TIMEOUT, follow_parents=False)
+
+
+def test_a_group_after_a_polled_chord_fails_with_the_error_of_the_part(polling: Celeriac) -> None:
+    t = Tasks(polling)
+
+    with start_worker(polling, pool="threads"):
+        result = chord([t.give.s(1), t.fail.s()])(group(t.give.s(), t.total.s()))
+        with pytest.raises(KeyError, match="x"):
+            result.get(timeout=TIMEOUT)
 
 
 def test_polling_ends_when_results_would_be_gone(polling: Celeriac) -> None:
