@@ -311,9 +311,10 @@ def test_a_part_that_goes_back_to_its_queue_is_waited_for(app: Celeriac, t: Task
         (lambda t: [t.becomes.s(t.give.s(5)), t.give.s(1)], 6),
         (lambda t: [t.becomes.s(chain(t.give.s(5), t.give.s())), t.give.s(1)], 6),
         (lambda t: [t.becomes.s(t.becomes.s(t.give.s(7))), t.give.s(1)], 8),
+        (lambda t: [t.becomes.s(chord([t.give.s(1)], chord([t.give.si(5)], t.total.s()))), t.give.s(1)], 6),
         (lambda t: [chord([t.give.s(1), t.give.s(2)], t.total.s()), t.give.s(1)], 4),
     ],
-    ids=["retried", "replaced", "replaced by a chain", "replaced twice", "a chord"],
+    ids=["retried", "replaced", "replaced by a chain", "replaced twice", "replaced by chords", "a chord"],
 )
 def test_a_part_that_goes_on_in_another_message_counts_when_that_ends(
     app: Celeriac, t: Tasks, parts: Callable[[Tasks], Any], expected: int
@@ -322,6 +323,27 @@ def test_a_part_that_goes_on_in_another_message_counts_when_that_ends(
     run_all(app)
 
     assert result.get(timeout=1) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda t: chord([t.give.s()], t.total.s()),
+        lambda t: chain(t.give.s(), t.total.s()),
+        lambda t: chord([t.give.s()], chain(t.give.s(), chord([t.give.s()], t.total.s()))),
+    ],
+    ids=["a chord", "a chain", "all of them"],
+)
+def test_a_part_that_was_replaced_by_a_chord_that_fails_ends_the_chord(
+    app: Celeriac, t: Tasks, body: Callable[[Tasks], Any]
+) -> None:
+    instead = chord([t.fail.s()], body(t))
+
+    result = chord([t.becomes.s(instead), t.give.s(1)])(t.total.s().on_error(t.told.s()))
+    run_all(app)
+
+    assert result.state == "FAILURE"
+    assert t.ran == [("told", result.id)]
 
 
 def test_a_part_without_retries_left_ends_the_chord(app: Celeriac, t: Tasks) -> None:

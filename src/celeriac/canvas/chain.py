@@ -123,11 +123,12 @@ class _chain(Signature):  # noqa: N801 - Celery's name
         group_index: int | None = None,
     ) -> Any:
         """Give all steps their ids, in place; return the result of the last one."""
+        kept = self.options.get
         results = self._freeze_steps(
             task_id=self.options.pop("task_id", None) or _id,
-            group_id=group_id,
-            chord=chord,
-            group_index=group_index,
+            group_id=group_id or kept("group_id"),
+            chord=kept("chord") if chord is None else chord,
+            group_index=kept("group_index") if group_index is None else group_index,
             root_id=root_id,
         )
         return results[-1] if results else None

@@ -87,7 +87,7 @@ class _chord(Signature):  # noqa: N801 - Celery's name
     @property
     def group_id(self) -> str | None:
         """The id of the group that its body belongs to, once it was frozen."""
-        return self.body.group_id if self.body is not None else None
+        return self.options.get("group_id") or (self.body.group_id if self.body is not None else None)
 
     def __call__(self, body: Any = None, **options: Any) -> Any:
         """Send it, with another body if one is given."""
@@ -194,8 +194,13 @@ class _chord(Signature):  # noqa: N801 - Celery's name
         body_result = None
         if self.body is not None:
             adopted(self.body, self)
+            kept = self.options.get
             body_result = self.body.freeze(
-                _id, group_id=group_id, chord=chord, root_id=root_id, group_index=group_index
+                _id,
+                group_id=group_id or kept("group_id"),
+                chord=kept("chord") if chord is None else chord,
+                root_id=root_id,
+                group_index=kept("group_index") if group_index is None else group_index,
             )
         # Its members get the body when it is sent: a copy in each, now, would double with every chord inside.
         header_result = header.freeze(root_id=root_id, parent_id=parent_id)
