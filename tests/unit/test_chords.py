@@ -346,6 +346,29 @@ def test_a_part_that_was_replaced_by_a_chord_that_fails_ends_the_chord(
     assert t.ran == [("told", result.id)]
 
 
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda t: chord([t.give.s(1)], group(t.fail.s(), t.give.s())),
+        lambda t: chord([t.give.s(1)], chord([t.give.s()], group(t.fail.s(), t.give.s()))),
+        lambda t: chord([t.give.s(1)], chain(t.give.s(), group(t.fail.s(), t.give.s()))),
+        lambda t: chord([t.give.s(1)], chain(t.fail.s(), group(t.give.s(), t.give.s()))),
+        lambda t: chord([t.fail.s()], group(t.give.s(), t.give.s())),
+    ],
+    ids=["in the group", "in a deep group", "in a group of a chain", "before the group", "in the header"],
+)
+def test_the_errback_of_a_chain_runs_once_when_a_chord_in_it_ends_in_a_group(
+    app: Celeriac, t: Tasks, step: Callable[[Tasks], Any]
+) -> None:
+    steps = chain(step(t), chord([], chord([t.give.s()], t.give.s())), t.give.s())
+    steps.link_error(t.told.s())
+
+    (steps | t.give.s()).apply_async()
+    run_all(app)
+
+    assert len(t.ran) == 1
+
+
 def test_a_part_without_retries_left_ends_the_chord(app: Celeriac, t: Tasks) -> None:
     result = chord([t.flaky.s(9), t.give.s(1)])(t.total.s())
     run_all(app)

@@ -272,10 +272,29 @@ def _link(steps: list[Any], link: Any, link_error: Any) -> None:
         for call in last.flat() if isinstance(last, group) else [last]:
             call.extend_list_option("link", link)
     for step, following in itertools.zip_longest(steps, steps[1:]):
-        if isinstance(step, group) and following is not None:
-            continue  # it becomes a header; what follows is the body, which fails with it and is told once
         for errback in listed(link_error):
-            step.link_error(errback)
+            if following is None:
+                step.link_error(errback)
+            else:
+                _link_error_before(step, errback)
+
+
+def _link_error_before(step: Any, errback: Any) -> None:
+    """Link an errback to a step that something follows.
+
+    A group that it ends in becomes a header; what follows is the body, which fails with it and is told once.
+    """
+    if isinstance(step, group):
+        return
+    if isinstance(step, _chord) and step.body is not None and step.ends_in_group:
+        if step.app is None or not step.app.conf.task_allow_error_cb_on_chord_header:
+            _link_error_before(step.body, errback)
+            return
+    elif isinstance(step, _chain) and step.ends_in_group:
+        for inner in step.tasks:
+            _link_error_before(inner, errback)
+        return
+    step.link_error(errback)
 
 
 def _with_chords(steps: list[Any]) -> list[Any]:
