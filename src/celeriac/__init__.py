@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from celeriac import states as states
     from celeriac.app import Celeriac as Celeriac
     from celeriac.canvas import Signature as Signature
+    from celeriac.canvas import StampingVisitor as StampingVisitor
     from celeriac.canvas import chain as chain
     from celeriac.canvas import chord as chord
     from celeriac.canvas import chunks as chunks
@@ -47,6 +48,7 @@ _HOMES = {
     "ResultSet": "celeriac.result",
     "Signal": "celeriac.hooks",
     "Signature": "celeriac.canvas",
+    "StampingVisitor": "celeriac.canvas",
     "Task": "celeriac.task",
     "TaskCall": "celeriac.client",
     "allow_join_result": "celeriac.result",
@@ -73,6 +75,7 @@ __all__ = [
     "ResultSet",
     "Signal",
     "Signature",
+    "StampingVisitor",
     "Task",
     "TaskCall",
     "__version__",

@@ -122,7 +122,7 @@ def apply(
         group=options.get("group_id"),
         group_index=options.get("group_index"),
         stamped_headers=options.get("stamped_headers"),
-        stamps={name: options.get(name) for name in options.get("stamped_headers") or ()} or None,
+        stamps=_stamps(options) or None,
         delivery_info={
             "is_eager": True,
             "exchange": options.get("exchange"),
@@ -165,6 +165,11 @@ def apply_as_sent(
             args, kwargs, task_id=task_id, link=link, link_error=link_error, **options
         )
     return result
+
+
+def _stamps(options: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the stamps among options, as lists: so they are seen in Celery's eager mode, and only there."""
+    return {name: _as_list(options.get(name)) or [] for name in options.get("stamped_headers") or ()}
 
 
 def _as_list(value: Any) -> list[Any] | None:

@@ -15,6 +15,7 @@ import msgspec
 
 from celeriac import states
 from celeriac.canvas import group, maybe_signature
+from celeriac.canvas.calls import calls_of, ends_of, units_of
 from celeriac.clock import TextClock
 from celeriac.context import Context
 from celeriac.copies import mark, withdraw
@@ -136,7 +137,8 @@ def _fail(
     backend: ResultBackend | None = app.backend
     if backend is not None and (tail or errbacks or request.chord is not None):
         # Whoever is told of the failure may look at once: it has to be there.
-        outcomes = [msgspec.structs.replace(outcome, id=options["task_id"]) for options in tail]
+        ids = _never_run(request) if failed else [options["task_id"] for options in tail]
+        outcomes = [msgspec.structs.replace(outcome, id=id) for id in ids]
         records = [backend.encode(o, reply_to=request.reply_to, correlation_id=o.id) for o in outcomes]
         records = [*([record] if record is not None else []), *records]
         insist(f"The failure of task {outcome.id} cannot be stored", lambda: backend.store(records))
@@ -230,29 +232,46 @@ def count_chord_part(
     body = maybe_signature(chord, app=app, clone=True)
     failed = next((part for part in parts if part.state in states.PROPAGATE_STATES), None)
     if failed is not None:
-        fail_chord(app, body, ChordError(f"Dependency {failed.id} raised {failed.result!r}"))
+        fail_chord(app, body, chord_error(body, failed.id, failed.result))
     else:
-        send_body(app, body, [part.result for part in parts])
+        send_body(app, group_id, body, [part.result for part in parts])
     # Not before: should this process die, the part that comes again finds everything as it was.
     insist(f"Chord {group_id} cannot be ended", lambda: backend.end_chord(group_id))
 
 
-def send_body(app: Any, body: Any, results: list[Any]) -> None:
+def send_body(app: Any, group_id: str, body: Any, results: list[Any]) -> None:
     """Send the body of a chord, which may have been sent before; it is run once.
 
     Args:
         app: The app.
+        group_id: The header's id.
         body: The body, frozen.
         results: Of the header.
     """
     try:
-        mark(body, app.new_id())
+        mark(body, app.new_id(), occasion=group_id)
         body.apply_async((results,))
     except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait for the body have to hear of it
         logger.error("The body of a chord cannot be sent: %r", exc)
         # After a timeout it may have arrived all the same, and be running.
-        if body.subtask_type is not None or withdraw(app, body.options["task_id"]):
+        if body.subtask_type is not None or withdraw(app, body.options["task_id"], occasion=group_id):
             fail_chord(app, body, ChordError(f"Callback error: {exc!r}"))
+
+
+def chord_error(body: Any, part_id: str, failure: Any) -> BaseException:
+    """Return what the body of a chord fails with because of a part.
+
+    It is a ChordError, which a result of the body shows when it is told not to follow its parents. The
+    members of a group fail with the part's own error, as in Celery: the result of a group follows nobody.
+
+    Args:
+        body: The body.
+        part_id: The part that has failed.
+        failure: What it has failed with.
+    """
+    if isinstance(body, group) and isinstance(failure, BaseException):
+        return failure
+    return ChordError(f"Dependency {part_id} raised {failure!r}")
 
 
 def fail_chord(app: Any, body: Any, error: BaseException) -> None:
@@ -261,31 +280,52 @@ def fail_chord(app: Any, body: Any, error: BaseException) -> None:
     It may be done twice, when the first who did it has died. Errbacks that are sent are run once even then;
     those that are called right here are called again.
     """
-    errbacks = _as_list(body.options.get("link_error"))
-    for options in _ends(body):
-        request = Context(
-            id=options.get("task_id"),
-            root_id=options.get("root_id"),
-            errbacks=[*errbacks, *(e for e in _as_list(options.get("link_error")) if e not in errbacks)],
-            chain=options.get("chain") or body.options.get("chain"),
-            chord=options.get("chord"),
-            group=options.get("group_id"),
-            group_index=options.get("group_index"),
-            reply_to=options.get("reply_to"),
-        )
-        outcome = Outcome(
-            id=request.id or "",
-            state=states.FAILURE,
-            result=error,
-            children=[],
-            date_done=app.now().isoformat(),
-            group_id=request.group,
-        )
-        backend: ResultBackend = app.backend
-        record = backend.encode(outcome, reply_to=request.reply_to, correlation_id=request.id)
-        left = _fail(app, request, outcome, record, once=True)
-        if left is not None:
-            backend.store([left])
+    _fail_inner_calls(app, body, error)
+    for errbacks, ends in units_of(body):
+        for end in ends:
+            _fail_end(app, body, end.options, errbacks, error)
+            errbacks = []  # each is applied once
+
+
+def _fail_end(
+    app: Any, body: Any, options: Mapping[str, Any], errbacks: list[Any], error: BaseException
+) -> None:
+    request = Context(
+        task=body.task,
+        id=options.get("task_id"),
+        root_id=options.get("root_id"),
+        errbacks=errbacks,
+        chain=options.get("chain") or body.options.get("chain"),
+        chord=options.get("chord"),
+        group=options.get("group_id"),
+        group_index=options.get("group_index"),
+        reply_to=options.get("reply_to"),
+    )
+    outcome = Outcome(
+        id=request.id or "",
+        state=states.FAILURE,
+        result=error,
+        children=[],
+        date_done=app.now().isoformat(),
+        group_id=request.group,
+    )
+    backend: ResultBackend = app.backend
+    record = backend.encode(outcome, reply_to=request.reply_to, correlation_id=request.id)
+    left = _fail(app, request, outcome, record, once=True)
+    if left is not None:
+        backend.store([left])
+
+
+def _fail_inner_calls(app: Any, body: Any, error: BaseException) -> None:
+    """Record that what comes before the end of a body will never run either."""
+    ends = {end.id for end in ends_of(body)}
+    ids = [call.id for call in calls_of(body) if call.id and call.id not in ends]
+    if ids:
+        now = app.now().isoformat()
+        outcomes = [
+            Outcome(id=id, state=states.FAILURE, result=error, children=[], date_done=now) for id in ids
+        ]
+        app.backend.store([app.backend.encode(outcome, correlation_id=outcome.id) for outcome in outcomes])
 
 
 def apply_errbacks(
@@ -363,27 +403,15 @@ def _lineage(app: Any, request: Context) -> dict[str, Any]:
 
 
 def _chain_tail(request: Context) -> list[dict[str, Any]]:
-    """Return the options of the steps that will never run and whose results somebody may wait for."""
+    """Return the options of the calls whose results are those of steps that will never run."""
     steps = [maybe_signature(dict(step)) for step in request.chain or ()]
-    return [options for step in steps for options in _ends(step) if options.get("task_id")]
+    return [end.options for step in steps for end in ends_of(step) if end.id]
 
 
-def _ends(step: Any) -> list[dict[str, Any]]:
-    """Return the options of the tasks whose results are the result of a signature."""
-    kind = step.subtask_type
-    if kind == "chain":
-        return _ends(step.tasks[-1]) if step.tasks else []
-    if kind == "group":
-        return [options for member in step.tasks for options in _ends(member)]
-    if kind == "chord":
-        return _ends(step.body)
-    return [step.options]
-
-
-def _as_list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+def _never_run(request: Context) -> list[str]:
+    """Return the ids of all calls in the steps that will never run: somebody may wait for any of them."""
+    steps = [maybe_signature(dict(step)) for step in request.chain or ()]
+    return [call.id for step in steps for call in calls_of(step) if call.id]
 
 
 def _record(app: Any, task: Any, request: Context, outcome: Outcome) -> Record | None:

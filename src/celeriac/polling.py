@@ -11,7 +11,7 @@ from celeriac import states
 from celeriac.canvas import maybe_signature
 from celeriac.context import allow_join_result
 from celeriac.errors import ChordError
-from celeriac.followup import fail_chord, send_body
+from celeriac.followup import chord_error, fail_chord, send_body
 from celeriac.result import GroupResult, result_from_tuple
 
 UNLOCK = "celery.chord_unlock"
@@ -72,7 +72,7 @@ def unlock(
         raise task.retry(countdown=wait, max_retries=None)
     failed = next((leaf for leaf in header.leaves() if leaf.state in states.PROPAGATE_STATES), None)
     if failed is not None:
-        fail_chord(app, body, ChordError(f"Dependency {failed.id} raised {failed.result!r}"))
+        fail_chord(app, body, chord_error(body, failed.id, failed.result))
         return
     try:
         with allow_join_result():
@@ -80,7 +80,7 @@ def unlock(
     except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait for the body have to hear of it
         fail_chord(app, body, ChordError(f"The results of {group_id} cannot be joined: {exc!r}"))
         return
-    send_body(app, body, values)
+    send_body(app, group_id, body, values)
 
 
 def _has_looked_enough(app: Any, looks: int, wait: float, most: int | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celeriac.canvas import group, maybe_signature
+from celeriac.canvas import maybe_signature
 from celeriac.canvas.chain import _chain
 from celeriac.errors import ConfigError
 
@@ -26,7 +26,11 @@ def in_place_of(task: Any, sig: Any) -> Any:  # Any: a Task, whose module import
         raise ConfigError("A signature that replaces a task must not be part of a chord.")
     if isinstance(sig, _chain) and not sig.tasks:
         raise ConfigError("A task cannot be replaced by an empty chain.")
-    if isinstance(sig, group):
+    if isinstance(sig, _chain):
+        sig = sig.clone()
+        sig.tasks = sig.unrolled()
+    if sig.ends_in_group:
+        # One task has to end under the id that others wait for.
         sig |= app.tasks["celery.accumulate"].s(index=0)
     for callback in request.callbacks or ():
         sig.link(callback)

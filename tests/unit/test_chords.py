@@ -220,12 +220,32 @@ def test_a_body_that_is_delivered_again_may_run_again_and_one_that_was_lost_has_
     assert result.state == "FAILURE"
 
 
+@pytest.mark.parametrize(
+    ("instead", "expected"),
+    [
+        (lambda t: t.give.s(3), 3),
+        (lambda t: group(t.give.s(3), t.give.s(4)), [3, 4]),
+        (lambda t: chord([t.give.s(3), t.give.s(4)], t.total.s()), 7),
+        (lambda t: t.becomes.si(chord([t.give.s(3)], t.becomes.si(group(t.give.s(4))))), [4]),
+    ],
+    ids=["a task", "a group", "a chord", "a chord whose body does, too"],
+)
+def test_a_body_may_replace_itself(
+    app: Celeriac, t: Tasks, instead: Callable[[Tasks], Any], expected: Any
+) -> None:
+    result = chord([t.give.s(1), t.give.s(2)])(t.becomes.si(instead(t)))
+    run_all(app)
+
+    assert result.get(timeout=1) == expected
+
+
 def test_a_copy_of_a_body_that_was_lost_tells_nobody(app: Celeriac, t: Tasks) -> None:
     result = chord([t.give.s(1)])(t.total.s())
     executed(app, *deliveries(app))
     (body,) = deliveries(app)
     executed(app, body)
-    body.envelope.headers[COPY_HEADER] = "another"
+    of_chord = body.envelope.headers[COPY_HEADER].partition("/")[0]
+    body.envelope.headers[COPY_HEADER] = f"{of_chord}/another"
 
     executed(app, body, lost=Lost(number=1, started=True, reason="killed"))
 
@@ -291,9 +311,10 @@ def test_a_part_that_goes_back_to_its_queue_is_waited_for(app: Celeriac, t: Task
         (lambda t: [t.becomes.s(t.give.s(5)), t.give.s(1)], 6),
         (lambda t: [t.becomes.s(chain(t.give.s(5), t.give.s())), t.give.s(1)], 6),
         (lambda t: [t.becomes.s(t.becomes.s(t.give.s(7))), t.give.s(1)], 8),
+        (lambda t: [t.becomes.s(chord([t.give.s(1)], chord([t.give.si(5)], t.total.s()))), t.give.s(1)], 6),
         (lambda t: [chord([t.give.s(1), t.give.s(2)], t.total.s()), t.give.s(1)], 4),
     ],
-    ids=["retried", "replaced", "replaced by a chain", "replaced twice", "a chord"],
+    ids=["retried", "replaced", "replaced by a chain", "replaced twice", "replaced by chords", "a chord"],
 )
 def test_a_part_that_goes_on_in_another_message_counts_when_that_ends(
     app: Celeriac, t: Tasks, parts: Callable[[Tasks], Any], expected: int
@@ -302,6 +323,50 @@ def test_a_part_that_goes_on_in_another_message_counts_when_that_ends(
     run_all(app)
 
     assert result.get(timeout=1) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda t: chord([t.give.s()], t.total.s()),
+        lambda t: chain(t.give.s(), t.total.s()),
+        lambda t: chord([t.give.s()], chain(t.give.s(), chord([t.give.s()], t.total.s()))),
+    ],
+    ids=["a chord", "a chain", "all of them"],
+)
+def test_a_part_that_was_replaced_by_a_chord_that_fails_ends_the_chord(
+    app: Celeriac, t: Tasks, body: Callable[[Tasks], Any]
+) -> None:
+    instead = chord([t.fail.s()], body(t))
+
+    result = chord([t.becomes.s(instead), t.give.s(1)])(t.total.s().on_error(t.told.s()))
+    run_all(app)
+
+    assert result.state == "FAILURE"
+    assert t.ran == [("told", result.id)]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda t: chord([t.give.s(1)], group(t.fail.s(), t.give.s())),
+        lambda t: chord([t.give.s(1)], chord([t.give.s()], group(t.fail.s(), t.give.s()))),
+        lambda t: chord([t.give.s(1)], chain(t.give.s(), group(t.fail.s(), t.give.s()))),
+        lambda t: chord([t.give.s(1)], chain(t.fail.s(), group(t.give.s(), t.give.s()))),
+        lambda t: chord([t.fail.s()], group(t.give.s(), t.give.s())),
+    ],
+    ids=["in the group", "in a deep group", "in a group of a chain", "before the group", "in the header"],
+)
+def test_the_errback_of_a_chain_runs_once_when_a_chord_in_it_ends_in_a_group(
+    app: Celeriac, t: Tasks, step: Callable[[Tasks], Any]
+) -> None:
+    steps = chain(step(t), chord([], chord([t.give.s()], t.give.s())), t.give.s())
+    steps.link_error(t.told.s())
+
+    (steps | t.give.s()).apply_async()
+    run_all(app)
+
+    assert len(t.ran) == 1
 
 
 def test_a_part_without_retries_left_ends_the_chord(app: Celeriac, t: Tasks) -> None:
@@ -406,6 +471,15 @@ def test_a_polled_chord_fails_with_its_part(polling: Celeriac, part: str) -> Non
         result = chord([t.give.s(1), getattr(t, part).s()])(t.total.s().on_error(t.told.s()))
         with pytest.raises(ChordError, match=r"Dependency .* raised"):
             result.get(timeout=TIMEOUT, follow_parents=False)
+
+
+def test_a_group_after_a_polled_chord_fails_with_the_error_of_the_part(polling: Celeriac) -> None:
+    t = Tasks(polling)
+
+    with start_worker(polling, pool="threads"):
+        result = chord([t.give.s(1), t.fail.s()])(group(t.give.s(), t.total.s()))
+        with pytest.raises(KeyError, match="x"):
+            result.get(timeout=TIMEOUT)
 
 
 def test_polling_ends_when_results_would_be_gone(polling: Celeriac) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celeriac.canvas import (
     Signature,
+    StampingVisitor,
     _chain,
     _chord,
     chain,
@@ -21,6 +22,7 @@ from celery import _state  # noqa: F401 - signatures without an app are sent by 
 
 __all__ = (
     "Signature",
+    "StampingVisitor",
     "_chain",
     "_chord",
     "chain",

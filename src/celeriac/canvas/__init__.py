@@ -9,10 +9,12 @@ from celeriac.canvas.group import group
 from celeriac.canvas.maps import chunks, send_map, xmap, xstarmap
 from celeriac.canvas.sender import Sender
 from celeriac.canvas.signature import Signature, maybe_signature, maybe_subtask, signature, subtask
+from celeriac.canvas.stamps import StampingVisitor
 
 __all__ = [
     "Sender",
     "Signature",
+    "StampingVisitor",
     "_chain",
     "_chord",
     "chain",

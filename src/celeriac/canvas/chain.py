@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, Self, cast
 
 from celeriac.canvas.chord import _chord, root_of
 from celeriac.canvas.group import adopted, app_of, group
-from celeriac.canvas.signature import Signature, maybe_signature
+from celeriac.canvas.signature import Signature, listed, maybe_signature
+from celeriac.canvas.stamps import StampingVisitor
 
 # Options of a chain that are for its last step alone.
 _FOR_LAST = ("task_id", "group_id", "chord", "group_index")
@@ -47,7 +49,7 @@ class _chain(Signature):  # noqa: N801 - Celery's name
     @property
     def parts(self) -> int:
         """How many tasks have to end before it has, as a member of a chord's header."""
-        return self.tasks[-1].parts if self.tasks else 0
+        return next((step.parts for step in reversed(self.tasks) if step.parts), 0)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Send it, with these arguments before those of the first step."""
@@ -80,7 +82,8 @@ class _chain(Signature):  # noqa: N801 - Celery's name
         following = given.pop("chain", None)
         copy = self.clone()
         copy.options.clear()
-        copy._link_steps(given.pop("link", None), given.pop("link_error", None))
+        copy.tasks = copy.unrolled()
+        _link(copy.tasks, given.pop("link", None), given.pop("link_error", None))
         results = copy._freeze_steps(root_id=given.get("root_id"), **for_last)
         first, *rest = copy.tasks
         waiting = [*(following or ()), *reversed(rest)]
@@ -95,8 +98,9 @@ class _chain(Signature):  # noqa: N801 - Celery's name
         """Run all steps right here."""
         copy = self.clone()
         for_last = {name: options.pop(name, None) for name in _FOR_LAST}
-        copy._link_steps(options.pop("link", None), options.pop("link_error", None))
-        copy.tasks = copy._unrolled()
+        copy.tasks = copy.unrolled()
+        _link(copy.tasks, copy.options.get("link"), copy.options.get("link_error"))
+        _link(copy.tasks, options.pop("link", None), options.pop("link_error", None))
         if copy.tasks and for_last["task_id"] is not None:
             copy.tasks[-1].set(task_id=for_last["task_id"])
         last: Any = None
@@ -119,16 +123,27 @@ class _chain(Signature):  # noqa: N801 - Celery's name
         group_index: int | None = None,
     ) -> Any:
         """Give all steps their ids, in place; return the result of the last one."""
+        kept = self.options.get
         results = self._freeze_steps(
             task_id=self.options.pop("task_id", None) or _id,
-            group_id=group_id,
-            chord=chord,
-            group_index=group_index,
+            group_id=group_id or kept("group_id"),
+            chord=kept("chord") if chord is None else chord,
+            group_index=kept("group_index") if group_index is None else group_index,
             root_id=root_id,
         )
         return results[-1] if results else None
 
     _freeze = freeze
+
+    @property
+    def ends_in_group(self) -> bool:
+        """Whether its result is that of several calls."""
+        return bool(self.tasks) and self.tasks[-1].ends_in_group
+
+    @property
+    def group_id(self) -> str | None:
+        """The id of the group that its last step belongs to, once it was frozen."""
+        return self.options.get("group_id") or (self.tasks[-1].group_id if self.tasks else None)
 
     @property
     def id(self) -> str | None:
@@ -138,21 +153,28 @@ class _chain(Signature):  # noqa: N801 - Celery's name
     def unchained(self) -> list[Any]:
         """Return copies of the steps, with what is linked to the chain linked to them."""
         copy = self.clone()
-        copy._link_steps(copy.options.get("link"), copy.options.get("link_error"))
+        _link(copy.tasks, copy.options.get("link"), copy.options.get("link_error"))
         return copy.tasks
 
     unchain_tasks = unchained
 
-    def reprcall(self, *args: Any, **kwargs: Any) -> str:
-        """Return how it would be written."""
-        return repr(self)
+    def stamp(
+        self, visitor: StampingVisitor | None = None, append_stamps: bool = False, **headers: Any
+    ) -> None:
+        """Stamp its steps in place."""
+        more = visitor.on_chain_start(self, **headers) if visitor is not None else None
+        stamped = self._stamp_headers(more, append_stamps, self_headers=False, **headers)
+        self.stamp_links(visitor, append_stamps, **stamped)
+        for step in self.tasks:
+            step.stamp(visitor, append_stamps, **stamped)
+        if visitor is not None:
+            visitor.on_chain_end(self, **stamped)
 
     def __repr__(self) -> str:
         """Show the steps."""
         if not self.tasks:
             return f"<{type(self).__name__}@{id(self):#x}: empty>"
-        first = self.tasks[0].reprcall()
-        return " | ".join([first, *(repr(step) for step in self.tasks[1:])])
+        return " | ".join(map(repr, self.tasks))
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> _chain:
@@ -167,26 +189,18 @@ class _chain(Signature):  # noqa: N801 - Celery's name
             steps[0] = steps[0].clone(args)
         return super()._copy_with((), {**kwargs, "tasks": steps}, options)
 
-    def _link_steps(self, link: Any, link_error: Any) -> None:
-        if not self.tasks:
-            return
-        if link:
-            self.tasks[-1].extend_list_option("link", link)
-        if link_error:
-            for step in self.tasks:
-                for errback in link_error if isinstance(link_error, (list, tuple)) else [link_error]:
-                    step.link_error(errback)
-
-    def _unrolled(self) -> list[Any]:
+    def unrolled(self) -> list[Any]:
         """Return the steps without chains inside; a group with one member is that member."""
         steps: list[Any] = []
         for step in self.tasks:
             adopted(step, self)
             if isinstance(step, _chain):
-                steps.extend(step._unrolled())
+                inner = step.unrolled()
+                _link(inner, step.options.pop("link", None), step.options.pop("link_error", None))
+                steps.extend(inner)
             elif isinstance(step, group) and len(step.tasks) == 1:
                 member = adopted(step.tasks[0], self)
-                steps.extend(member._unrolled() if isinstance(member, _chain) else [member])
+                steps.extend(_chain([member], app=self._app).unrolled())
             else:
                 steps.append(step)
         return _with_chords(steps)
@@ -199,7 +213,11 @@ class _chain(Signature):  # noqa: N801 - Celery's name
         group_index: int | None = None,
         root_id: str | None = None,
     ) -> list[Any]:
-        self.tasks = self._unrolled()
+        self.tasks = self.unrolled()
+        if chord is not None:
+            # An empty group has no task that could tell the chord of its end.
+            while self.tasks and not self.tasks[-1].parts:
+                self.tasks.pop()
         results: list[Any] = []
         for position, step in enumerate(self.tasks):
             if position < len(self.tasks) - 1:
@@ -247,13 +265,48 @@ def _joined(steps: Iterable[Any]) -> Any:
     return whole
 
 
+def _link(steps: list[Any], link: Any, link_error: Any) -> None:
+    """Link to steps what was linked to their chain: callbacks to the last one, errbacks to all."""
+    if link and steps:
+        last = steps[-1]
+        for call in last.flat() if isinstance(last, group) else [last]:
+            call.extend_list_option("link", link)
+    for step, following in itertools.zip_longest(steps, steps[1:]):
+        for errback in listed(link_error):
+            if following is None:
+                step.link_error(errback)
+            else:
+                _link_error_before(step, errback)
+
+
+def _link_error_before(step: Any, errback: Any) -> None:
+    """Link an errback to a step that something follows.
+
+    A group that it ends in becomes a header; what follows is the body, which fails with it and is told once.
+    """
+    if isinstance(step, group):
+        return
+    if isinstance(step, _chord) and step.body is not None and step.ends_in_group:
+        if step.app is None or not step.app.conf.task_allow_error_cb_on_chord_header:
+            _link_error_before(step.body, errback)
+            return
+    elif isinstance(step, _chain) and step.ends_in_group:
+        for inner in step.tasks:
+            _link_error_before(inner, errback)
+        return
+    step.link_error(errback)
+
+
 def _with_chords(steps: list[Any]) -> list[Any]:
     """Return the steps, each group that is followed by another step made a chord with that as its body."""
     done: list[Any] = []
     for step in reversed(steps):
-        if isinstance(step, group) and done:
-            body = done.pop()
-            done.append(_chord(step, body=body, app=step._app))
+        if done and isinstance(step, group):
+            done.append(_chord(step, body=done.pop(), app=step._app))
+        elif done and step.ends_in_group:
+            copy = step.clone()
+            copy.body = copy.body | done.pop()
+            done.append(copy)
         else:
             done.append(step)
     return done[::-1]

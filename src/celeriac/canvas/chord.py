@@ -7,9 +7,14 @@ from typing import Any, Self
 
 from celeriac.canvas.group import Members, adopted, app_of, group
 from celeriac.canvas.signature import Signature, maybe_signature
+from celeriac.canvas.stamps import StampingVisitor
 
 # Options of a chord that are for its body alone.
 _BODY_ONLY = frozenset({"chain", "chord", "task_id", "group_id", "group_index", "link", "link_error"})
+
+
+# Options that say how it is sent now; its body will be sent by another task.
+_HEADER_ONLY = frozenset({"parent_id", "add_to_parent", "producer"})
 
 
 @Signature.register_type("chord")
@@ -70,9 +75,19 @@ class _chord(Signature):  # noqa: N801 - Celery's name
         return app_of(self, [*members, *([self.body] if self.body is not None else [])])
 
     @property
+    def ends_in_group(self) -> bool:
+        """Whether its result is that of several calls."""
+        return self.body is not None and bool(self.body.ends_in_group)
+
+    @property
     def parts(self) -> int:
         """How many tasks have to end before it has, as a member of a chord's header."""
         return self.body.parts if self.body is not None else 1
+
+    @property
+    def group_id(self) -> str | None:
+        """The id of the group that its body belongs to, once it was frozen."""
+        return self.options.get("group_id") or (self.body.group_id if self.body is not None else None)
 
     def __call__(self, body: Any = None, **options: Any) -> Any:
         """Send it, with another body if one is given."""
@@ -108,7 +123,7 @@ class _chord(Signature):  # noqa: N801 - Celery's name
         if app.conf.task_always_eager:
             with app.allow_join():
                 return self.apply(args, kwargs, body=body, task_id=task_id, **options)
-        header = self._as_group()
+        header = self.as_group()
         given = {**self.options, **options}
         # Frozen as a step of a chain, its own id is that of its header; the body's comes from the caller.
         given.pop("task_id", None)
@@ -127,12 +142,16 @@ class _chord(Signature):  # noqa: N801 - Celery's name
         for key in ("link", "link_error"):
             if key in options:
                 body.extend_list_option(key, options.pop(key))
-        body.options.update({key: value for key, value in options.items() if value is not None})
+        # Its parent will be the part that ends last, not the one that sends the header.
+        kept = {k: value for k, value in options.items() if k not in _HEADER_ONLY and value is not None}
+        body.options.update(kept)
         body_result = body.freeze(task_id)
-        if next(header.flat(), None) is None:
-            return body.apply_async(([],))
+        if not header.parts:
+            body_result = body.apply_async(([],), parent_id=options.get("parent_id"))
+            body_result.parent = app.GroupResult(header.options.get("task_id") or app.new_id(), [])
+            return body_result
         group_id = header.options.get("task_id") or app.new_id()
-        if body.options.get("group_id") is None:
+        if body.group_id is None:
             body.options["group_id"] = group_id
         shared = {key: value for key, value in options.items() if key not in _BODY_ONLY}
         add_to_parent = shared.pop("add_to_parent", True)
@@ -140,8 +159,7 @@ class _chord(Signature):  # noqa: N801 - Celery's name
         members = Members(header, group_id, given)
         placed = list(members.placed())
         app.start_chord(group_id, header.parts, members.result_to_come(placed).as_tuple(), body)
-        header_result = members.send(placed, partial_args, None, add_to_parent)
-        _root_of(body_result).parent = header_result
+        body_result.parent = members.send(placed, partial_args, None, add_to_parent)
         return body_result
 
     def apply(
@@ -154,7 +172,7 @@ class _chord(Signature):  # noqa: N801 - Celery's name
     ) -> Any:
         """Run header and body right here."""
         body = maybe_signature(body if body is not None else self.body, app=self.app, clone=True)
-        header = self._as_group().clone()
+        header = self.as_group().clone()
         task_id = options.pop("task_id", None)
         shared = {k: v for k, v in options.items() if k not in _BODY_ONLY}
         results = header.apply(args, **shared).get(propagate=propagate, disable_sync_subtasks=False)
@@ -172,14 +190,20 @@ class _chord(Signature):  # noqa: N801 - Celery's name
         group_index: int | None = None,
     ) -> Any:
         """Give header and body their ids; return the result of the body, whose parent is the header's."""
-        header = self.tasks = self._as_group()
+        header = self.tasks = self.as_group()
         body_result = None
         if self.body is not None:
             adopted(self.body, self)
+            kept = self.options.get
             body_result = self.body.freeze(
-                _id, group_id=group_id, chord=chord, root_id=root_id, group_index=group_index
+                _id,
+                group_id=group_id or kept("group_id"),
+                chord=kept("chord") if chord is None else chord,
+                root_id=root_id,
+                group_index=kept("group_index") if group_index is None else group_index,
             )
-        header_result = header.freeze(chord=self.body, root_id=root_id, parent_id=parent_id)
+        # Its members get the body when it is sent: a copy in each, now, would double with every chord inside.
+        header_result = header.freeze(root_id=root_id, parent_id=parent_id)
         self.options["task_id"] = header.options["task_id"]
         if body_result is None:
             return header_result
@@ -200,34 +224,47 @@ class _chord(Signature):  # noqa: N801 - Celery's name
         """
         app = self.app
         if app is not None and app.conf.task_allow_error_cb_on_chord_header:
-            for member in self._as_group().tasks:
-                member.link_error(maybe_signature(errback, clone=True).set(immutable=True))
+            for member in self.as_group().tasks:
+                member.link_error(maybe_signature(errback, clone=True))
         self.body.link_error(errback)
         return errback
 
+    def stamp(
+        self, visitor: StampingVisitor | None = None, append_stamps: bool = False, **headers: Any
+    ) -> None:
+        """Stamp the members of the header in place, and the body where there is a visitor."""
+        header = self.as_group()
+        more = visitor.on_chord_header_start(self, **headers) if visitor is not None else None
+        stamped = self._stamp_headers(more, append_stamps, self_headers=False, **headers)
+        self.stamp_links(visitor, append_stamps, **stamped)
+        for member in header.tasks:
+            member.stamp(visitor, append_stamps, **stamped)
+        if visitor is None:
+            return
+        visitor.on_chord_header_end(self, **stamped)
+        if self.body is not None:
+            more = visitor.on_chord_body(self, **stamped)
+            stamped = self._stamp_headers(more, append_stamps, self_headers=False, **stamped)
+            self.body.stamp(visitor, append_stamps, **stamped)
+
     def set_immutable(self, immutable: bool) -> None:
         """Have the members of the header ignore arguments given when it is applied."""
-        for member in self._as_group().tasks:
+        for member in self.as_group().tasks:
             member.set_immutable(immutable)
 
-    def reprcall(self, *args: Any, **kwargs: Any) -> str:
-        """Return how it would be written."""
-        return repr(self)
-
     def __repr__(self) -> str:
-        """Show header and body."""
-        members = list(self.tasks.tasks if isinstance(self.tasks, group) else self.tasks)
-        if self.body is None:
+        """Show the body, called with the header."""
+        members = self.tasks.tasks if isinstance(self.tasks, group) else self.tasks
+        if not self.body:
             return f"<chord without body: {members!r}>"
-        return f"%chord({members!r} | {self.body!r})"
+        if self.body.subtask_type == "chain" and self.body.tasks:
+            first, *rest = self.body.tasks
+            return f"%({' | '.join([first.reprcall(members), *map(repr, rest)])})"
+        return f"%{self.body.reprcall(members)}"
 
-    def __len__(self) -> int:
-        """Return how many parts the header has."""
-        return int(self._as_group().parts)
-
-    def __bool__(self) -> bool:
-        """Return True: an empty header still has a body."""
-        return True
+    def __length_hint__(self) -> int:
+        """Return how many parts the header has; ``len()`` is that of the dict, as in Celery."""
+        return int(self.as_group().parts)
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> _chord:
@@ -244,7 +281,8 @@ class _chord(Signature):  # noqa: N801 - Celery's name
         made["immutable"] = bool(d.get("immutable"))
         return made
 
-    def _as_group(self) -> Any:
+    def as_group(self) -> Any:
+        """Return the header as a group."""
         header = self.tasks
         return adopted(header if isinstance(header, group) else group(header), self)
 
@@ -264,10 +302,12 @@ chord = _chord
 
 
 def _header(header: Any) -> Any:
-    """Return a group as it is and anything else as a list of signatures."""
+    """Return the members; a group that has options stays one, or they would be lost."""
     if isinstance(header, dict):
         made = maybe_signature(header)
-        return made if isinstance(made, group) else [made]
+        if not isinstance(made, group):
+            return [made]
+        return made if made.options or made.immutable else made.tasks
     return [maybe_signature(member) for member in header]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self, cast
 
 from celeriac.canvas.signature import Signature, maybe_signature
+from celeriac.canvas.stamps import StampingVisitor
 
 # Options that a group keeps for itself: its members get their own.
 _OWN_OPTIONS = frozenset({"task_id", "chord", "group_id", "group_index", "chain", "link", "link_error"})
@@ -29,9 +30,8 @@ class group(Signature):  # noqa: N801 - Celery's name
                 members = members.tasks
             elif isinstance(members, dict):
                 members = [maybe_signature(members, clone=True)]
-        super().__init__(
-            "celery.group", (), {"tasks": [maybe_signature(task) for task in members]}, options, app=app
-        )
+        kept = like(members, map(maybe_signature, members))
+        super().__init__("celery.group", (), {"tasks": kept}, options, app=app)
         self["subtask_type"] = "group"
 
     @classmethod
@@ -45,18 +45,23 @@ class group(Signature):  # noqa: N801 - Celery's name
         return made
 
     @property
-    def tasks(self) -> list[Any]:
+    def tasks(self) -> Sequence[Any]:
         """The members."""
-        return cast("list[Any]", self.kwargs["tasks"])
+        return cast("Sequence[Any]", self.kwargs["tasks"])
 
     @tasks.setter
-    def tasks(self, tasks: list[Any]) -> None:
+    def tasks(self, tasks: Sequence[Any]) -> None:
         self.kwargs["tasks"] = tasks
 
     @property
     def app(self) -> Any:
         """The app that sends it: its own, or that of its first member."""
         return app_of(self, self.tasks)
+
+    @property
+    def ends_in_group(self) -> bool:
+        """Whether its result is that of several calls."""
+        return True
 
     @property
     def parts(self) -> int:
@@ -167,33 +172,40 @@ class group(Signature):  # noqa: N801 - Celery's name
 
     def link_error(self, errback: Any) -> Any:
         """Have a signature applied when any member fails."""
-        return tuple(
-            member.link_error(maybe_signature(errback, clone=True).set(immutable=True))
-            for member in self.tasks
-        )
+        return tuple(member.link_error(maybe_signature(errback, clone=True)) for member in self.tasks)
 
     def set_immutable(self, immutable: bool) -> None:
         """Have all members ignore arguments given when it is applied."""
         for member in self.tasks:
             member.set_immutable(immutable)
 
-    def skew(self, start: float = 0.0, stop: float | None = None, step: float = 1.0) -> Self:
-        """Have the members begin ``step`` seconds after each other, from ``start``, again at ``stop``."""
-        countdown = start
+    def stamp(
+        self, visitor: StampingVisitor | None = None, append_stamps: bool = False, **headers: Any
+    ) -> None:
+        """Stamp its members in place."""
+        more = visitor.on_group_start(self, **headers) if visitor is not None else None
+        stamped = self._stamp_headers(more, append_stamps, self_headers=False, **headers)
+        self.stamp_links(visitor, append_stamps, **stamped)
+        for member in self.tasks:
+            member.stamp(visitor, append_stamps, **stamped)
+        if visitor is not None:
+            visitor.on_group_end(self, **stamped)
+
+    def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> Self:
+        """Have the members begin ``step`` seconds after each other, the first after ``start``.
+
+        From the last one that begins no later than ``stop`` on, they begin together.
+        """
+        countdown = float(start)
         for member in self.tasks:
             member.set(countdown=countdown)
-            countdown += step
-            if stop is not None and countdown >= stop:
-                countdown = start
+            if stop is None or countdown + step <= stop:
+                countdown += step
         return self
-
-    def reprcall(self, *args: Any, **kwargs: Any) -> str:
-        """Return how it would be written."""
-        return f"group({self.tasks!r})"
 
     def __repr__(self) -> str:
         """Show the members."""
-        return f"group({self.tasks!r})"
+        return f"group({self.tasks!r})" if self.tasks else "group(<empty>)"
 
     def __len__(self) -> int:
         """Return how many members it has."""
@@ -202,15 +214,23 @@ class group(Signature):  # noqa: N801 - Celery's name
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> group:
         """Return the group of a dict form."""
-        made = cls(list(d["kwargs"]["tasks"]), app=app, **d.get("options") or {})
+        members = d["kwargs"]["tasks"]
+        kept = members if isinstance(members, tuple) else list(members)
+        made = cls(kept, app=app, **d.get("options") or {})
         made["immutable"] = bool(d.get("immutable"))
         return made
 
     def _copy_with(self, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]) -> Self:
-        members = [maybe_signature(member, clone=True) for member in kwargs["tasks"]]
+        given = kwargs["tasks"]
+        members = [maybe_signature(member, clone=True) for member in given]
         if args:
             members = [member.clone(args) for member in members]
-        return super()._copy_with((), {**kwargs, "tasks": members}, options)
+        return super()._copy_with((), {**kwargs, "tasks": like(given, members)}, options)
+
+
+def like(given: Iterable[Any], members: Iterable[Any]) -> Any:
+    """Return members as a tuple where they were given as one, which a repr shows; else as a list."""
+    return tuple(members) if isinstance(given, tuple) else list(members)
 
 
 class Placed(NamedTuple):

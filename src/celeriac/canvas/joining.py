@@ -19,17 +19,19 @@ def join(left: Signature, right: Signature) -> Any:
     """
     if isinstance(left, group):
         return _chord(left, body=right, app=left._app)
-    if isinstance(right, group) and len(right.tasks) == 1:
-        return join(left, right.tasks[0])
     if isinstance(left, _chain):
         return _after_chain(left, right)
     if isinstance(left, _chord):
         return _after_chord(left, right)
+    if isinstance(right, group) and len(right.tasks) == 1:
+        return _chain([left, right.tasks[0]], app=left._app)
     following = right.unchained() if isinstance(right, _chain) else [right]
     return _chain([left, *following], app=left._app)
 
 
 def _after_chain(left: _chain, right: Signature) -> Any:
+    if isinstance(right, group) and len(right.tasks) == 1:
+        return _after_chain(left, right.tasks[0])
     if isinstance(right, _chain):
         return functools.reduce(join, right.unchained(), left)
     if isinstance(right, group):
@@ -50,28 +52,39 @@ def _after_chord(left: _chord, right: Signature) -> Any:
     if isinstance(right, _chain):
         return _chain([left, *right.unchained()], app=left._app)
     if isinstance(right, group):
-        return _chain([left, right], app=left._app)
+        if len(right.tasks) != 1:
+            return _chain([left, right], app=left._app)
+        right = right.tasks[0]
     copy = left.clone()
     copy.body = join(copy.body, right)
     return copy
 
 
 def _appended(left: _chain, right: Signature) -> _chain:
-    copy = left.clone()
-    copy.tasks = [*copy.tasks, right]
+    """Return a longer chain; what was linked to the shorter one stays with its steps."""
+    return _chain([*left.unchained(), right], app=left._app)
+
+
+def _unlinked(chain: _chain) -> _chain:
+    """Return a copy whose steps have what was linked to the chain: its end will be another one."""
+    copy = chain.clone()
+    if copy.options.get("link") or copy.options.get("link_error"):
+        copy.tasks = copy.unchained()
+        copy.options.pop("link", None)
+        copy.options.pop("link_error", None)
     return copy
 
 
 def _with_last_body(left: _chain, right: Signature) -> _chain:
     """Return a chain that ends in a chord, with something after that chord's body."""
-    copy = left.clone()
+    copy = _unlinked(left)
     copy.tasks[-1].body = join(copy.tasks[-1].body, right)
     return copy
 
 
 def _upgraded(left: _chain, right: Signature) -> Any:
     """Return a chain that ends in a group, the group made a chord with what follows as its body."""
-    copy = left.clone()
+    copy = _unlinked(left)
     made = _chord(copy.tasks[-1], body=right, app=left._app)
     before = copy.tasks[-2] if len(copy.tasks) > 1 else None
     if isinstance(before, _chord):
@@ -79,4 +92,4 @@ def _upgraded(left: _chain, right: Signature) -> Any:
         copy.tasks = copy.tasks[:-1]
     else:
         copy.tasks = [*copy.tasks[:-1], made]
-    return copy if len(copy.tasks) > 1 else copy.tasks[0]
+    return copy

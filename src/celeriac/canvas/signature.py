@@ -7,6 +7,8 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
+from celeriac.canvas import stamps
+from celeriac.canvas.stamps import StampingVisitor
 from celeriac.errors import NotRegistered
 
 # Options that stay as they were when a signature was made: callers cannot override them.
@@ -141,6 +143,11 @@ class Signature(_Owned):
         return cast("str | None", self.options.get("root_id"))
 
     @property
+    def group_id(self) -> str | None:
+        """The id of the group that its end belongs to, once it was frozen."""
+        return cast("str | None", self.options.get("group_id"))
+
+    @property
     def name(self) -> str:
         """The task's name."""
         return self.task
@@ -171,6 +178,11 @@ class Signature(_Owned):
             return self.type.AsyncResult
         except NotRegistered:
             return self.app.AsyncResult
+
+    @property
+    def ends_in_group(self) -> bool:
+        """Whether its result is that of several calls."""
+        return False
 
     @property
     def parts(self) -> int:
@@ -343,14 +355,56 @@ class Signature(_Owned):
 
     def extend_list_option(self, key: str, value: Any) -> None:
         """Add values to a list among the options."""
-        self._list_option(key).extend(_as_list(value))
+        self._list_option(key).extend(listed(value))
 
     def flatten_links(self) -> list[Any]:
         """Return it and everything that is linked to it, and to that."""
         found: list[Any] = [self]
-        for link in _as_list(self.options.get("link")):
+        for link in listed(self.options.get("link")):
             found.extend(maybe_signature(link, app=self._app).flatten_links())
         return found
+
+    # --- stamps ---------------------------------------------------------------------------------------
+
+    def stamp(
+        self, visitor: StampingVisitor | None = None, append_stamps: bool = False, **headers: Any
+    ) -> Any:
+        """Stamp it, and what is linked to it, in place.
+
+        Args:
+            visitor: Says what to stamp with.
+            append_stamps: Collect the values of a stamp in a list; otherwise the newest one stands.
+            **headers: Stamps by name.
+        """
+        self.stamp_links(visitor, append_stamps, **headers)
+        seen = visitor.on_signature(self, **headers) if visitor is not None else None
+        return self.set(**self._stamp_headers(seen, append_stamps, **headers))
+
+    def stamp_links(
+        self, visitor: StampingVisitor | None, append_stamps: bool = False, **headers: Any
+    ) -> None:
+        """Stamp what is linked to it."""
+        for key in ("link", "link_error"):
+            links = self._list_option(key) if self.options.get(key) else []
+            for position, linked in enumerate(links):
+                link = links[position] = maybe_signature(linked, app=self._app)
+                more: Any = None
+                if visitor is not None:
+                    see = visitor.on_callback if key == "link" else visitor.on_errback
+                    more = see(link, **headers)
+                stamped = self._stamp_headers(more, append_stamps, self_headers=False, **headers)
+                link.stamp(visitor, append_stamps, **stamped)
+
+    def _stamp_headers(
+        self,
+        visitor_headers: Mapping[str, Any] | None = None,
+        append_stamps: bool = False,
+        self_headers: bool = True,
+        **headers: Any,
+    ) -> dict[str, Any]:
+        """Return the stamps given, those of a visitor and its own as one."""
+        own = stamps.of_options(self.options) if self_headers else None
+        return stamps.merge([headers, visitor_headers, own], append=append_stamps)
 
     def __or__(self, other: Any) -> Any:
         """Return the workflow of this, then the other."""
@@ -440,7 +494,7 @@ class Signature(_Owned):
     def _list_option(self, key: str) -> list[Any]:
         items = self.options.get(key)
         if not isinstance(items, list):
-            items = _as_list(items)
+            items = listed(items)
             self.options[key] = items
         return items
 
@@ -474,11 +528,8 @@ def maybe_signature(d: Any, app: Any = None, clone: bool = False) -> Any:
 maybe_subtask = maybe_signature
 
 
-def _as_list(value: Any) -> list[Any]:
+def listed(value: Any) -> list[Any]:
+    """Return an option that is a list, or one of its items, as a new list."""
     if value is None:
         return []
-    if isinstance(value, list):
-        return list(value)
-    if isinstance(value, tuple):
-        return list(value)
-    return [value]
+    return list(value) if isinstance(value, (list, tuple)) else [value]
