@@ -45,7 +45,7 @@ class Context:
     parent_id: str | None = None
     properties: Any = None
     replaced_task_nesting: int = 0
-    retries_exhausted: bool = False  # it asked for one retry more than it has
+    _retries_exhausted: bool = False  # it asked for one retry more than it has
     reply_to: str | None = None
     retries: int = 0
     root_id: str | None = None

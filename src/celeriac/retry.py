@@ -128,7 +128,7 @@ def send_again(
         **options,
     )
     if most is not None and retries > most:
-        request.retries_exhausted = True
+        request._retries_exhausted = True
         if exc is not None:
             raise_in_context(exc)
         raise task.MaxRetriesExceededError(

@@ -56,5 +56,6 @@ def test_the_demo_can_be_interrupted(tmp_path: Path) -> None:
     assert "Stopped; nothing is left running." in demo.output
     assert "Traceback" not in demo.output
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("celeriac-demo")] == []
-    assert not [child for child in psutil.process_iter(["cwd"]) if child.info["cwd"] == str(shell.folder)]
+    everybody = psutil.process_iter(["environ"])
+    assert not [one for one in everybody if (one.info["environ"] or {}).get("TMPDIR") == str(tmp_path)]
     shell.close()

@@ -126,7 +126,7 @@ class Executor:
         finished = Finished(number=job.number, kind=ending.kind, record=self._record, runtime=ending.runtime)
         if self._with_reprs:
             self._add_reprs(finished, task, ending)
-        if ending.kind == "failure" and task.dead_letter and request.retries_exhausted:
+        if ending.kind == "failure" and task.dead_letter and request._retries_exhausted:
             finished.exhausted = True
             finished.exception_repr = saferepr(ending.exception)
         return finished
