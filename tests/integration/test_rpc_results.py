@@ -147,6 +147,22 @@ def test_waiting_goes_on_through_a_restart_of_the_broker(rabbitmq_server: Rabbit
     assert got.result == "after"
 
 
+def test_a_call_after_a_restart_of_the_broker_has_a_queue_for_its_result(
+    rabbitmq_server: RabbitServer, transport: AmqpTransport, make: Make
+) -> None:
+    client, outcome = make(), success("not lost")
+    reply_to = client.reply_address()
+    rabbitmq_server.kill()
+    rabbitmq_server.start()
+
+    # Who calls a task does this, and the result may be there before anybody waits for it.
+    assert client.reply_address() == reply_to
+    send(transport, "nobody", "call", b"[]", "application/json")
+    store(client, make(), outcome)
+
+    assert next(client.wait([outcome.id], PATIENCE_SECONDS)).result == "not lost"
+
+
 def test_many_results_come_to_many_threads(make: Make) -> None:
     client, worker = make(), make()
     outcomes = [success(n) for n in range(2000)]

@@ -160,6 +160,7 @@ class RpcBackend(Awaited):
         expires = self._spec.expires_seconds or _FOREVER_SECONDS
         # RabbitMQ removes a queue that nobody has touched for so long; one that is consumed from stays.
         if self._declared_at is None or now > self._declared_at + expires / 2:
+            self._producer.keep(self._queue)
             try:
                 for method in topology.declarations(self._queue):
                     self._producer.ask(*method)
@@ -235,6 +236,7 @@ class RpcBackend(Awaited):
         self._mind_forks()
         declared, self._declared_at = self._declared_at, None
         self._inbox.close()
+        self._producer.let_go(self._queue)
         if declared is not None:
             try:
                 self._producer.ask("queue.delete", 0, self._queue.name, False, False, False, deadline=1.0)

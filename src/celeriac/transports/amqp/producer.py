@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.errors import BrokerUnreachable, CodecError, PublishTimeout, TransportError
 from celeriac.message import Outgoing
+from celeriac.queues import Queue
 from celeriac.transports.amqp.address import Address
 from celeriac.transports.amqp.connection import Lost, Refused
 from celeriac.transports.amqp.session import Session, Ticket
@@ -91,6 +92,20 @@ class AmqpProducer:
             weakref.finalize(self, own.close)  # a program that ends closes nothing by itself
         self._lane: Lane | None = None
         self._outbox: deque[Ticket] = deque()
+        self._kept: dict[str, Queue] = {}
+
+    def keep(self, queue: Queue) -> None:
+        """Declare a queue on every connection before anything is sent there: it does not outlive a broker.
+
+        Args:
+            queue: One that answers are to come to, or they would be sent before anybody noticed its loss.
+        """
+        self._mind_forks()
+        self._kept[queue.name] = queue
+
+    def let_go(self, queue: Queue) -> None:
+        """End what `keep` has begun."""
+        self._kept.pop(queue.name, None)
 
     def send(self, batch: Sequence[Outgoing], *, deadline: float) -> None:
         """Return when RabbitMQ has confirmed the whole batch. See `celeriac.ports.Producer`."""
@@ -191,8 +206,8 @@ class AmqpProducer:
                 link.wait_until_ready(until)
             elif session.doubtful and not link.core.blocked:
                 session.probe(until)
-            elif methods := session.missing(batch):
-                session.declare(batch, methods, until)
+            elif methods := session.missing(batch, self._kept.values()):
+                session.declare(batch, methods, until, self._kept.values())
             elif link.core.blocked and batch:
                 link.wait_until_unblocked(until)
             else:

@@ -88,9 +88,13 @@ class Session:
         self._count = 0
         self._low = 1  # the lowest count that may be unconfirmed
 
-    def missing(self, batch: Sequence[Outgoing]) -> list[topology.Method]:
+    def missing(self, batch: Sequence[Outgoing], kept: Iterable[Queue] = ()) -> list[topology.Method]:
         """Return what has to be declared, or looked at, before the batch can be sent."""
-        methods: dict[str, list[topology.Method]] = {}
+        methods: dict[str, list[topology.Method]] = {
+            f"queue {queue.name}": list(topology.declarations(queue))
+            for queue in kept
+            if queue.name not in self._declared
+        }
         for outgoing in batch:
             queue = outgoing.queue
             if queue is not None and queue.name not in self._declared:
@@ -100,9 +104,17 @@ class Session:
                 looked[:] = [topology.look_at_exchange(outgoing.exchange)]
         return [method for group in methods.values() for method in group] if methods else []
 
-    def declare(self, batch: Sequence[Outgoing], methods: Iterable[topology.Method], until: float) -> None:
+    def declare(
+        self,
+        batch: Sequence[Outgoing],
+        methods: Iterable[topology.Method],
+        until: float,
+        kept: Iterable[Queue] = (),
+    ) -> None:
         """Declare it in one round trip and remember that; raises as `ask` does."""
+        kept = list(kept)
         self.ask(methods, until)
+        self._declared.update({queue.name: queue for queue in kept})
         for outgoing in batch:
             if outgoing.queue is not None:
                 self._declared[outgoing.queue.name] = outgoing.queue
