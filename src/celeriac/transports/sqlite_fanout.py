@@ -194,9 +194,7 @@ class _Listener:
         exchange = self._inbox.queue.exchange
         envelope, defect = unpack_or_defect(blob)
         if _is_for(exchange, self._inbox.queue.routing_key, key):
-            self._inbox.put(
-                Broadcast(envelope=envelope, exchange=exchange, routing_key=key, defect=defect)
-            )
+            self._inbox.put(Broadcast(envelope=envelope, exchange=exchange, routing_key=key, defect=defect))
 
     # --- on the lane -----------------------------------------------------------------------------------
 
