@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from celeriac.queues import Queue
+from celeriac.queues import Exchange, Queue
 
 
 class Props(msgspec.Struct, kw_only=True):
@@ -83,6 +83,15 @@ class Outgoing(msgspec.Struct, kw_only=True):
     routing_key: str
     queue: Queue | None = None  # declared (once per producer) before the first publish, when given
     not_before: float | None = None  # epoch seconds; transports with native delay park it until then
+
+
+class Broadcast(msgspec.Struct, kw_only=True):
+    """A message for all who listen at the moment, as control and events are: nobody leases or settles it."""
+
+    envelope: Envelope
+    exchange: Exchange  # made when it is not there; its type says who gets the message
+    routing_key: str = ""
+    defect: str | None = None  # why one could not be read; `envelope.body` then holds its raw bytes
 
 
 class Delivery(msgspec.Struct, kw_only=True):

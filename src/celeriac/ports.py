@@ -7,13 +7,24 @@ ever leaves a port.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from celeriac.letters import EVERYTHING, Letter, Wanted
-from celeriac.message import Delivery, Envelope, Job, Outcome, Outgoing, Record, Report, Started, Verdict
+from celeriac.message import (
+    Broadcast,
+    Delivery,
+    Envelope,
+    Job,
+    Outcome,
+    Outgoing,
+    Record,
+    Report,
+    Started,
+    Verdict,
+)
 from celeriac.queues import Queue
 
 
@@ -22,7 +33,6 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
 
     native_delay: bool = False  # honours `Outgoing.not_before` and `Park`
     leases: bool = False  # a dead worker's deliveries return when its lease ends, started ones marked `lost`
-    fanout: bool = False
     high_priority_first: bool = True  # False on Redis: 0 is served first there, as Celery has it
     across_processes: bool = True  # False for memory
     searchable: bool = False  # `whereabouts` finds every message that is there
@@ -114,19 +124,67 @@ class Consumer(Protocol):
         ...
 
 
-class Fanout(Protocol):
-    """Broadcasts: every subscriber gets every message sent after it subscribed (control and events)."""
+class Subscription(Protocol):
+    """What is heard on one queue of broadcasts; used on the loop that subscribed.
 
-    async def publish(self, exchange: str, routing_key: str, envelope: bytes) -> None:
-        """Send to everybody who listens now."""
-        ...
+    What nobody has taken yet is bounded: when there is too much, the oldest is missed.
+    """
 
-    def subscribe(self, exchange: str, pattern: str) -> AsyncIterator[bytes]:
-        """Yield what arrives on matching routing keys (AMQP topic patterns)."""
+    missed: int  # broadcasts that were dropped because nobody took them in time
+
+    async def next(self) -> Broadcast:
+        """Wait for the next broadcast; cancelling it loses nothing.
+
+        Raises:
+            TransportError: The connection was lost, and what is sent meanwhile is missed; subscribe again.
+        """
         ...
 
     async def close(self) -> None:
-        """End all subscriptions."""
+        """Listen no longer."""
+        ...
+
+
+class Fanout(Protocol):
+    """Broadcasts: everybody who has subscribed gets every message sent after that. Cheap when nobody has."""
+
+    def publish(self, batch: Sequence[Broadcast], *, deadline: float) -> int | None:
+        """Send, from any thread; after a fork too.
+
+        Args:
+            batch: What to send; order is kept.
+            deadline: Budget in seconds for connecting and writing together.
+
+        Returns:
+            How many subscriptions the messages went to, all together; None where the broker does not say.
+
+        Raises:
+            TransportError: The broker cannot be reached, or refuses.
+        """
+        ...
+
+    async def apublish(self, batch: Sequence[Broadcast], *, deadline: float) -> int | None:
+        """Do the same without blocking the caller's loop; it is meant for those who send often."""
+        ...
+
+    async def subscribe(self, queue: Queue) -> Subscription:
+        """Begin to listen, and return when everything that is sent from now on is heard.
+
+        Args:
+            queue: Its name, exchange and routing key (for a topic, a pattern), and how it is to be declared.
+                A queue of a direct exchange is for answers: what was sent to one before is gone.
+
+        Raises:
+            TransportError: The broker cannot be reached, or refuses.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """End all subscriptions of the running loop and close its connections."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections that `publish` has opened."""
         ...
 
 
@@ -169,6 +227,10 @@ class Transport(Protocol):
         Raises:
             BrokerUnreachable: Nobody answers, or the broker refuses us.
         """
+        ...
+
+    def fanout(self) -> Fanout:
+        """Return the way to send and hear broadcasts; cheap, no I/O."""
         ...
 
     def purge(self, queue: str) -> int:

@@ -9,6 +9,8 @@ from servers import free_port
 
 
 class TestAmqp(TransportConformance):
+    tells_how_many_hear = False
+
     @pytest.fixture
     def broker_url(self, rabbitmq_url: str) -> str:
         return rabbitmq_url

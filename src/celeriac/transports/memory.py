@@ -19,6 +19,7 @@ from celeriac.message import Delivery, Envelope, Outgoing, Verdict
 from celeriac.ports import Caps, ConsumeSpec
 from celeriac.queues import Queue
 from celeriac.transports.memory_broker import Broker, Lease, broker_at
+from celeriac.transports.memory_fanout import MemoryFanout
 
 CAPS = Caps(native_delay=True, leases=True, across_processes=False)
 
@@ -179,6 +180,10 @@ class MemoryTransport:
     async def consumer(self, spec: ConsumeSpec) -> MemoryConsumer:
         """Declare the queues and return their consumer."""
         return MemoryConsumer(self.broker, spec)
+
+    def fanout(self) -> MemoryFanout:
+        """Return the way to send and hear broadcasts."""
+        return MemoryFanout(self.broker.audience, self.broker.pid)
 
     def purge(self, queue: str) -> int:
         """Throw away what waits in a queue."""

@@ -29,6 +29,7 @@ from celeriac.ports import ConsumeSpec
 from celeriac.queues import Queue
 from celeriac.transports.blob import pack, unpack_or_defect
 from celeriac.transports.exchanges import Bound, bindings_of, route
+from celeriac.transports.memory_fanout import Audience
 from celeriac.transports.terms import Terms, dead_letter_address, terms_of, unroutable
 
 
@@ -129,6 +130,7 @@ class Broker:
         self._kinds: dict[str, str] = {}
         self._bound: dict[str, list[Bound]] = {}
         self._owners: set[Holder] = set()
+        self.audience: Audience = Audience()
 
     def declare(self, queue: Queue) -> None:
         """Make the queue and its bindings, unless they are there."""

@@ -14,7 +14,7 @@ from celeriac.letters import pairs
 from celeriac.message import Envelope
 from celeriac.net.doorbell import Ringer
 from celeriac.net.url import parse
-from celeriac.ports import Caps, ConsumeSpec
+from celeriac.ports import Caps, ConsumeSpec, Fanout
 from celeriac.transports import sqlite_leases as leases
 from celeriac.transports import sqlite_routes as routes
 from celeriac.transports.sqlite_file import Handle, Location, file_options, locate
@@ -72,6 +72,12 @@ class SqliteTransport:
         )
         await consumer.open()
         return consumer
+
+    def fanout(self) -> Fanout:
+        """Return the way to send and hear broadcasts; it opens the file when it is first used."""
+        module = importlib.import_module("celeriac.transports.sqlite_fanout")  # as for the consumer
+        fanout: Fanout = module.SqliteFanout(self.location, self._handle("off"), self._options)
+        return fanout
 
     def purge(self, queue: str) -> int:
         """Throw away what waits in a queue, parked messages included."""

@@ -26,7 +26,7 @@ from celeriac.net.url import Url
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SCHEMA = """
 CREATE TABLE queues (name TEXT PRIMARY KEY, arguments BLOB, auto_delete INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE exchanges (name TEXT PRIMARY KEY, kind TEXT NOT NULL) WITHOUT ROWID;
@@ -72,7 +72,20 @@ FROM_VERSION_2 = """
 ALTER TABLE dead ADD COLUMN kind TEXT NOT NULL DEFAULT '';
 ALTER TABLE dead ADD COLUMN node TEXT NOT NULL DEFAULT '';
 """
-_CHANGES = {0: SCHEMA, 1: FROM_VERSION_1 + FROM_VERSION_2, 2: FROM_VERSION_2}
+BROADCASTS = """
+-- who hears broadcasts, and until when (epoch seconds) unless it says so again; what was broadcast lately
+CREATE TABLE listeners (id INTEGER PRIMARY KEY AUTOINCREMENT, exchange TEXT NOT NULL, kind TEXT NOT NULL,
+    pattern TEXT NOT NULL, expires REAL NOT NULL);
+CREATE TABLE broadcasts (id INTEGER PRIMARY KEY AUTOINCREMENT, exchange TEXT NOT NULL,
+    routing_key TEXT NOT NULL, at REAL NOT NULL, blob BLOB NOT NULL);
+CREATE INDEX broadcasts_by_exchange ON broadcasts (exchange, id);
+"""
+_CHANGES = {
+    0: SCHEMA + BROADCASTS,
+    1: FROM_VERSION_1 + FROM_VERSION_2 + BROADCASTS,
+    2: FROM_VERSION_2 + BROADCASTS,
+    3: BROADCASTS,
+}
 
 READ_SECONDS = 5.0
 LOG_BYTES = 64 << 20  # a log that a burst made longer is cut to this

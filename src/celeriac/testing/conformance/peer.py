@@ -16,10 +16,10 @@ import msgspec
 from celeriac.backends import BackendSpec
 from celeriac.backends import connect as connect_backend
 from celeriac.codecs import Codecs
-from celeriac.message import Delivery, Start
+from celeriac.message import Broadcast, Delivery, Start
 from celeriac.ports import ConsumeSpec, ResultBackend
-from celeriac.queues import Queue
-from celeriac.testing.conformance.messages import to_queue
+from celeriac.queues import Exchange, Queue
+from celeriac.testing.conformance.messages import envelope, to_queue
 from celeriac.testing.conformance.outcomes import success
 from celeriac.transports import connect
 
@@ -65,6 +65,28 @@ def publish_around_fork(url: str, options: dict[str, Any], queue: dict[str, Any]
     _, status = os.waitpid(pid, 0)
     producer.send([to_queue(target, f"parent-{n}") for n in range(3)], deadline=_DEADLINE_SECONDS)
     producer.close()
+    transport.close()
+    _say(f"child exited {os.waitstatus_to_exitcode(status)}")
+
+
+def broadcast_around_fork(url: str, options: dict[str, Any], exchange: dict[str, Any]) -> None:
+    """Broadcast before a fork, in the child, and in the parent after it, all through one fanout."""
+    transport = connect(url, options)
+    fanout = transport.fanout()
+
+    def say(text: str) -> None:
+        broadcast = Broadcast(envelope=envelope(text), exchange=msgspec.convert(exchange, Exchange))
+        fanout.publish([broadcast], deadline=_DEADLINE_SECONDS)
+
+    say("before")
+    pid = os.fork()
+    if pid == 0:
+        say("child")
+        fanout.close()
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    say("parent")
+    fanout.close()
     transport.close()
     _say(f"child exited {os.waitstatus_to_exitcode(status)}")
 
@@ -117,7 +139,7 @@ def chord_parts(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
-    for command in (hold, publish_around_fork, answer, store_around_fork, chord_parts)
+    for command in (hold, publish_around_fork, broadcast_around_fork, answer, store_around_fork, chord_parts)
 }
 
 if __name__ == "__main__":

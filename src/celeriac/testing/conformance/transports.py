@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from celeriac.testing.conformance.broadcasts import BroadcastTests
 from celeriac.testing.conformance.leases import LeaseTests
 from celeriac.testing.conformance.letters import LetterTests
 from celeriac.testing.conformance.publishing import PublishTests
@@ -11,5 +12,5 @@ from celeriac.testing.conformance.settling import SettleTests
 __all__ = ["TransportConformance"]
 
 
-class TransportConformance(PublishTests, ReceiveTests, SettleTests, LetterTests, LeaseTests):
+class TransportConformance(PublishTests, ReceiveTests, SettleTests, LetterTests, LeaseTests, BroadcastTests):
     """Derive from it and override `broker_url`; see `TransportFixtures` for what else there is."""

@@ -46,7 +46,7 @@ Method = tuple[Any, ...]  # a name of `frames.METHODS` and its arguments
 
 def declarations(queue: Queue) -> Iterator[Method]:
     """Yield the methods that declare a queue, its exchange and its bindings."""
-    yield from _exchange(queue.exchange)
+    yield from exchange_declarations(queue.exchange)
     yield (
         "queue.declare",
         0,
@@ -61,11 +61,12 @@ def declarations(queue: Queue) -> Iterator[Method]:
     if queue.exchange.name:
         yield _bind(queue.name, queue.exchange, queue.routing_key, {})
     for binding in queue.bindings:
-        yield from _exchange(binding.exchange)
+        yield from exchange_declarations(binding.exchange)
         yield _bind(queue.name, binding.exchange, binding.routing_key, binding.arguments)
 
 
-def _exchange(exchange: Exchange) -> Iterator[Method]:
+def exchange_declarations(exchange: Exchange) -> Iterator[Method]:
+    """Yield the method that declares an exchange; nothing for one that is always there."""
     if exchange.name and not exchange.name.startswith("amq."):  # those the broker has by itself
         yield (
             "exchange.declare",

@@ -10,7 +10,7 @@ import msgspec
 
 from celeriac.letters import pairs
 from celeriac.message import Envelope
-from celeriac.ports import Caps, ConsumeSpec
+from celeriac.ports import Caps, ConsumeSpec, Fanout
 from celeriac.transports.amqp import topology
 from celeriac.transports.amqp.address import Address, read
 from celeriac.transports.amqp.connection import Refused
@@ -34,7 +34,7 @@ class AmqpTransport:
         ConfigError: The URL or an option makes no sense.
     """
 
-    caps: Caps = Caps(leases=False, fanout=False, native_delay=False, high_priority_first=True)
+    caps: Caps = Caps(leases=False, native_delay=False, high_priority_first=True)
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._addresses = read(url, options)
@@ -71,6 +71,13 @@ class AmqpTransport:
         consumer: AmqpConsumer = module.AmqpConsumer(addresses, spec, self._safe_producer)
         await consumer.connect()
         return consumer
+
+    def fanout(self) -> Fanout:
+        """See `celeriac.ports.Transport`."""
+        # By name for the same reason as the consumer.
+        module = importlib.import_module("celeriac.transports.amqp.fanout")
+        fanout: Fanout = module.AmqpFanout(self._addresses, self._producer)
+        return fanout
 
     def purge(self, queue: str) -> int:
         """Throw away what waits in a queue and return how many messages that were; 0 when there is none."""

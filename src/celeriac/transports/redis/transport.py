@@ -38,7 +38,7 @@ class RedisTransport:
             belong to the node, which renews them.
     """
 
-    caps: Caps = Caps(native_delay=True, leases=True, fanout=True, high_priority_first=False)
+    caps: Caps = Caps(native_delay=True, leases=True, high_priority_first=False)
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self.address: str = mask(url)
@@ -57,8 +57,9 @@ class RedisTransport:
         await consumer.open()
         return consumer
 
-    async def fanout(self) -> Fanout:
-        """Return broadcasts on this server's channels; connects at first use."""
+    def fanout(self) -> Fanout:
+        """See `celeriac.ports.Transport`."""
+        # By name for the same reason as `_consumer`.
         module = importlib.import_module("celeriac.transports.redis.fanout")
         fanout: Fanout = module.RedisFanout(self._servers, self.address, self._names)
         return fanout
