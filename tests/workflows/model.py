@@ -11,8 +11,8 @@ The rules, as in Celery but for what it leaves hanging:
 * A group that something follows is the header of a chord, and what follows is its body.
 * All members of a header run, whatever becomes of the others; the body gets the values of all calls that they
   end in, as one flat list. When a member fails the body never runs, and its errbacks are called.
-* What a body that never runs is asked for: the errbacks of a call; those of a chain and of its first step, each
-  once; those of each member of a group.
+* What a body that never runs is asked for: the errbacks of a call; those of a chain and of its first step,
+  each once; those of each member of a group.
 * A call that is replaced has the value of what replaces it; callbacks and errbacks go over to that.
 """
 
@@ -214,8 +214,8 @@ def _steps(chain: Chain) -> list[Node]:
 def _first_joined(chain: Chain) -> tuple[Node, ...]:
     """Return the steps as they are given, the first two as a chord where `|` keeps a chain as a body.
 
-    It does so for whatever follows a group. It matters for a chain that is a group only: as a body, its errbacks
-    are called once; those of a group, for each of its members.
+    It does so for whatever follows a group. It matters for a chain that is a group only: as a body, its
+    errbacks are called once; those of a group, for each of its members.
     """
     if chain.plain or len(chain.steps) < 2:
         return chain.steps
