@@ -11,6 +11,8 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from celeriac.app import Celeriac
 from celeriac.testing.worker import start_worker
@@ -18,11 +20,12 @@ from job_factory import memory_app
 from workflows.chance import Growth
 from workflows.checks import differences, unready
 from workflows.model import Node, interpret
+from workflows.notation import described
 from workflows.tasks import Tasks
 
-AT_ONCE = 25  # in flight together
-WORKFLOWS = 500
-TIMEOUT_SECONDS = 20.0
+AT_ONCE = 100  # in flight together
+WORKFLOWS = 2_000
+TIMEOUT_SECONDS = 60.0
 
 
 class Site:
@@ -54,11 +57,12 @@ class Site:
             found = differences(verdict, told, self._seen[key], exact=True)
             self._wait(lambda result=result: not unready(result))
             found += [f"result {id} stays without state" for id in unready(result)]
-            assert not found, f"{found} of {node}"
+            assert not found, f"{found} of {described(node)}"
         self._wait(self._is_idle)
         assert self._is_idle()
         for key, node, verdict, _ in sent:
-            assert self._total(key) == verdict.ran.total() + verdict.called.total(), f"too much ran of {node}"
+            due = verdict.ran.total() + verdict.called.total()
+            assert self._total(key) == due, f"too much ran of {described(node)}"
 
     def _note(self, key: str, what: str, label: str) -> None:
         with self._noted:
@@ -99,3 +103,15 @@ def site() -> Iterator[Site]:
 @pytest.mark.parametrize("first", range(0, WORKFLOWS, AT_ONCE))
 def test_random_workflows_end_as_the_reference_interpreter_says(site: Site, first: int) -> None:
     site.check([Growth(Random(seed)).workflow() for seed in range(first, first + AT_ONCE)])
+
+
+# The chance of Hypothesis: fewer workflows, but the one that fails is made as small as it can be.
+@settings(
+    max_examples=100,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(chance=st.randoms(use_true_random=False))
+def test_the_smallest_workflow_that_ends_otherwise_is_found(site: Site, chance: Random) -> None:
+    site.check([Growth(chance).workflow()])

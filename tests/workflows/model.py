@@ -11,7 +11,8 @@ The rules, as in Celery but for what it leaves hanging:
 * A group that something follows is the header of a chord, and what follows is its body.
 * All members of a header run, whatever becomes of the others; the body gets the values of all calls that they
   end in, as one flat list. When a member fails the body never runs, and its errbacks are called.
-* What a chain that never runs is asked for when it was a body: the errbacks of its first step.
+* What a body that never runs is asked for: the errbacks of a call; those of a chain and of its first step,
+  each once; those of each member of a group.
 * A call that is replaced has the value of what replaces it; callbacks and errbacks go over to that.
 """
 
@@ -193,7 +194,7 @@ def _chord(chord: Chord, args: tuple[Any, ...], verdict: Verdict) -> Any:
 def _steps(chain: Chain) -> list[Node]:
     """Return the steps: no chains inside, no groups of one, and no group that something follows."""
     steps: list[Node] = []
-    for step in chain.steps:
+    for step in _first_joined(chain):
         while isinstance(step, Group) and len(step.members) == 1:
             (step,) = step.members
         steps.extend(_steps(step) if isinstance(step, Chain) else [step])
@@ -208,6 +209,31 @@ def _steps(chain: Chain) -> list[Node]:
     for errback in chain.errbacks:
         done = [_with_errback(step, errback) for step in done]
     return done
+
+
+def _first_joined(chain: Chain) -> tuple[Node, ...]:
+    """Return the steps as they are given, the first two as a chord where `|` keeps a chain as a body.
+
+    It does so for whatever follows a group. It matters for a chain that is a group only: as a body, its
+    errbacks are called once; those of a group, for each of its members.
+    """
+    if chain.plain or len(chain.steps) < 2:
+        return chain.steps
+    first, second, *others = chain.steps
+    first = _alone(first)
+    if isinstance(first, Group) and isinstance(second, Chain) and isinstance(_alone(second), Group):
+        return (Chord(first.members, second), *others)
+    return chain.steps
+
+
+def _alone(node: Node) -> Node:
+    """Return what a chain of one step, or a group of one member, is."""
+    while isinstance(node, (Chain, Group)):
+        parts = node.steps if isinstance(node, Chain) else node.members
+        if len(parts) != 1:
+            break
+        (node,) = parts
+    return node
 
 
 def _with_errback(node: Node, errback: str) -> Node:
