@@ -98,6 +98,8 @@ class Task(TaskHooks, Generic[P, R_co]):
         ("track_started", "task_track_started"),
         ("acks_late", "task_acks_late"),
         ("acks_on_failure_or_timeout", "task_acks_on_failure_or_timeout"),
+        ("acks_on_failure", "task_acks_on_failure"),
+        ("acks_on_timeout", "task_acks_on_timeout"),
         ("reject_on_worker_lost", "task_reject_on_worker_lost"),
         ("dead_letter", "task_dead_letter"),
         ("ignore_result", "task_ignore_result"),
@@ -122,6 +124,8 @@ class Task(TaskHooks, Generic[P, R_co]):
     track_started: bool | None = None
     acks_late: bool | None = None
     acks_on_failure_or_timeout: bool | None = None
+    acks_on_failure: bool | None = None  # for failures alone; None: as acks_on_failure_or_timeout says
+    acks_on_timeout: bool | None = None  # for hard time limits alone, likewise
     reject_on_worker_lost: bool | None = None
     dead_letter: bool | None = None  # keep its message when its last retry has failed
     priority: int | None = None

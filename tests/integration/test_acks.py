@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from celeriac.app import Celeriac
-from celeriac.errors import Ignore, Reject
+from celeriac.errors import Ignore, Reject, TimeLimitExceeded
 from celeriac.task import Task
 from celeriac.testing.worker import start_worker
 
@@ -81,3 +81,36 @@ def test_a_task_ends_its_message_as_it_says(app: Celeriac, tmp_path: Path, pool:
     assert app.backend.fetch([str(result.id) for result in silent]) == {}
     assert app.transport.size("celery") == 0
     assert app.transport.graveyard().find("celery") == []
+
+
+def test_failures_and_timeouts_may_end_their_messages_differently(app: Celeriac, tmp_path: Path) -> None:
+    def make(name: str, **options: bool) -> Task:
+        def body(ending: str) -> str:
+            path = tmp_path / f"{name}-{ending}"
+            with path.open("a") as file:
+                file.write("x")
+            if len(path.read_text()) == 2:
+                return "survived"
+            if ending == "failure":
+                raise KeyError("x")
+            time.sleep(60)
+            return "never"
+
+        task: Task = app.task(name=name, acks_late=True, time_limit=1, **options)(body)
+        return task
+
+    again = make("again", acks_on_timeout=False)
+    once = make("once", acks_on_failure_or_timeout=False, acks_on_timeout=True)
+
+    with start_worker(app, pool="prefork", concurrency=2):
+        assert again.delay("timeout").get(timeout=TIMEOUT) == "survived"
+        for task, ending, error in (
+            (again, "failure", KeyError),
+            (once, "failure", KeyError),  # refused, and so gone
+            (once, "timeout", TimeLimitExceeded),
+        ):
+            with pytest.raises(error):
+                task.delay(ending).get(timeout=TIMEOUT)
+
+    assert [(tmp_path / f"once-{ending}").read_text() for ending in ("failure", "timeout")] == ["x", "x"]
+    assert app.transport.size("celery") == 0

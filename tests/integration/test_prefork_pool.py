@@ -144,6 +144,118 @@ async def test_a_job_that_exits_takes_its_child_along(make: Make, runner: Comman
     assert runner.times(f"end-{old}-1") == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "argument", "told"),
+    [
+        ("kill", signal.SIGKILL, "signal 9 (SIGKILL)"),
+        ("kill", signal.SIGSEGV, "signal 11 (SIGSEGV)"),
+        ("kill", signal.SIGABRT, "signal 6 (SIGABRT)"),
+        ("kill", signal.SIGTERM, "signal 15 (SIGTERM)"),
+        ("leave", 0, "exitcode 0"),
+        ("leave", 7, "exitcode 7"),
+        ("exit", 3, "exitcode 3"),
+    ],
+)
+async def test_a_child_that_ends_in_whatever_way_is_replaced_and_others_go_on(
+    make: Make, runner: CommandRunner, command: str, argument: int, told: str
+) -> None:
+    pool, reports = await make(size=2)
+    doomed, long = job(command, argument), job("wait_for", "all-done")
+    others = [job("echo", n) for n in range(10)]
+    pool.submit([long, doomed])
+    await reports.ended(doomed)
+
+    for other in others:  # the slot of the dead one runs them all: the other one is busy
+        await reports.until(lambda: pool.free() > 0)
+        pool.submit([other])
+    await reports.ended(*others)
+    runner.trace("all-done")
+    await reports.ended(long)
+
+    (lost,) = reports.of(Lost)
+    assert lost.reason == f"Worker exited prematurely: {told} Job: {doomed.number}."
+    assert len(reports.finished()) == 11
+    assert len(pool.pids()) == 2
+
+
+async def test_a_child_that_is_stopped_while_idle_keeps_no_job_from_others_and_is_replaced(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("celeriac.pools.prefork.pool._DEAD_LOOKS", 40)
+    pool, reports = await make(size=2)
+    stopped = pool.pids()[0]
+    jobs = [job("echo", n) for n in range(2)]
+
+    os.kill(stopped, signal.SIGSTOP)
+    pool.submit(jobs)
+    await reports.ended(*jobs)
+    await reports.until(lambda: pool.free() == 2 and stopped not in pool.pids())
+
+    assert not reports.of(Lost)
+    assert {report.pid for report in reports.finished().values()}.isdisjoint({stopped})
+    assert f"pid:{stopped} takes no jobs" in caplog.text
+
+
+async def test_a_child_that_was_stopped_for_a_while_is_kept(
+    make: Make, monkeypatch: pytest.MonkeyPatch, runner: CommandRunner
+) -> None:
+    monkeypatch.setattr("celeriac.pools.prefork.pool._DEAD_LOOKS", 1_000_000)
+    pool, reports = await make(size=1)
+    (stopped,) = pool.pids()
+    late = job("echo", 1)
+
+    os.kill(stopped, signal.SIGSTOP)
+    pool.submit([late])
+    await asyncio.sleep(0.3)  # it counts as deaf by then
+    os.kill(stopped, signal.SIGCONT)
+    await reports.ended(late)
+
+    assert pool.pids() == [stopped]
+    assert runner.times(late.id) == 1
+
+
+async def test_a_child_that_does_not_get_ready_is_made_again_with_more_time(
+    make: Make, runner: CommandRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin = runner.begin
+
+    def hang_at_first() -> None:
+        begin()
+        if runner.times("hung") < 2:
+            runner.trace("hung")
+            time.sleep(60)
+
+    runner.begin = hang_at_first  # type: ignore[method-assign]
+    pool, reports = await make(size=1, start_timeout_seconds=0.3)
+    await reports.until(lambda: pool.free() == 1)
+    one = job("echo", 1)
+    pool.submit([one])
+    await reports.ended(one)
+
+    assert runner.times("hung") == 2
+    assert "Timed out waiting for UP message from 'ForkPoolWorker-1'" in caplog.text
+    assert "after 0.3 seconds" in caplog.text
+    assert "after 0.6 seconds" in caplog.text
+
+
+async def test_a_child_that_does_not_end_when_its_time_is_over_is_killed(
+    make: Make, runner: CommandRunner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("celeriac.pools.prefork.pool._END_SECONDS", 0.2)
+    monkeypatch.setattr(runner, "end", lambda code: time.sleep(60))
+    pool, reports = await make(size=1, max_tasks_per_child=1)
+    (first,) = pool.pids()
+    jobs = [job("echo", n) for n in range(2)]
+
+    for each in jobs:
+        await reports.until(lambda: pool.free() == 1)
+        pool.submit([each])
+    await reports.ended(*jobs)
+
+    assert not reports.of(Lost)
+    assert f"pid:{first} has not ended within 0.2 seconds" in caplog.text
+
+
 async def test_unread_jobs_of_a_killed_child_run_elsewhere_and_none_twice(
     make: Make, runner: CommandRunner
 ) -> None:

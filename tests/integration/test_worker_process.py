@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -16,126 +13,7 @@ import pytest
 
 from celeriac.errors import TimeoutError as ResultTimeout
 from celeriac.errors import WorkerLostError
-from processes import Program, user_environment
-
-TIMEOUT = 60.0
-
-PROJECT = """
-import os
-import signal
-import time
-from pathlib import Path
-from celeriac.app import Celeriac
-
-HERE = Path(__file__).parent
-app = Celeriac("proj", broker="BROKER", backend="BACKEND", set_as_current=False)
-app.conf.worker_lease_seconds = 1.5
-
-def trace(name):
-    with (HERE / name).open("a") as file:
-        file.write("x")
-
-@app.task(name="proj.add")
-def add(x, y):
-    return x + y
-
-@app.task(name="proj.early")
-def early(name):
-    trace(f"{name}-begun")
-    while not (HERE / "go").exists():
-        time.sleep(0.01)
-    trace(f"{name}-done")
-    return name
-
-@app.task(name="proj.poison", acks_late=True)
-def poison():
-    trace("poison")
-    os.kill(os.getpid(), signal.SIGKILL)
-
-@app.task(name="proj.late", acks_late=True)
-def late(name):
-    return early.run(name)
-"""
-
-RUN = """
-import logging, sys
-from proj import app
-from celeriac.node.options import NodeOptions
-from celeriac.node.worker import Worker
-logging.basicConfig(level=logging.INFO, format="[%(asctime)s: %(levelname)s/%(processName)s] %(message)s")
-pool, concurrency, soft = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-app.conf.worker_soft_shutdown_timeout = soft
-sys.exit(Worker(app, NodeOptions(hostname="w1@here", pool=pool, concurrency=concurrency)).run())
-"""
-
-Start = Callable[..., Program]
-
-
-@pytest.fixture
-def servers(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
-    """Return the URLs of broker and result store; SQLite unless a test asks for others."""
-    file = f"sqlite:///{tmp_path}/q.db"
-    match getattr(request, "param", "sqlite"):
-        case "redis":
-            url = request.getfixturevalue("redis_url")
-            return url, url
-        case "amqp":
-            return request.getfixturevalue("rabbitmq_url"), file
-        case _:
-            return file, file
-
-
-@pytest.fixture
-def home(tmp_path: Path, servers: tuple[str, str]) -> Path:
-    broker, backend = servers
-    (tmp_path / "proj.py").write_text(PROJECT.replace("BROKER", broker).replace("BACKEND", backend))
-    (tmp_path / "run_worker.py").write_text(RUN)
-    return tmp_path
-
-
-@pytest.fixture
-def proj(home: Path) -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("proj", home / "proj.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    module.app.close()
-
-
-@pytest.fixture
-def start(home: Path) -> Iterator[Start]:
-    programs: list[Program] = []
-
-    def start_worker(
-        pool: str = "prefork", concurrency: int = 1, soft: float = 0, **environment: str
-    ) -> Program:
-        command = [sys.executable, "run_worker.py", pool, str(concurrency), str(soft)]
-        program = Program(command, cwd=home, env=user_environment(home, **environment))
-        programs.append(program)
-        program.wait_for(r"w1@here ready\.")
-        return program
-
-    yield start_worker
-    for program in programs:
-        program.end()
-
-
-def until(condition: Callable[[], bool], seconds: float = TIMEOUT) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
-
-
-def begun(home: Path, name: str) -> None:
-    until((home / f"{name}-begun").exists)
-
-
-def runs(home: Path, name: str) -> int:
-    path = home / f"{name}-begun"
-    return len(path.read_text()) if path.exists() else 0
+from worker_program import TIMEOUT, Start, begun, runs, until
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])

@@ -24,8 +24,8 @@ from celeriac.message import (
 
 KINDS: list[OutcomeKind] = [kind for kind in get_args(OutcomeKind) if kind != "invalid"]
 ALL_TERMS = [
-    Terms(acks_late=late, acks_on_failure_or_timeout=on_failure, reject_on_worker_lost=on_lost)
-    for late, on_failure, on_lost in itertools.product([False, True], repeat=3)
+    Terms(acks_late=late, acks_on_failure=failure, acks_on_timeout=timeout, reject_on_worker_lost=lost)
+    for late, failure, timeout, lost in itertools.product([False, True], repeat=4)
 ]
 LATE = [terms for terms in ALL_TERMS if terms.acks_late]
 EARLY = [terms for terms in ALL_TERMS if not terms.acks_late]
@@ -72,7 +72,7 @@ def test_a_late_acknowledged_task_is_settled_as_it_ended(
 
 @pytest.mark.parametrize("terms", LATE)
 def test_a_late_acknowledged_failure_is_refused_only_when_the_task_says_so(terms: Terms) -> None:
-    expected: Verdict = Ack() if terms.acks_on_failure_or_timeout else Reject()
+    expected: Verdict = Ack() if terms.acks_on_failure else Reject()
 
     assert verdict(terms, finished("failure")) == expected
 
@@ -182,12 +182,12 @@ def test_the_hard_limit_of_an_early_acknowledged_task_is_a_failure_like_another(
 
 
 @pytest.mark.parametrize("terms", LATE)
-def test_the_hard_limit_of_a_late_acknowledged_task_follows_acks_on_failure(terms: Terms) -> None:
+def test_the_hard_limit_of_a_late_acknowledged_task_follows_acks_on_timeout(terms: Terms) -> None:
     report = lost(limit=2.0)
 
     first, last = verdict(terms, report, 1), verdict(terms, report, 3)
 
-    if terms.acks_on_failure_or_timeout:
+    if terms.acks_on_timeout:
         assert (first, last) == (Ack(), Ack())
         assert fails(report, Ack())
     else:

@@ -7,7 +7,7 @@
     started                    Start                          —
     success retry ignore       Ack                            Ack
     revoked
-    failure                    Ack                            Ack, or Reject unless acks_on_failure_or_timeout
+    failure                    Ack                            Ack, or Reject unless acks_on_failure
     failure of the last retry  DeadLetter, where the task     DeadLetter, where the task wants that; else as
                                wants that; else Ack           any failure
     reject                     Ack (it was acknowledged)      Reject
@@ -18,9 +18,8 @@
                                                               are left, else DeadLetter
     lost as the worker was     DeadLetter                     Requeue(willing)
     told to stop at once
-    hard time limit            Ack                            Ack, or Requeue unless
-                                                              acks_on_failure_or_timeout (DeadLetter when
-                                                              no deliveries are left)
+    hard time limit            Ack                            Ack, or Requeue unless acks_on_timeout
+                                                              (DeadLetter when no deliveries are left)
 """
 
 from __future__ import annotations
@@ -64,7 +63,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """What a task and its settings say about acknowledging."""
 
     acks_late: bool = False
-    acks_on_failure_or_timeout: bool = True
+    acks_on_failure: bool = True
+    acks_on_timeout: bool = True
     reject_on_worker_lost: bool = False
     dead_letter: bool = False  # keep the message when its last retry has failed
     max_deliveries: int = 3  # a task that keeps killing its worker stops here; 0 = never
@@ -103,7 +103,7 @@ def _finished(terms: Terms, report: Finished) -> Verdict:
         return DeadLetter(f"Its last retry failed: {report.exception_repr}", "exhausted")
     if not terms.acks_late:
         return _ACK  # whatever it asks for: the message was given up when it began
-    if kind == "failure" and not terms.acks_on_failure_or_timeout:
+    if kind == "failure" and not terms.acks_on_failure:
         return _REJECT
     return _LATE[kind]
 
@@ -114,7 +114,7 @@ def _lost(terms: Terms, report: Lost, attempt: int) -> Verdict:
     if report.stopped:
         return _AS_ASKED if terms.acks_late else DeadLetter(report.reason, "lost")
     if report.limit_seconds is not None:
-        if not terms.acks_late or terms.acks_on_failure_or_timeout:
+        if not terms.acks_late or terms.acks_on_timeout:
             return _ACK
         return _again(terms, report, attempt)
     if terms.acks_late and terms.reject_on_worker_lost:

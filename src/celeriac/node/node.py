@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -34,6 +35,7 @@ logger: logging.Logger = logging.getLogger("celery.apps.worker")
 How = Literal["warm", "cold"]
 
 _LAST_WORDS_SECONDS = 2.0  # for what a cold shutdown still wants to tell broker and store
+_WRITE_DOWN_SECONDS = 30.0  # for the same in a warm one, from when nothing runs any more
 _UNSEEN_AT_ONCE = 1000
 _UNSEEN_SECONDS = 0.05  # what is leased already comes at once; nothing else can come
 EX_FAILURE = 1
@@ -53,6 +55,7 @@ class NodeSettings(msgspec.Struct, kw_only=True, frozen=True):
     soft_time_limit: float | None = None
     soft_shutdown_seconds: float = 0.0  # before a cold shutdown, for running tasks to end
     soft_shutdown_when_idle: bool = False
+    warm_shutdown_seconds: float | None = None  # what runs longer than that is stopped; None: for ever
 
 
 class Node:
@@ -113,6 +116,7 @@ class Node:
         self.leases: Leases = Leases(self.link, settings.spec.lease_seconds)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: How | None = None
+        self._overdue = False  # a warm shutdown has taken too long
         self._changed = asyncio.Event()  # somebody has asked to stop
         self._tasks: list[asyncio.Task[Any]] = []
 
@@ -205,10 +209,13 @@ class Node:
 
     async def _wind_down(self, how: How) -> None:
         """Hand back what has not begun, see to what has, and leave."""
+        before = self.reporter.returned
         await self._stop_receiving()
         self._hand_back()
         if how == "cold" or not await self._unless_hurried(self._end_gently()):
             await self._cold()
+        if returned := self.reporter.returned - before:
+            logger.info("Restoring %s unacknowledged message(s)", returned)
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -247,13 +254,21 @@ class Node:
             logger.warning("What was fetched ahead goes back when the worker ends, not before: %r", exc)
 
     async def _unless_hurried(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Do something until it is done or somebody is in a hurry; return whether it is done."""
+        """Do something until it is done, somebody is in a hurry or time is up; return whether it is done."""
         task = asyncio.create_task(work)
+        loop, seconds = asyncio.get_running_loop(), self.settings.warm_shutdown_seconds
+        end = loop.time() + (math.inf if seconds is None else seconds)
         while not task.done() and self._asked != "cold":
             self._changed.clear()
             hurry = asyncio.create_task(self._changed.wait())
-            done, _ = await asyncio.wait([task, hurry, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+            left = None if seconds is None else max(0.0, end - loop.time())
+            done, _ = await asyncio.wait(
+                [task, hurry, *self._tasks], timeout=left, return_when=asyncio.FIRST_COMPLETED
+            )
             hurry.cancel()
+            if not done:
+                self._tell_overdue()
+                break
             if done - {task, hurry}:
                 break  # a service has ended, and with it the hope that this comes to an end
         if task.done():
@@ -268,8 +283,31 @@ class Node:
         if self.link.connected:
             while len(self.ledger):
                 await self.receiver.changed()
-            await self.reporter.drain()
+            await self._write_down()
         await self.pool.stop(graceful=True)
+
+    async def _write_down(self) -> None:
+        """Wait until all outcomes are stored and all messages settled, as long as there is hope."""
+        try:
+            async with asyncio.timeout(_WRITE_DOWN_SECONDS):
+                await self.reporter.drain()
+        except TimeoutError:
+            logger.error(
+                "Broker or result store did not take what became of %s messages within %g seconds, and the "
+                "worker ends without telling them. Their tasks count as lost, or run again: %s",
+                self.reporter.backlog,
+                _WRITE_DOWN_SECONDS,
+                ", ".join(self.reporter.backlog_ids()),
+            )
+
+    def _tell_overdue(self) -> None:
+        self._overdue = True
+        logger.warning(
+            "The warm shutdown has not ended within the %g seconds of worker_shutdown_timeout: "
+            "%s tasks that still run are stopped.",
+            self.settings.warm_shutdown_seconds,
+            len(self.ledger),
+        )
 
     async def _cold(self) -> None:
         await self._soft_shutdown()
@@ -288,7 +326,7 @@ class Node:
 
     async def _soft_shutdown(self) -> None:
         seconds = self.settings.soft_shutdown_seconds
-        if seconds <= 0 or not (len(self.ledger) or self.settings.soft_shutdown_when_idle):
+        if seconds <= 0 or self._overdue or not (len(self.ledger) or self.settings.soft_shutdown_when_idle):
             return
         logger.warning("Initiating Soft Shutdown, terminating in %g seconds", seconds)
         self._changed.clear()

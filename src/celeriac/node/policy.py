@@ -96,9 +96,15 @@ class Policies:
     def _make(self, task: Any) -> Policy:  # Any: a Task of any parameters
         terms = Terms(
             acks_late=bool(task.acks_late),
-            acks_on_failure_or_timeout=task.acks_on_failure_or_timeout is not False,
+            acks_on_failure=_acks(task, task.acks_on_failure),
+            acks_on_timeout=_acks(task, task.acks_on_timeout),
             reject_on_worker_lost=bool(task.reject_on_worker_lost),
             dead_letter=bool(task.dead_letter),
             max_deliveries=self._app.conf.task_max_deliveries,
         )
         return Policy(task, terms, self._time_limit, self._soft_time_limit)
+
+
+def _acks(task: Any, alone: bool | None) -> bool:  # Any: a Task of any parameters
+    """Return whether one way of failing is acknowledged; None leaves it to what is said of all of them."""
+    return (task.acks_on_failure_or_timeout if alone is None else alone) is not False

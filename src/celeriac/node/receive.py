@@ -76,14 +76,14 @@ class Receiver:
             self._intake.take(deliveries)
 
     def take_back(self) -> list[Work]:
-        """Return everything that has not begun, from wherever it waits; it stays in the ledger."""
+        """Return everything that has not begun, in the order of its coming; it stays in the ledger."""
         works = [*self._dispatcher.take_back(), *self._intake.timers.take_back()]
         for number in self._pool.recall():
             work = self._ledger.get(number)
             if work is not None:
                 self._dispatcher.ended(work)
                 works.append(work)
-        return works
+        return sorted(works, key=lambda work: work.number)
 
     async def _room(self) -> int:
         """Wait until it is worth fetching and return how many messages may be fetched."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 
@@ -24,6 +25,7 @@ from celeriac.message import (
     Lost,
     Record,
     Report,
+    Requeue,
     Start,
     Started,
     Verdict,
@@ -43,6 +45,7 @@ FLUSH_SECONDS = 0.002
 FLUSH_MOST_SECONDS = 0.01  # when store and broker are slow, fewer and larger flushes serve everybody better
 BACKLOG_ITEMS = 4096  # unsettled beyond this, nothing more is received
 
+_MOST_IDS = 20  # in one line of the log
 _MOST_OBITUARIES = 3  # children that may die of one before the node records the failure, and no more
 
 _RETRY_START_SECONDS, _RETRY_STEP_SECONDS, _RETRY_MOST_SECONDS = 0.2, 0.4, 3.0
@@ -92,13 +95,14 @@ class Reporter:
         self._on_room = on_room
         self._entries: list[_Entry] = []
         self._starts: dict[int, Delivery] = {}  # begun, not told to the broker yet
-        self._flushing = 0  # entries on their way
+        self._flushing: list[_Entry] = []  # on their way
         self._flush_took = 0.0  # seconds, the latest one
         self._due = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self.recent: Recent = Recent()
+        self.returned = 0  # messages that went back to the broker
         self.closing = False  # there is no pool any more that could run an obituary
 
     # --- taking in -----------------------------------------------------------------------------------
@@ -123,7 +127,7 @@ class Reporter:
 
     def add(self, record: Record | None, delivery: Delivery, decided: Verdict) -> None:
         """Settle a delivery that the pool never had."""
-        self._entries.append(_Entry(record, delivery, decided))
+        self._enter(record, delivery, decided)
         self._schedule()
 
     def replace(self, work: Work, delivery: Delivery) -> None:
@@ -164,7 +168,12 @@ class Reporter:
     @property
     def backlog(self) -> int:
         """How much waits to be written down."""
-        return len(self._entries) + self._flushing
+        return len(self._entries) + len(self._flushing)
+
+    def backlog_ids(self) -> list[str]:
+        """Return the ids of the tasks whose outcomes wait to be written down, of many only the first."""
+        entries = itertools.islice(itertools.chain(self._flushing, self._entries), _MOST_IDS)
+        return [str(entry.delivery.envelope.headers.get("id")) for entry in entries]
 
     def _finished(self, report: Finished) -> bool:
         work = self._ledger.close(report.number)
@@ -177,7 +186,7 @@ class Reporter:
             work.policy.note(report.runtime)
             decided = verdict(work.policy.terms, report, work.delivery.attempt) or Ack()
         self.recent.note(work.headers, decided)
-        self._entries.append(_Entry(report.record, work.delivery, decided))
+        self._enter(report.record, work.delivery, decided)
         return True
 
     def _started(self, report: Started) -> None:
@@ -217,7 +226,12 @@ class Reporter:
         self._ledger.close(work.number)
         self._starts.pop(work.number, None)
         self.recent.note(work.headers, decided)
-        self._entries.append(_Entry(record, work.delivery, decided))
+        self._enter(record, work.delivery, decided)
+
+    def _enter(self, record: Record | None, delivery: Delivery, decided: Verdict) -> None:
+        self._entries.append(_Entry(record, delivery, decided))
+        if isinstance(decided, Requeue):
+            self.returned += 1
 
     # --- writing down --------------------------------------------------------------------------------
 
@@ -256,14 +270,14 @@ class Reporter:
     async def _flush(self) -> None:
         entries, self._entries = self._entries, []
         starts, self._starts = self._starts, {}
-        self._flushing = len(entries)
+        self._flushing = entries
         began = asyncio.get_running_loop().time()
         await self._store(entries)
         verdicts: list[tuple[Delivery, Verdict]] = [(entry.delivery, entry.verdict) for entry in entries]
         verdicts.extend((delivery, Start()) for delivery in starts.values())
         await self._settle(verdicts)
         self._flush_took = asyncio.get_running_loop().time() - began
-        self._flushing = 0
+        self._flushing = []
         self._on_room()
 
     async def _store(self, entries: list[_Entry]) -> None:

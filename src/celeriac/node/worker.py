@@ -188,6 +188,7 @@ class Worker:
             soft_time_limit=options.soft_time_limit or conf.task_soft_time_limit,
             soft_shutdown_seconds=conf.worker_soft_shutdown_timeout,
             soft_shutdown_when_idle=conf.worker_enable_soft_shutdown_on_idle,
+            warm_shutdown_seconds=conf.worker_shutdown_timeout,
         )
 
     def _close(self) -> None:
@@ -234,7 +235,8 @@ class Worker:
         if how == "cold":
             self._hurries += 1
             if self._hurries == _HURRIES_BEFORE_EXIT:
-                os._exit(exitcode)  # the children die with us
+                # The children die with us.
+                os._exit(EX_FAILURE if number == signal.SIGINT else exitcode)
         self.app.hooks.worker_shutting_down.send(
             sender=self.hostname, sig=signal.Signals(number).name, how=how.title(), exitcode=exitcode
         )

@@ -24,8 +24,9 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NoReturn
 
@@ -264,6 +265,28 @@ class _Service:
             os.kill(pid, signal.SIGKILL)
         for pid in self._children:
             os.waitpid(pid, 0)
+
+
+def await_ends(pids: Iterable[int], seconds: float) -> None:
+    """Wait until processes that are being killed have ended; not for those that never end.
+
+    Args:
+        pids: The processes; they need not be children of this one.
+        seconds: How long to wait at most.
+    """
+    poll, alive, end = select.poll(), set[int](), time.monotonic() + seconds
+    for pid in pids:
+        with suppress(OSError):  # it has ended
+            alive.add(os.pidfd_open(pid))
+    for fd in alive:
+        poll.register(fd, select.POLLIN)
+    running = set(alive)
+    while running and (left := end - time.monotonic()) > 0:
+        for fd, _ in poll.poll(left * 1000):
+            poll.unregister(fd)
+            running.discard(fd)
+    for fd in alive:
+        os.close(fd)
 
 
 def _quietly_end(run: Callable[[], int]) -> NoReturn:

@@ -99,6 +99,16 @@ class Inbox:
             self.near.send(_NO_MORE)
         return numbers
 
+    def unread(self) -> bool:
+        """Return whether something lies there that the child has not read."""
+        try:
+            data, fds = _receive(self.far, 1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        for fd in fds:
+            os.close(fd)
+        return bool(data)
+
     def _take_back(self) -> bytes | None:
         try:
             data, fds = _receive(self.far, _NUMBER.size, socket.MSG_DONTWAIT)

@@ -13,10 +13,11 @@ import msgspec
 
 from celeriac.message import Finished, Job, Lost, Report, Started
 from celeriac.pools.base import PoolOptions, Runner, exit_name, exit_text, tell_hard_limit, tell_soft_limit
-from celeriac.pools.prefork.board import READY, Board, Slot
+from celeriac.pools.prefork.board import READY, Board
 from celeriac.pools.prefork.child import child_main
-from celeriac.pools.prefork.forker import Died, Forked, Forker, ForkerGone
-from celeriac.pools.prefork.inbox import INFLIGHT_BYTES, Inbox
+from celeriac.pools.prefork.forker import Died, Forked, Forker, ForkerGone, await_ends
+from celeriac.pools.prefork.inbox import INFLIGHT_BYTES
+from celeriac.pools.prefork.member import Member
 
 logger: logging.Logger = logging.getLogger("celery.pool")
 
@@ -26,66 +27,13 @@ _WORTH_TAKING = 4  # jobs behind each other while another child is idle
 LOOK_SECONDS = 0.005  # how often the board is read while somebody's start is of interest
 _FIRST_PAUSE_SECONDS = 1.0  # before a child is made again that died while it started
 _MOST_PAUSE_SECONDS = 30.0
+_KILLED_SECONDS = 1.0  # for children to end that the kernel is killing
+_END_SECONDS = 30.0  # for a child that was told to end; its slot is empty as long as it does not
+# Looks, not seconds: a machine that was asleep has not given the child a chance either.
+_DEAF_LOOKS = 20  # until others get what a child does not read
+_DEAD_LOOKS = 1000  # until it is killed for it
 
 _decode = msgspec.msgpack.Decoder(Finished).decode
-
-
-class _Child:
-    """What the parent knows of one child."""
-
-    __slots__ = (
-        "bytes",
-        "inbox",
-        "index",
-        "jobs",
-        "limit",
-        "name",
-        "pid",
-        "ready",
-        "retiring",
-        "sizes",
-        "slot",
-        "slow",
-        "started",
-        "stop_sent",
-        "taken",
-        "timers",
-    )
-
-    def __init__(self, index: int, slot: Slot, name: str) -> None:
-        self.index = index
-        self.slot = slot
-        self.name = name
-        self.inbox = Inbox()
-        self.pid = 0
-        self.ready = False
-        self.retiring = False  # gets no more jobs
-        self.stop_sent = False
-        self.jobs: dict[int, Job] = {}  # given and not reported, in order
-        self.sizes: dict[int, int] = {}  # their bytes in the socket's buffer
-        self.bytes = 0
-        self.slow = False  # holds a job that others must not wait behind
-        self.taken = 0  # jobs ever given to it
-        self.started = 0  # the job whose start we have seen on the board
-        self.limit: tuple[int, float] | None = None  # job and hard limit for which it is being killed
-        self.timers: list[asyncio.TimerHandle] = []  # of the started job's limits
-
-    def forget(self, number: int) -> Job | None:
-        """Remove a job that was reported or recalled."""
-        job = self.jobs.pop(number, None)
-        if job is not None:
-            self.bytes -= self.sizes.pop(number)
-            if not self.jobs:
-                self.slow = False
-            if number == self.started:
-                self.disarm()
-        return job
-
-    def disarm(self) -> None:
-        """Forget the limits of the job that was running."""
-        for timer in self.timers:
-            timer.cancel()
-        self.timers.clear()
 
 
 class PreforkPool:
@@ -94,7 +42,8 @@ class PreforkPool:
     1. have the forker make the children, and make them again when they die or have served their time
     2. place jobs: any job on an idle child, short ones also behind other short ones
     3. take in reports, and look on the board for what nobody rings about: starts, stalled children
-    4. recall what a stalled child has not read, for others, and share with idle ones
+    4. recall what a stalled child has not read, for others, and share with idle ones; replace a child that
+       reads nothing, does not get ready, or does not end when told to
     5. watch the time limits: SIGUSR1 at the soft one, SIGKILL at the hard one
     6. account for the dead: what ran is lost, what waited runs elsewhere, nothing runs twice
 
@@ -114,7 +63,7 @@ class PreforkPool:
         self._options = options
         self._board = Board(options.size)
         self._forker = Forker(child_main(self._board, make_runner, options))
-        self._children: list[_Child | None] = [None] * options.size
+        self._children: list[Member | None] = [None] * options.size
         self._waiting: deque[Job] = deque()  # taken from a child, to be placed before anything else
         self._deliver: Callable[[Sequence[Report]], None] = lambda batch: None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -225,16 +174,17 @@ class PreforkPool:
 
     # --- placing -----------------------------------------------------------------------------------
 
-    def _idle(self, child: _Child) -> bool:
-        return child.ready and not child.jobs and not child.retiring and not self._spent(child)
+    def _idle(self, child: Member) -> bool:
+        able = child.ready and not child.retiring and not child.deaf
+        return able and not child.jobs and not self._spent(child)
 
-    def _spent(self, child: _Child) -> bool:
+    def _spent(self, child: Member) -> bool:
         most = self._options.max_tasks_per_child
         return most is not None and child.taken >= most
 
-    def _room(self, child: _Child) -> int:
+    def _room(self, child: Member) -> int:
         """Return how many short jobs fit into a child's inbox."""
-        if not child.ready or child.slow or child.retiring or child.bytes >= INFLIGHT_BYTES:
+        if not child.ready or child.slow or child.retiring or child.deaf or child.bytes >= INFLIGHT_BYTES:
             return 0
         if len(child.jobs) > _REFILL_AT:
             return 0
@@ -261,14 +211,14 @@ class PreforkPool:
                     self._give(child, job)
         return
 
-    def _candidates(self, *, short: bool) -> list[tuple[_Child, int]]:
+    def _candidates(self, *, short: bool) -> list[tuple[Member, int]]:
         """Return the children that can be given jobs of a kind and how many, in the order to be asked.
 
         They take turns at being the first, so that all are kept equally busy.
         """
         self._turn += 1
-        idle: list[tuple[_Child, int]] = []
-        others: list[tuple[_Child, int]] = []
+        idle: list[tuple[Member, int]] = []
+        others: list[tuple[Member, int]] = []
         for step in range(self.size):
             child = self._children[(self._turn + step) % self.size]
             if child is None:
@@ -279,7 +229,7 @@ class PreforkPool:
                 others.append((child, room))
         return idle + others
 
-    def _give(self, child: _Child, job: Job) -> None:
+    def _give(self, child: Member, job: Job) -> None:
         size = child.inbox.put(job)
         child.jobs[job.number] = job
         child.sizes[job.number] = size
@@ -288,7 +238,7 @@ class PreforkPool:
         child.slow = child.slow or not job.short
         self._look_soon()
 
-    def _recall_from(self, child: _Child) -> list[Job]:
+    def _recall_from(self, child: Member) -> list[Job]:
         if not child.jobs:
             return []  # nothing to find there but the word to stop
         jobs = [job for number in child.inbox.recall() if (job := child.forget(number)) is not None]
@@ -297,7 +247,7 @@ class PreforkPool:
 
     # --- reports -----------------------------------------------------------------------------------
 
-    def _on_datagram(self, child: _Child) -> None:
+    def _on_datagram(self, child: Member) -> None:
         message = child.inbox.read()
         if message is None:
             return
@@ -306,6 +256,7 @@ class PreforkPool:
         self._collect(child, child.slot.take(tail) if long_report is None else (long_report,), reports)
         if not child.ready and child.slot.phase == READY:
             child.ready = True
+            child.expect(None)
             child.pid = child.slot.pid  # the forker's notice may come after the child's own
             self._failures = 0
             self._changed.set()
@@ -313,14 +264,14 @@ class PreforkPool:
         self._place_waiting()
         self._deliver(reports)
 
-    def _collect(self, child: _Child, posted: Iterable[bytes], reports: list[Report]) -> None:
+    def _collect(self, child: Member, posted: Iterable[bytes], reports: list[Report]) -> None:
         for data in posted:
             report = _decode(data)
             report.pid = child.pid
             if child.forget(report.number) is not None:
                 reports.append(report)
 
-    def _retire_if_due(self, child: _Child) -> None:
+    def _retire_if_due(self, child: Member) -> None:
         limit = self._options.max_memory_per_child_kib
         if limit is not None and child.slot.memory_kib > limit and not child.retiring:
             child.retiring = True
@@ -342,18 +293,39 @@ class PreforkPool:
         again = False
         now = time.time()
         for child in self._children:
-            if child is None or not child.jobs:
+            if child is None or not (child.jobs or child.deaf):
                 continue
             job = child.jobs.get(child.slot.job)
             if job is not None:
+                child.silent_looks, child.deaf = 0, False
                 self._look_at(child, job, now, reports)
                 self._retire_if_due(child)
-            again = again or len(child.jobs) > 1 or child.started not in child.jobs
+            else:
+                self._listen_for(child)
+            again = again or child.deaf or len(child.jobs) > 1 or child.started not in child.jobs
         self._share_out()
         if again:
             self._look_soon()
         if reports:
             self._deliver(reports)
+
+    def _listen_for(self, child: Member) -> None:
+        """See to a child that was given jobs and has begun none: it may be stopped, or stuck between two."""
+        if child.deaf and not child.inbox.unread():
+            child.silent_looks, child.deaf = 0, False
+            return
+        child.silent_looks += 1
+        if child.silent_looks == _DEAF_LOOKS:
+            taken = self._recall_from(child)
+            child.deaf = bool(taken)  # if not, it has just read them
+            self._waiting.extend(taken)
+        elif child.silent_looks == _DEAD_LOOKS:
+            logger.error(
+                "Process %r pid:%s takes no jobs; it is killed and replaced, others have what it was given.",
+                child.name,
+                child.pid,
+            )
+            self._forker.kill(child.index, child.pid, signal.SIGKILL)
 
     def _share_out(self) -> None:
         """Let an idle child have some of what lies before a busy one."""
@@ -363,7 +335,7 @@ class PreforkPool:
                     self._waiting.extend(self._recall_from(child))
         self._place_waiting()
 
-    def _look_at(self, child: _Child, job: Job, now: float, reports: list[Report]) -> None:
+    def _look_at(self, child: Member, job: Job, now: float, reports: list[Report]) -> None:
         running_for = now - child.slot.started
         # Less than nothing: the system's clock was set back, and says nothing of how long it has run.
         if job.short and 0 <= running_for < LOOK_SECONDS:
@@ -383,7 +355,7 @@ class PreforkPool:
 
     # --- time limits -------------------------------------------------------------------------------
 
-    def _arm(self, child: _Child, job: Job, running_for: float) -> None:
+    def _arm(self, child: Member, job: Job, running_for: float) -> None:
         child.disarm()
         assert self._loop is not None
         soft, hard = job.soft_limit_seconds, job.hard_limit_seconds
@@ -396,12 +368,12 @@ class PreforkPool:
                 self._loop.call_later(max(0.0, hard - running_for), self._on_hard_limit, child, job)
             )
 
-    def _on_soft_limit(self, child: _Child, number: int) -> None:
+    def _on_soft_limit(self, child: Member, number: int) -> None:
         if child.slot.job == number and number in child.jobs:
             tell_soft_limit(child.jobs[number])
             self._forker.kill(child.index, child.pid, signal.SIGUSR1)
 
-    def _on_hard_limit(self, child: _Child, job: Job) -> None:
+    def _on_hard_limit(self, child: Member, job: Job) -> None:
         if child.slot.job == job.number and job.number in child.jobs:
             tell_hard_limit(job)
             child.limit = (job.number, job.hard_limit_seconds or 0.0)
@@ -409,7 +381,7 @@ class PreforkPool:
 
     # --- children ----------------------------------------------------------------------------------
 
-    def _alive(self) -> list[_Child]:
+    def _alive(self) -> list[Member]:
         return [child for child in self._children if child is not None]
 
     def _all_ready(self) -> bool:
@@ -422,20 +394,47 @@ class PreforkPool:
         slot = self._board.slot(index)
         slot.reset()
         self._made += 1
-        child = _Child(index, slot, f"{self._options.name}-{self._made}")
+        child = Member(index, slot, f"{self._options.name}-{self._made}")
         self._children[index] = child
         self._loop.add_reader(child.inbox.near.fileno(), self._on_datagram, child)
         try:
             self._forker.fork(index, child.name, child.inbox.far)
         except ForkerGone:
             self._on_forker_gone()
+            return
+        # Longer with each failure: it may have much to prepare, and hanging looks the same.
+        patience = self._options.start_timeout_seconds * 2**self._failures
+        child.expect(self._loop.call_later(patience, self._on_never_ready, child, patience))
 
-    def _retire(self, child: _Child) -> None:
+    def _on_never_ready(self, child: Member, patience: float) -> None:
+        if child.pid:
+            logger.error(
+                "Timed out waiting for UP message from %r pid:%s after %g seconds (worker_proc_alive_timeout): "
+                "it is killed and made again, with twice the time.",
+                child.name,
+                child.pid,
+                patience,
+            )
+            self._forker.kill(child.index, child.pid, signal.SIGKILL)
+
+    def _on_never_ended(self, child: Member) -> None:
+        if not self._stopping:
+            logger.error(
+                "Process %r pid:%s has not ended within %g seconds of being told to: it is killed.",
+                child.name,
+                child.pid,
+                _END_SECONDS,
+            )
+            self._forker.kill(child.index, child.pid, signal.SIGKILL)
+
+    def _retire(self, child: Member) -> None:
         """Let a child end as soon as it has nothing left to do."""
         child.retiring = True
         if not child.jobs and not child.stop_sent:
             child.stop_sent = True
             child.inbox.put_stop()
+            assert self._loop is not None
+            child.expect(self._loop.call_later(_END_SECONDS, self._on_never_ended, child))
 
     def _on_notices(self) -> None:
         try:
@@ -474,6 +473,7 @@ class PreforkPool:
         reports.extend(self._losses(child, status))
         unstarted = [*child.jobs.values()]
         child.disarm()
+        child.expect(None)
         child.inbox.close()
         self._children[index] = None
         if unstarted and self._stopping:
@@ -485,7 +485,7 @@ class PreforkPool:
         self._place_waiting()
         self._deliver(reports)
 
-    def _losses(self, child: _Child, status: int) -> list[Report]:
+    def _losses(self, child: Member, status: int) -> list[Report]:
         number = child.slot.job
         if child.forget(number) is None:
             return []
@@ -505,7 +505,7 @@ class PreforkPool:
     def _never_started(self, job: Job) -> Lost:
         return Lost(number=job.number, started=False, reason="The worker is shutting down.")
 
-    def _replace(self, child: _Child, index: int, status: int) -> None:
+    def _replace(self, child: Member, index: int, status: int) -> None:
         if self._stopping or self._loop is None:
             return
         if child.retiring and status == 0:
@@ -527,6 +527,7 @@ class PreforkPool:
         self._broken.set()
         logger.critical("The process that forks the pool's children is gone, and they with it.")
         self._loop.remove_reader(self._forker.fileno())
+        await_ends(self.pids(), _KILLED_SECONDS)  # only then is it certain what they have begun
         for index, child in enumerate(self._children):
             if child is not None:
                 self._bury(index, -signal.SIGKILL)

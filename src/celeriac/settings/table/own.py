@@ -59,7 +59,6 @@ NEWER: tuple[Setting, ...] = (
         None,
         "bool",
         "`task_acks_on_failure_or_timeout` for failed tasks alone.",
-        has_effect=False,
     ),
     Setting(
         "task_acks_on_timeout",
@@ -67,7 +66,6 @@ NEWER: tuple[Setting, ...] = (
         None,
         "bool",
         "`task_acks_on_failure_or_timeout` for timed-out tasks alone.",
-        has_effect=False,
     ),
     Setting(
         "task_repr_maxlevels",
@@ -205,6 +203,13 @@ OWN: tuple[Setting, ...] = (
         15.0,
         "number",
         "Seconds after which a worker that gives no sign loses what it had taken.",
+    ),
+    Setting(
+        "worker_shutdown_timeout",
+        "WORKER_SHUTDOWN_TIMEOUT",
+        None,
+        "seconds",
+        "Longest time that a warm shutdown waits for running tasks; then it is cold. None: as long as it takes.",
     ),
     Setting(
         "worker_max_message_bytes",

@@ -156,6 +156,20 @@ class SettleTests(TransportFixtures):
             assert texts(got) == ["0", "1", "2"]
             assert (again.redelivered, again.attempt) == (False, 1)
 
+    async def test_messages_requeued_untouched_keep_their_order(
+        self, transport: Transport, producer: Producer, consume: Consume, queue: Queue
+    ) -> None:
+        async with consume(queue) as consumer:
+            await producer.asend([to_queue(queue, str(n)) for n in range(4)], deadline=DEADLINE_SECONDS)
+            held = await take(consumer, 3)
+            await consumer.settle([(delivery, Requeue(untouched=True)) for delivery in held])
+            got = await take(consumer, 4)
+            await ack(consumer, got)
+
+        assert sorted(texts(got)) == ["0", "1", "2", "3"]
+        if transport.caps.leases:
+            assert texts(got) == ["0", "1", "2", "3"]
+
     async def test_a_dead_letter_is_kept_with_its_reason(
         self, transport: Transport, producer: Producer, consume: Consume, queue: Queue
     ) -> None:

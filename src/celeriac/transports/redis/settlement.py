@@ -63,6 +63,7 @@ def settlement(
     done: list[bytes] = []
     caught: list[Token] = []
     operations: list[bytes | str | float] = []
+    back: list[tuple[bytes | str | float, ...]] = []
     result = Settlement()
     for token, attempt, verdict in pairs:
         if type(verdict) is Ack or type(verdict) is Reject:
@@ -83,7 +84,11 @@ def settlement(
                 result.started.append(token)
             continue
         result.refills = result.refills or type(verdict) is Requeue
-        operations += _operation(token, attempt, verdict, names, note)
+        operation = _operation(token, attempt, verdict, names, note)
+        if operation[0] == "back":
+            back.append(operation)
+        else:
+            operations += operation
         result.ended.append(token)
     if caught:
         result.data += taken_in(caught, id_, names)
@@ -91,6 +96,8 @@ def settlement(
     if done:
         result.data += pack(("HDEL", lease, *done))
         result.count += 1
+    for operation in reversed(back):  # what is put back last comes out first
+        operations += operation
     if operations:
         result.data += SETTLE.call([lease, names.due], [names.prefix, note.limit, *operations])
         result.count += 1

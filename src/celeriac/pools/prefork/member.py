@@ -1,0 +1,79 @@
+"""What the parent knows of one child."""
+
+from __future__ import annotations
+
+import asyncio
+
+from celeriac.message import Job
+from celeriac.pools.prefork.board import Slot
+from celeriac.pools.prefork.inbox import Inbox
+
+
+class Member:
+    """What the parent knows of one child."""
+
+    __slots__ = (
+        "bytes",
+        "deadline",
+        "deaf",
+        "inbox",
+        "index",
+        "jobs",
+        "limit",
+        "name",
+        "pid",
+        "ready",
+        "retiring",
+        "silent_looks",
+        "sizes",
+        "slot",
+        "slow",
+        "started",
+        "stop_sent",
+        "taken",
+        "timers",
+    )
+
+    def __init__(self, index: int, slot: Slot, name: str) -> None:
+        self.index = index
+        self.slot = slot
+        self.name = name
+        self.inbox = Inbox()
+        self.pid = 0
+        self.ready = False
+        self.retiring = False  # gets no more jobs
+        self.stop_sent = False
+        self.jobs: dict[int, Job] = {}  # given and not reported, in order
+        self.sizes: dict[int, int] = {}  # their bytes in the socket's buffer
+        self.bytes = 0
+        self.slow = False  # holds a job that others must not wait behind
+        self.taken = 0  # jobs ever given to it
+        self.started = 0  # the job whose start we have seen on the board
+        self.limit: tuple[int, float] | None = None  # job and hard limit for which it is being killed
+        self.silent_looks = 0  # at the board in a row that found jobs here and none begun
+        self.deaf = False  # it does not even read; gets no jobs until it does
+        self.deadline: asyncio.TimerHandle | None = None  # for it to get ready, or to end
+        self.timers: list[asyncio.TimerHandle] = []  # of the started job's limits
+
+    def forget(self, number: int) -> Job | None:
+        """Remove a job that was reported or recalled."""
+        job = self.jobs.pop(number, None)
+        if job is not None:
+            self.bytes -= self.sizes.pop(number)
+            if not self.jobs:
+                self.slow = False
+            if number == self.started:
+                self.disarm()
+        return job
+
+    def expect(self, deadline: asyncio.TimerHandle | None) -> None:
+        """Have it do something in time, instead of what was expected before; None: nothing."""
+        if self.deadline is not None:
+            self.deadline.cancel()
+        self.deadline = deadline
+
+    def disarm(self) -> None:
+        """Forget the limits of the job that was running."""
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
