@@ -49,6 +49,17 @@ def intervals(start: float, step: float, maximum: float, retries: int | None = N
         yield min(maximum, start + step * number)
 
 
+def left_of(pause: float, took: float, *, least: float) -> float:
+    """Return the seconds to wait before the next try when the pauses are between the beginnings of two.
+
+    Args:
+        pause: Seconds from the beginning of one try to that of the next.
+        took: Seconds that the failed try took.
+        least: Seconds to wait in any case.
+    """
+    return min(pause, max(least, pause - took))
+
+
 def publish_intervals(policy: Mapping[str, Any] | None) -> Iterator[float]:  # Any: a user's numbers
     """Yield the seconds before each further try of a publish.
 

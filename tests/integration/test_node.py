@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import logging
 import os
 import signal
@@ -28,6 +29,7 @@ from celeriac.errors import (
     WorkerLostError,
 )
 from celeriac.message import Delivery, Record, Verdict
+from celeriac.node.link import RetryPolicy
 from celeriac.task import Task
 from celeriac.testing.worker import start_worker
 from job_factory import memory_app
@@ -562,7 +564,8 @@ def test_the_worker_resumes_when_the_broker_is_back(
     app: Celeriac, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("celeriac.node.link.CONNECTION_INTERVALS", (0.01, 0.0, 0.01))
+    quick = functools.partial(RetryPolicy, intervals=(0.01, 0.0, 0.01))
+    monkeypatch.setattr("celeriac.node.worker.RetryPolicy", quick)
     made: list[Flaky] = []
     connect = app.transport.consumer
 

@@ -6,7 +6,7 @@ from itertools import islice
 
 import pytest
 
-from celeriac.backoff import CONNECTION_INTERVALS, exponential, intervals, publish_intervals
+from celeriac.backoff import CONNECTION_INTERVALS, exponential, intervals, left_of, publish_intervals
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,10 @@ def test_a_publish_policy_may_leave_things_out_and_may_never_end() -> None:
     assert list(publish_intervals({"max_retries": 2, "interval_start": 1, "interval_step": None})) == [1, 1]
     assert len(list(islice(publish_intervals({"max_retries": None}), 50))) == 50
     assert list(publish_intervals({"max_retries": 0})) == []
+
+
+@pytest.mark.parametrize(
+    ("pause", "took", "left"), [(4, 0, 4), (4, 1, 3), (4, 3.8, 0.5), (4, 9, 0.5), (0, 9, 0)]
+)
+def test_a_long_attempt_is_a_part_of_the_pause(pause: float, took: float, left: float) -> None:
+    assert left_of(pause, took, least=0.5) == left

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from celeriac.backoff import CONNECTION_INTERVALS, intervals
+from celeriac.backoff import CONNECTION_INTERVALS, intervals, left_of
 from celeriac.errors import TransportError
 from celeriac.ports import Consumer, ConsumeSpec, Transport
 
@@ -18,6 +18,10 @@ logger: logging.Logger = logging.getLogger("celery.worker.consumer.consumer")
 connection_logger: logging.Logger = logging.getLogger("celery.worker.consumer.connection")
 
 R = TypeVar("R")
+
+_LEAST_PAUSE_SECONDS = 0.5  # between two attempts, however long the first took
+_SETTLED_SECONDS = 5.0  # a connection that lives for so long was a good one
+_RELAPSE_SECONDS = (0.0, 0.5, 1.0)  # the first pauses before one is tried again that was none
 
 
 class GiveUp(Exception):
@@ -30,14 +34,17 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     retry: bool = True  # after the connection was lost
     retry_on_startup: bool = True
     max_retries: int | None = 100  # None or 0: for ever
+    retry_refusals: bool = False  # at the start, also when the broker says that trying again is no use
+    intervals: tuple[float, float, float] = CONNECTION_INTERVALS  # seconds: first, step, most
 
 
 class Link:
     """A node's consumer, and the patience to get it.
 
     1. connect, trying again with growing pauses
-    2. after a loss, wait until the broker is back
-    3. close
+    2. after a loss, wait until the broker is back, whatever it says meanwhile: somebody may mend it
+    3. keep a connection that is lost again and again from being made again and again at full speed
+    4. close
 
     Args:
         transport: The kind of broker and its address.
@@ -51,6 +58,8 @@ class Link:
         self._policy = policy
         self._consumer: Consumer | None = None
         self._up = asyncio.Event()
+        self._up_at = 0.0  # the loop's time
+        self._relapses: Iterator[float] = self._patience()
 
     @property
     def consumer(self) -> Consumer:
@@ -77,20 +86,21 @@ class Link:
         async def attempt() -> Consumer:
             return await self.transport.consumer(self._spec)
 
-        self._consumer = await self._until(attempt, may_retry=self._policy.retry_on_startup, startup=True)
+        self._consumer = await self._until(attempt, startup=True)
         self._announce()
 
     async def lost(self, exc: TransportError) -> None:
         """Wait until the broker is back, after a call has failed.
 
         Raises:
-            GiveUp: As for `connect`.
+            GiveUp: It has been tried often enough, or shall not be tried again; the log says why.
         """
         self._up.clear()
         logger.warning(
             "consumer: Connection to broker lost. Trying to re-establish the connection...", exc_info=exc
         )
-        await self._until(self.consumer.renew, may_retry=self._policy.retry, startup=False)
+        await asyncio.sleep(self._pause_of_relapse())
+        await self._until(self.consumer.renew, startup=False)
         self._announce()
 
     async def close(self) -> None:
@@ -100,14 +110,28 @@ class Link:
 
     def _announce(self) -> None:
         self._up.set()
+        self._up_at = asyncio.get_running_loop().time()
         connection_logger.info("Connected to %s", self.transport.address)
 
-    async def _until(self, attempt: Callable[[], Awaitable[R]], *, may_retry: bool, startup: bool) -> R:
+    def _pause_of_relapse(self) -> float:
+        """Return the seconds to wait before a broker is bothered that took us back and failed us at once."""
+        if asyncio.get_running_loop().time() - self._up_at >= _SETTLED_SECONDS:
+            self._relapses = self._patience()
+        return next(self._relapses)
+
+    def _patience(self) -> Iterator[float]:
+        return itertools.chain(_RELAPSE_SECONDS, intervals(*self._policy.intervals))
+
+    async def _until(self, attempt: Callable[[], Awaitable[R]], *, startup: bool) -> R:
+        clock = asyncio.get_running_loop().time
         for number, pause in self._pauses():
+            began = clock()
             try:
                 return await attempt()
             except TransportError as exc:
-                self._tell(exc, number, pause, may_retry=may_retry, startup=startup)
+                # A hung broker has taken most of the pause already: it shall not be missed when it is back.
+                pause = left_of(pause, clock() - began, least=_LEAST_PAUSE_SECONDS)
+                self._tell(exc, number, pause, startup=startup)
             await asyncio.sleep(pause)
         logger.critical(
             "consumer: Cannot connect to %s: tried %s times. Shutting down...",
@@ -117,17 +141,16 @@ class Link:
         raise GiveUp
 
     def _pauses(self) -> Iterator[tuple[int, float]]:
-        start, step, most = CONNECTION_INTERVALS
-        pauses = enumerate(intervals(start, step, most), 1)
+        pauses = enumerate(intervals(*self._policy.intervals), 1)
         return itertools.islice(pauses, self._policy.max_retries or None)
 
-    def _tell(
-        self, exc: TransportError, number: int, pause: float, *, may_retry: bool, startup: bool
-    ) -> None:
-        if not exc.retryable:
+    def _tell(self, exc: TransportError, number: int, pause: float, *, startup: bool) -> None:
+        policy = self._policy
+        # Once it has taken us, a refusal is a passing state: a password that is changed, a queue restored.
+        if startup and not exc.retryable and not policy.retry_refusals:
             logger.critical("Unrecoverable error: %r", exc)
             raise GiveUp from exc
-        if not may_retry:
+        if not (policy.retry_on_startup if startup else policy.retry):
             setting = "broker_connection_retry_on_startup" if startup else "broker_connection_retry"
             logger.critical(
                 "Retrying to %s has been disabled (app.conf.%s=False). Shutting down...",
@@ -143,5 +166,5 @@ class Link:
             str(exc).rstrip("."),
             pause,
             number,
-            self._policy.max_retries or "∞",
+            policy.max_retries or "∞",
         )

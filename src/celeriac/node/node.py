@@ -21,6 +21,7 @@ from celeriac.node.intake import Intake
 from celeriac.node.last_words import write_obituaries
 from celeriac.node.leases import Leases
 from celeriac.node.link import GiveUp, Link, RetryPolicy
+from celeriac.node.outage import Outage, OutagePolicy
 from celeriac.node.policy import Policies
 from celeriac.node.receive import Receiver
 from celeriac.node.reception import Reception
@@ -51,6 +52,7 @@ class NodeSettings(msgspec.Struct, kw_only=True, frozen=True):
     hostname: str
     spec: ConsumeSpec
     retry: RetryPolicy = RetryPolicy()
+    outage: OutagePolicy = OutagePolicy()
     time_limit: float | None = None  # seconds, for tasks with none of their own
     soft_time_limit: float | None = None
     soft_shutdown_seconds: float = 0.0  # before a cold shutdown, for running tasks to end
@@ -110,8 +112,9 @@ class Node:
             refusals,
             parks=transport.caps.native_delay,
         )
+        outage = Outage(settings.outage, pool, self.ledger, self.dispatcher)
         self.receiver: Receiver = Receiver(
-            self.link, pool, self.ledger, self.dispatcher, self.reporter, self.intake
+            self.link, pool, self.ledger, self.dispatcher, self.reporter, self.intake, outage
         )
         self.leases: Leases = Leases(self.link, settings.spec.lease_seconds)
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from celeriac.errors import TransportError
 from celeriac.node.dispatch import Dispatcher
 from celeriac.node.intake import Intake
 from celeriac.node.link import Link
+from celeriac.node.outage import Outage
 from celeriac.node.report import BACKLOG_ITEMS, Reporter
 from celeriac.node.work import Ledger, Work
 from celeriac.ports import Pool
@@ -28,6 +30,7 @@ class Receiver:
         dispatcher: Knows how much may be outstanding.
         reporter: Knows how much waits to be written down.
         intake: Takes the messages in.
+        outage: Minds what goes on after a lost connection.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Receiver:
         dispatcher: Dispatcher,
         reporter: Reporter,
         intake: Intake,
+        outage: Outage,
     ) -> None:
         self._link = link
         self._pool = pool
@@ -45,12 +49,16 @@ class Receiver:
         self._dispatcher = dispatcher
         self._reporter = reporter
         self._intake = intake
+        self._outage = outage
+        self._adapting: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._told_prefetch = -1
 
     def on_room(self) -> None:
         """Note that there may be more room than before."""
         self._changed.set()
+        if not self._outage.over and (self._adapting is None or self._adapting.done()):
+            self._adapting = asyncio.create_task(self._adapt(), name="prefetch")
 
     async def changed(self) -> None:
         """Wait until something was ended or settled."""
@@ -69,9 +77,7 @@ class Receiver:
                 await self._tell_prefetch()
                 deliveries = await self._link.consumer.receive(limit)
             except TransportError as exc:
-                if not self._link.transport.caps.leases:
-                    self._forget_unstarted()
-                await self._link.lost(exc)
+                await self._reconnect(exc)
                 continue
             self._intake.take(deliveries)
 
@@ -84,6 +90,21 @@ class Receiver:
                 self._dispatcher.ended(work)
                 works.append(work)
         return sorted(works, key=lambda work: work.number)
+
+    async def _reconnect(self, exc: TransportError) -> None:
+        if self._link.transport.caps.leases:
+            await self._link.lost(exc)
+            return
+        self._forget_unstarted()
+        self._outage.begin()
+        await self._adapt()  # fetch less, from the first message on that a new connection brings
+        await self._link.lost(exc)
+        self._outage.announce(self._dispatcher.prefetch())
+
+    async def _adapt(self) -> None:
+        """Mind how much goes on that was under way in an outage, also while nothing comes in."""
+        with contextlib.suppress(TransportError):  # then the receiver hears of it, too
+            await self._tell_prefetch()
 
     async def _room(self) -> int:
         """Wait until it is worth fetching and return how many messages may be fetched."""
@@ -103,6 +124,7 @@ class Receiver:
         prefetch = self._dispatcher.prefetch()
         if prefetch:
             prefetch = prefetch * (2 if self._dispatcher.fetches_ahead else 1) + len(self._intake.timers)
+            prefetch = self._outage.limited(prefetch)
         if prefetch != self._told_prefetch:
             self._told_prefetch = prefetch
             await self._link.consumer.set_prefetch(prefetch)

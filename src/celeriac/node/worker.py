@@ -21,6 +21,7 @@ from celeriac.node.link import RetryPolicy
 from celeriac.node.node import EX_FAILURE, How, Node, NodeSettings, say
 from celeriac.node.options import NodeOptions
 from celeriac.node.osignals import Signals, meaning
+from celeriac.node.outage import OutagePolicy
 from celeriac.pools import heap
 from celeriac.pools.base import PoolOptions, nothing
 from celeriac.pools.solo import SoloPool
@@ -183,6 +184,12 @@ class Worker:
                 retry=retry,
                 retry_on_startup=retry if at_start is None else at_start,
                 max_retries=conf.broker_connection_max_retries,
+                retry_refusals=conf.broker_channel_error_retry,
+            ),
+            outage=OutagePolicy(
+                cancel_running=conf.worker_cancel_long_running_tasks_on_connection_loss,
+                fetch_less=conf.worker_enable_prefetch_count_reduction,
+                least_prefetch=max(1, multiplier),
             ),
             time_limit=options.time_limit or conf.task_time_limit,
             soft_time_limit=options.soft_time_limit or conf.task_soft_time_limit,

@@ -10,8 +10,7 @@ BROKER: tuple[Setting, ...] = (
         "BROKER_CHANNEL_ERROR_RETRY",
         False,
         "bool",
-        "Reconnect after channel errors as well as after connection errors.",
-        has_effect=False,
+        "At the start, try again also when the broker refuses us or a queue; later that is always done.",
     ),
     Setting(
         "broker_connection_max_retries",

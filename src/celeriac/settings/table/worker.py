@@ -20,7 +20,6 @@ WORKER: tuple[Setting, ...] = (
         False,
         "bool",
         "Cancel late-acknowledged tasks when the broker is lost.",
-        has_effect=False,
     ),
     Setting(
         "worker_concurrency",
@@ -82,7 +81,6 @@ WORKER: tuple[Setting, ...] = (
         True,
         "bool",
         "Prefetch less after a reconnection until the running tasks are done.",
-        has_effect=False,
     ),
     Setting(
         "worker_enable_remote_control",
