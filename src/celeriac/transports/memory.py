@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from celeriac.clock import SystemClock
 from celeriac.errors import TransportError
 from celeriac.letters import EVERYTHING, Letter, Wanted, pairs
 from celeriac.message import Delivery, Envelope, Outgoing, Verdict
@@ -63,7 +63,7 @@ class MemoryConsumer:
         seconds = self.spec.lease_seconds
         due = self._broker.next_due(list(self.queues))
         if due is not None:
-            seconds = min(seconds, max(0.0, due - time.time()))
+            seconds = min(seconds, max(0.0, due - self._broker.clock.time()))
         try:
             async with asyncio.timeout(seconds):
                 await self._bell.wait()
@@ -165,13 +165,13 @@ class MemoryTransport:
 
     Args:
         url: ``memory://`` or ``memory://name``; the same URL is the same broker.
-        options: Ignored.
+        options: ``clock`` (`celeriac.clock.Clock`), for tests; others are ignored.
     """
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:  # Any: transport options
         self.caps = CAPS
         self.address = url
-        self.broker: Broker = broker_at(url)
+        self.broker: Broker = broker_at(url, options.get("clock") or SystemClock())
 
     def producer(self) -> MemoryProducer:
         """Return a producer."""

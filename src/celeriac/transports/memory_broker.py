@@ -6,11 +6,11 @@ import heapq
 import itertools
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from celeriac.clock import Clock
 from celeriac.errors import TransportError
 from celeriac.letters import MOST_LETTERS, Letter, Wanted, matches
 from celeriac.message import (
@@ -95,7 +95,8 @@ class _Buried(NamedTuple):
 class _Shelf:
     """What one queue holds: ready messages by priority and age, parked ones by the moment they are due."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, clock: Clock) -> None:
+        self._clock = clock
         self.queue = queue
         self.ready: list[tuple[int, int, _Message]] = []
         self.parked: list[tuple[float, int, _Message]] = []
@@ -103,7 +104,7 @@ class _Shelf:
         self.consumers: set[Holder] = set()
 
     def put(self, message: _Message, not_before: float | None = None) -> None:
-        if not_before is not None and not_before > time.time():
+        if not_before is not None and not_before > self._clock.time():
             heapq.heappush(self.parked, (not_before, message.order, message))
         else:
             heapq.heappush(self.ready, (-message.terms.priority, message.order, message))
@@ -120,9 +121,14 @@ class _Shelf:
 
 
 class Broker:
-    """The queues, exchanges and leases of one memory URL. Every method is safe for threads."""
+    """The queues, exchanges and leases of one memory URL. Every method is safe for threads.
 
-    def __init__(self) -> None:
+    Args:
+        clock: What tells when leases end and parked messages are due.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock: Clock = clock
         self.pid: int = os.getpid()
         self._lock = threading.RLock()
         self._order = itertools.count(1)
@@ -137,7 +143,7 @@ class Broker:
         with self._lock:
             shelf = self._shelves.get(queue.name)
             if shelf is None:
-                self._shelves[queue.name] = _Shelf(queue)
+                self._shelves[queue.name] = _Shelf(queue, self.clock)
             elif shelf.queue == queue:
                 return
             else:
@@ -152,7 +158,7 @@ class Broker:
         """Put the whole batch into its queues, or nothing of it."""
         blobs = [pack(outgoing.envelope) for outgoing in batch]
         with self._lock:
-            now = time.time()
+            now = self.clock.time()
             routed: list[tuple[list[str], Outgoing, bytes]] = []
             for outgoing, blob in zip(batch, blobs, strict=True):
                 if outgoing.queue is not None:
@@ -176,8 +182,8 @@ class Broker:
             self._reap()
             if consumer not in self._owners:  # new, or thought dead and back again
                 self._owners.add(consumer)
-                consumer.expires = time.monotonic() + consumer.spec.lease_seconds
-            now = time.time()
+                consumer.expires = self.clock.monotonic() + consumer.spec.lease_seconds
+            now = self.clock.time()
             turns = deque(consumer.queues)
             found: list[Delivery] = []
             while turns and len(found) < limit:
@@ -201,7 +207,7 @@ class Broker:
     def renew(self, consumer: Holder) -> None:
         """Extend the consumer's leases and take back what the dead left."""
         with self._lock:
-            consumer.expires = time.monotonic() + consumer.spec.lease_seconds
+            consumer.expires = self.clock.monotonic() + consumer.spec.lease_seconds
             self._reap()
 
     def attach(self, consumer: Holder, name: str) -> None:
@@ -300,7 +306,7 @@ class Broker:
     def _shelf(self, name: str) -> _Shelf:
         shelf = self._shelves.get(name)
         if shelf is None:
-            shelf = self._shelves[name] = _Shelf(Queue(name=name))
+            shelf = self._shelves[name] = _Shelf(Queue(name=name), self.clock)
         return shelf
 
     # Any: header values are whatever the sender put there
@@ -355,7 +361,7 @@ class Broker:
                 message.handed -= 1
                 shelf.put(message, until)
             case DeadLetter():
-                shelf.dead.append(_Buried(message, verdict, time.time(), consumer.spec.node))
+                shelf.dead.append(_Buried(message, verdict, self.clock.time(), consumer.spec.node))
         self._ring([shelf])
 
     def _reject(self, message: _Message, shelf: _Shelf) -> None:
@@ -388,7 +394,7 @@ class Broker:
             return self._reap()
 
     def _reap(self) -> int:
-        now, count = time.monotonic(), 0
+        now, count = self.clock.monotonic(), 0
         for owner in [o for o in self._owners if o.expires < now]:
             self._owners.discard(owner)
             count += len(owner.leases)
@@ -422,12 +428,12 @@ _brokers: dict[str, Broker] = {}
 _brokers_lock = threading.Lock()
 
 
-def broker_at(url: str) -> Broker:
-    """Return the broker of a URL, the same one for the same URL."""
+def broker_at(url: str, clock: Clock) -> Broker:
+    """Return the broker of a URL, the same one for the same URL, made with this clock when it is new."""
     parts = parse(url)
     name = "/".join(part for part in (parts.host, parts.path) if part)
     with _brokers_lock:
         broker = _brokers.get(name)
         if broker is None or broker.pid != os.getpid():
-            broker = _brokers[name] = Broker()
+            broker = _brokers[name] = Broker(clock)
         return broker

@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from celeriac.clock import Clock, SystemClock
 from celeriac.errors import BrokerUnreachable, CeleriacError, TransportError
 from celeriac.letters import pairs
 from celeriac.message import Envelope
@@ -40,7 +41,7 @@ class SqliteTransport:
         url: ``sqlite://``, ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
         options: ``synchronous`` (full, normal, off: what publishing waits for), ``busy_timeout``,
             ``dead_letter_limit`` (per queue) and ``poll_seconds``, here or in the URL's query;
-            ``app_name`` names the default file.
+            ``app_name`` names the default file; ``clock`` (`celeriac.clock.Clock`) is for tests.
 
     Raises:
         ConfigError: The URL or an option is wrong.
@@ -52,11 +53,12 @@ class SqliteTransport:
         self.location: Location = locate(parts, options.get("app_name"))
         self.address: str = str(self.location.path)
         self._options = file_options(parts, options)
+        self._clock: Clock = options.get("clock") or SystemClock()
         self._admin = self._handle("normal")
 
     def producer(self) -> SqliteProducer:
         """Return a producer; it opens the file when it first sends."""
-        return SqliteProducer(self.location, self._handle(self._options.synchronous))
+        return SqliteProducer(self.location, self._handle(self._options.synchronous), self._clock)
 
     async def consumer(self, spec: ConsumeSpec) -> SqliteConsumer:
         """Declare the queues and return their consumer.
@@ -68,7 +70,7 @@ class SqliteTransport:
         module = importlib.import_module("celeriac.transports.sqlite_consumer")
         # A consumer that forgets its last moments in a power failure only delivers again.
         consumer: SqliteConsumer = module.SqliteConsumer(
-            self.location, self._handle("normal"), self._options, spec
+            self.location, self._handle("normal"), self._options, spec, self._clock
         )
         await consumer.open()
         return consumer
@@ -106,7 +108,9 @@ class SqliteTransport:
         """See `celeriac.ports.Transport`; what had begun goes back too: a worker tells that it is lost."""
         ringer = Ringer(self.location.bells)
         try:
-            dead = self._admin.read(lambda c: leases.dead_owners(c, _NOBODY, ringer.hangs))
+            dead = self._admin.read(
+                lambda c: leases.dead_owners(c, _NOBODY, self._clock.monotonic(), ringer.hangs)
+            )
             count = self._admin.write(
                 lambda c: sum(leases.give_back(c, owner, died=True) for owner in dead),
                 self._options.busy_timeout,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from celeriac.clock import Clock
 from celeriac.errors import TransportError
 from celeriac.message import Delivery, Start, Verdict
 from celeriac.net.lane import Deliver, Lane
@@ -46,12 +46,16 @@ class SqliteConsumer:
         handle: A connection of the consumer's own.
         options: The file's options.
         spec: What to consume.
+        clock: What tells when leases end and parked messages are due.
     """
 
-    def __init__(self, location: Location, handle: Handle, options: FileOptions, spec: ConsumeSpec) -> None:
+    def __init__(
+        self, location: Location, handle: Handle, options: FileOptions, spec: ConsumeSpec, clock: Clock
+    ) -> None:
+        self._clock = clock
         self._poll_seconds = options.poll_seconds
         self._lane = Lane(f"celeriac-sqlite-{spec.node}")
-        self._visitor = Visitor(location, handle, options, spec)
+        self._visitor = Visitor(location, handle, options, spec, clock)
         self._loop = asyncio.get_running_loop()
         self._prefetch = spec.prefetch
         self._queues = deque(queue.name for queue in spec.queues)  # in the order of their turns
@@ -279,7 +283,7 @@ class SqliteConsumer:
         self._listen()
         seconds = self._poll_seconds
         if self._next_due is not None:
-            seconds = max(0.0, min(seconds, self._next_due - time.time()))
+            seconds = max(0.0, min(seconds, self._next_due - self._clock.time()))
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(seconds, self._look_again)

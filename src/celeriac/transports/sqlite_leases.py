@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import itertools
 import sqlite3
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,26 +45,22 @@ def boot_id() -> str:
     return path.read_text().strip() if path.exists() else "unknown"
 
 
-def now_since_boot() -> float:
-    """Return seconds on a clock that all processes of the machine share and that nobody sets."""
-    return time.clock_gettime(time.CLOCK_MONOTONIC)
+def register(connection: sqlite3.Connection, node: str, expires: float, bell: str | None) -> int:
+    """Make a new owner and return its number; ``expires`` is on the machine's monotonic clock.
 
-
-def register(connection: sqlite3.Connection, node: str, lease_seconds: float, bell: str | None) -> int:
-    """Make a new owner and return its number."""
+    That is the same for all processes of the machine, nobody sets it, and it begins anew with every boot.
+    """
     row = connection.execute(
         "INSERT INTO owners (node, boot, expires, bell) VALUES (?, ?, ?, ?) RETURNING id",
-        (node, boot_id(), now_since_boot() + lease_seconds, bell),
+        (node, boot_id(), expires, bell),
     ).fetchone()
     owner: int = row[0]
     return owner
 
 
-def renew(connection: sqlite3.Connection, owner: int, lease_seconds: float) -> bool:
+def renew(connection: sqlite3.Connection, owner: int, expires: float) -> bool:
     """Extend the leases of an owner; False when it has been taken for dead."""
-    changed = connection.execute(
-        "UPDATE owners SET expires = ? WHERE id = ?", (now_since_boot() + lease_seconds, owner)
-    )
+    changed = connection.execute("UPDATE owners SET expires = ? WHERE id = ?", (expires, owner))
     return changed.rowcount == 1
 
 
@@ -74,10 +69,18 @@ def is_alive(connection: sqlite3.Connection, owner: int) -> bool:
     return connection.execute("SELECT 1 FROM owners WHERE id = ?", (owner,)).fetchone() is not None
 
 
-def dead_owners(connection: sqlite3.Connection, me: int, hangs: Callable[[str], bool]) -> list[int]:
-    """Return the owners whose lease has run out, whose machine was restarted, or whose bell is orphaned."""
+def dead_owners(
+    connection: sqlite3.Connection, me: int, now: float, hangs: Callable[[str], bool]
+) -> list[int]:
+    """Return the owners whose lease has run out, whose machine was restarted, or whose bell is orphaned.
+
+    Args:
+        connection: In a transaction, or not.
+        me: An owner that is certainly alive.
+        now: The machine's monotonic clock.
+        hangs: Returns whether somebody holds a bell.
+    """
     rows = connection.execute("SELECT id, boot, expires, bell FROM owners WHERE id <> ?", (me,)).fetchall()
-    now = now_since_boot()
     return [
         owner
         for owner, boot, expires, bell in rows
@@ -103,13 +106,19 @@ def give_back(connection: sqlite3.Connection, owner: int, *, died: bool) -> int:
     return count
 
 
-def look(connection: sqlite3.Connection, queues: Sequence[str]) -> tuple[bool, float | None]:
-    """Return whether a claim would find something, and if not, when the next parked message is due."""
+def look(connection: sqlite3.Connection, queues: Sequence[str], now: float) -> tuple[bool, float | None]:
+    """Return whether a claim would find something, and if not, when the next parked message is due.
+
+    Args:
+        connection: In a transaction, or not.
+        queues: Where to look.
+        now: Epoch seconds.
+    """
     for queue in queues:
         if connection.execute("SELECT 1 FROM ready WHERE queue = ? LIMIT 1", (queue,)).fetchone():
             return True, None
     due = next_due(connection, queues)
-    return due is not None and due <= time.time(), due
+    return due is not None and due <= now, due
 
 
 def next_due(connection: sqlite3.Connection, queues: Sequence[str]) -> float | None:
@@ -121,10 +130,19 @@ def next_due(connection: sqlite3.Connection, queues: Sequence[str]) -> float | N
     return min((moment for moment in moments if moment is not None), default=None)
 
 
-def claim(connection: sqlite3.Connection, owner: int, queues: Sequence[str], limit: int) -> list[Claimed]:
-    """Lease up to ``limit`` messages: an equal share of each queue, then more from those that have more."""
+def claim(
+    connection: sqlite3.Connection, owner: int, queues: Sequence[str], limit: int, now: float
+) -> list[Claimed]:
+    """Lease up to ``limit`` messages: an equal share of each queue, then more from those that have more.
+
+    Args:
+        connection: In a transaction.
+        owner: Who gets them.
+        queues: Whose turn it is, in this order.
+        limit: The most messages.
+        now: Epoch seconds.
+    """
     found: list[Claimed] = []
-    now = time.time()
     full = list(queues)
     while full and len(found) < limit:
         still_full = []

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from celeriac.clock import Clock
 from celeriac.errors import PublishTimeout, TransportError
 from celeriac.message import Outgoing
 from celeriac.net.doorbell import Ringer
@@ -43,9 +44,11 @@ class SqliteProducer:
     Args:
         location: The broker's file.
         handle: A connection of the producer's own.
+        clock: What tells which messages are to come later.
     """
 
-    def __init__(self, location: Location, handle: Handle) -> None:
+    def __init__(self, location: Location, handle: Handle, clock: Clock) -> None:
+        self._clock = clock
         self._location = location
         self._handle = handle
         self._declared: dict[str, Queue] = {}
@@ -145,7 +148,7 @@ class SqliteProducer:
     ) -> None:
         """Write the messages of all tickets; one that cannot be routed fails alone."""
         newest = connection.execute("SELECT max(id) FROM messages").fetchone()[0] or 0
-        rows = _Rows(newest, time.time())
+        rows = _Rows(newest, self._clock.time())
         for ticket in tickets:
             mark = rows.mark()
             try:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
+from celeriac.clock import Clock
 from celeriac.errors import TransportError
 from celeriac.message import Delivery, Verdict
 from celeriac.net.doorbell import Bell, Ringer
@@ -51,13 +52,17 @@ class Visitor:
         handle: A connection of its own.
         options: The file's options.
         spec: Who consumes, and on which terms.
+        clock: What tells when leases end and parked messages are due.
     """
 
-    def __init__(self, location: Location, handle: Handle, options: FileOptions, spec: ConsumeSpec) -> None:
+    def __init__(
+        self, location: Location, handle: Handle, options: FileOptions, spec: ConsumeSpec, clock: Clock
+    ) -> None:
         self.bell: Bell | None = None
         self._location = location
         self._handle = handle
         self._wait_seconds = options.busy_timeout
+        self._clock = clock
         self._most_letters = options.dead_letter_limit
         self._spec = spec
         self._declared = {queue.name: queue for queue in spec.queues}
@@ -86,7 +91,9 @@ class Visitor:
     def visit(self, turn: Turn) -> None:
         """Settle and claim in one transaction; take no lock when there is nothing to write."""
         if not turn.verdicts and not turn.likely:
-            there, turn.next_due = self._handle.read(lambda connection: leases.look(connection, turn.queues))
+            there, turn.next_due = self._handle.read(
+                lambda connection: leases.look(connection, turn.queues, self._clock.time())
+            )
             if not there:
                 return
         returned, claimed = self._write(lambda connection: self._transact(connection, turn))
@@ -98,11 +105,13 @@ class Visitor:
         """Renew our leases and take back those of the dead; return whether we were thought dead ourselves."""
         self._handle.reopen_if_replaced()
         dead = self._handle.read(
-            lambda connection: leases.dead_owners(connection, self._owner, self._ringer.hangs)
+            lambda connection: leases.dead_owners(
+                connection, self._owner, self._clock.monotonic(), self._ringer.hangs
+            )
         )
 
         def work(connection: sqlite3.Connection) -> tuple[bool, int]:
-            voided = not leases.renew(connection, self._owner, self._spec.lease_seconds)
+            voided = not leases.renew(connection, self._owner, self._lease_end())
             if voided:
                 self._register(connection)
             return voided, sum(leases.give_back(connection, owner, died=True) for owner in dead)
@@ -142,12 +151,15 @@ class Visitor:
         self._ringer.close()
         self._handle.close()
 
+    def _lease_end(self) -> float:
+        return self._clock.monotonic() + self._spec.lease_seconds
+
     def _register(self, connection: sqlite3.Connection) -> None:
         """Become an owner, the first time or after having been taken for dead."""
         for queue in self._declared.values():
             routes.declare(connection, queue, final=True)
         bell = self.bell.name if self.bell is not None else None
-        owner = leases.register(connection, self._spec.node, self._spec.lease_seconds, bell)
+        owner = leases.register(connection, self._spec.node, self._lease_end(), bell)
         for name in self._declared:
             routes.consume(connection, name, owner)
         self._owner = owner
@@ -162,7 +174,7 @@ class Visitor:
             returned = leases.settle(connection, turn.verdicts)
         claimed = []
         if turn.room > 0:
-            claimed = leases.claim(connection, self._owner, turn.queues, turn.room)
+            claimed = leases.claim(connection, self._owner, turn.queues, turn.room, self._clock.time())
             if len(claimed) < turn.room:
                 turn.next_due = leases.next_due(connection, turn.queues)
         return returned, claimed
