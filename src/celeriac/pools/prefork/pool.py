@@ -409,8 +409,8 @@ class PreforkPool:
     def _on_never_ready(self, child: Member, patience: float) -> None:
         if child.pid:
             logger.error(
-                "Timed out waiting for UP message from %r pid:%s after %g seconds (worker_proc_alive_timeout): "
-                "it is killed and made again, with twice the time.",
+                "Timed out waiting for UP message from %r pid:%s after %g seconds "
+                "(worker_proc_alive_timeout): it is killed and made again, with twice the time.",
                 child.name,
                 child.pid,
                 patience,

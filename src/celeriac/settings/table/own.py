@@ -209,7 +209,7 @@ OWN: tuple[Setting, ...] = (
         "WORKER_SHUTDOWN_TIMEOUT",
         None,
         "seconds",
-        "Longest time that a warm shutdown waits for running tasks; then it is cold. None: as long as it takes.",
+        "Longest time that a warm shutdown waits for running tasks; then it is cold. None: however long.",
     ),
     Setting(
         "worker_max_message_bytes",

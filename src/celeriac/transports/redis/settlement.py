@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 
@@ -13,6 +14,8 @@ from celeriac.transports.redis import postmarks
 from celeriac.transports.redis.holding import Token, list_of
 from celeriac.transports.redis.names import Names
 from celeriac.transports.redis.scripts import SETTLE, TAKE_IN
+
+Operation = tuple[bytes | str | float, ...]  # what the script does with one message
 
 
 class DeadLetterNote(msgspec.Struct, frozen=True):
@@ -62,8 +65,7 @@ def settlement(
     lease, catch = names.lease(id_), names.catch(id_)
     done: list[bytes] = []
     caught: list[Token] = []
-    operations: list[bytes | str | float] = []
-    back: list[tuple[bytes | str | float, ...]] = []
+    operations: list[Operation] = []
     result = Settlement()
     for token, attempt, verdict in pairs:
         if type(verdict) is Ack or type(verdict) is Reject:
@@ -80,15 +82,11 @@ def settlement(
             caught.append(token)
         if type(verdict) is Start:
             if not token.begun:
-                operations += ("start", token.field)
+                operations.append(("start", token.field))
                 result.started.append(token)
             continue
         result.refills = result.refills or type(verdict) is Requeue
-        operation = _operation(token, attempt, verdict, names, note)
-        if operation[0] == "back":
-            back.append(operation)
-        else:
-            operations += operation
+        operations.append(_operation(token, attempt, verdict, names, note))
         result.ended.append(token)
     if caught:
         result.data += taken_in(caught, id_, names)
@@ -96,17 +94,20 @@ def settlement(
     if done:
         result.data += pack(("HDEL", lease, *done))
         result.count += 1
-    for operation in reversed(back):  # what is put back last comes out first
-        operations += operation
     if operations:
-        result.data += SETTLE.call([lease, names.due], [names.prefix, note.limit, *operations])
+        parts = itertools.chain.from_iterable(_in_order(operations))
+        result.data += SETTLE.call([lease, names.due], [names.prefix, note.limit, *parts])
         result.count += 1
     return result
 
 
-def _operation(
-    token: Token, attempt: int, verdict: Verdict, names: Names, note: DeadLetterNote
-) -> tuple[bytes | str | float, ...]:
+def _in_order(operations: list[Operation]) -> list[Operation]:
+    """Return the operations so that what was taken first is put back last: that comes out first."""
+    back = [operation for operation in operations if operation[0] == "back"]
+    return [operation for operation in operations if operation[0] != "back"] + back[::-1]
+
+
+def _operation(token: Token, attempt: int, verdict: Verdict, names: Names, note: DeadLetterNote) -> Operation:
     """Return what SETTLE is told of a verdict."""
     field = token.field
     if type(verdict) is Requeue:
