@@ -63,7 +63,7 @@ class Celeriac(Lending, Connected):
     on_create: ClassVar[list[Callable[[Celeriac], None]]] = []  # called with every new app
     builtin_fixups: Iterable[str] = frozenset()
     amqp_cls: type[Any] | str | None = None
-    control_cls: type[Any] | str | None = None
+    control_cls: type[Any] | str | None = "celeriac.remote.control:Control"
     events_cls: type[Any] | str | None = None
     loader_cls: type[Any] | str | None = None
     log_cls: type[Any] | str | None = None

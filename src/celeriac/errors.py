@@ -328,3 +328,7 @@ class CeleriacWarning(UserWarning):
 
 class AlwaysEagerIgnored(CeleriacWarning):
     """``send_task`` sends, also where tasks run eagerly: it need not know the task."""
+
+
+class DuplicateNodenameWarning(CeleriacWarning):
+    """Several workers answer to one name."""

@@ -62,6 +62,7 @@ FLOORS: dict[str, int] = {
             "patience",
             "polling",
             "progress",
+            "remote",
         ],
         3,
     ),

@@ -15,6 +15,7 @@ from celeriac.errors import (
     AlwaysEagerIgnored,
     BackendError,
     ChordError,
+    DuplicateNodenameWarning,
     Ignore,
     IncompleteStream,
     InvalidTaskError,
@@ -85,10 +86,6 @@ _ELSEWHERE = {
     "OperationalError": "kombu.exceptions",
     "Terminated": "billiard.exceptions",
 }
-
-
-class DuplicateNodenameWarning(CeleryWarning):
-    """Several workers answer to one name."""
 
 
 class FixupWarning(CeleryWarning):

@@ -58,12 +58,13 @@ class RedisFanout:
 
     Args:
         servers: The servers to try.
+        links: The connections of the transport, for those who publish without a loop.
         shown: The broker's URL, its password hidden.
         names: The names of keys and channels.
     """
 
-    def __init__(self, servers: Servers, shown: str, names: Names) -> None:
-        self._links = Links(servers)
+    def __init__(self, servers: Servers, links: Links, shown: str, names: Names) -> None:
+        self._links = links
         self._servers = servers
         self._streams = Streams(servers, self._pushed, self._lost)
         self._shown = shown
@@ -211,8 +212,7 @@ class RedisFanout:
         self._streams.close()
 
     def close(self) -> None:
-        """See `celeriac.ports.Fanout`."""
-        self._links.close()
+        """See `celeriac.ports.Fanout`; the connections are the transport's."""
 
 
 def _direct(batch: Sequence[Broadcast]) -> set[str]:

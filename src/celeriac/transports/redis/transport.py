@@ -61,7 +61,7 @@ class RedisTransport:
         """See `celeriac.ports.Transport`."""
         # By name for the same reason as `_consumer`.
         module = importlib.import_module("celeriac.transports.redis.fanout")
-        fanout: Fanout = module.RedisFanout(self._servers, self.address, self._names)
+        fanout: Fanout = module.RedisFanout(self._servers, self._links, self.address, self._names)
         return fanout
 
     def purge(self, queue: str) -> int:

@@ -1,0 +1,1 @@
+"""Remote control from a client: commands to all workers or some, and their answers."""
