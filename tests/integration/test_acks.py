@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,7 @@ def test_a_task_ends_its_message_as_it_says(app: Celeriac, tmp_path: Path, pool:
 
 
 def test_failures_and_timeouts_may_end_their_messages_differently(app: Celeriac, tmp_path: Path) -> None:
-    def make(name: str, **options: bool) -> Task:
+    def make(name: str, **options: Any) -> Task:
         def body(ending: str) -> str:
             path = tmp_path / f"{name}-{ending}"
             with path.open("a") as file:

@@ -118,7 +118,8 @@ class AmqpFanout:
         stream = await self._connected()
         channel = next(self._channels)
         inbox = self._inboxes[channel] = Inbox(queue, self._leave)
-        consume: topology.Method = ("basic.consume", 0, queue.name, str(channel), False, True, False, False, {})
+        flags = False, True, False, False  # not acknowledged
+        consume: topology.Method = ("basic.consume", 0, queue.name, str(channel), *flags, {})
         try:
             await stream.call(*topology.declarations(queue), consume, channel=channel)
         except (Refused, Lost, TimeoutError) as exc:
