@@ -115,7 +115,7 @@ def interpret(node: Node, *, eager: bool = False) -> Verdict:
     Args:
         node: The workflow.
         eager: Whether it runs right here. Then, as in Celery, an error is raised where its value is needed:
-            by the next step of a chain, or the body of a chord. Members of a group that come later do not run.
+            by the next step of a chain, or the body of a chord. Later members of a group do not run.
     """
     verdict = Verdict(eager=eager)
     try:
