@@ -199,6 +199,15 @@ class Connected(Tasked):
         else:
             _late("polling").start_polling(self, group_id, members, body)
 
+    def give_up_here(self, body: Any, error: Exception) -> None:
+        """Call the errbacks of the body of a chord that will never run, right here: its header has failed.
+
+        Args:
+            body: The signature that was to be applied.
+            error: What the header has failed with.
+        """
+        _late("eager").give_up(self, body, error)
+
     # --- results --------------------------------------------------------------------------------------
 
     @property

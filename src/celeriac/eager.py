@@ -8,6 +8,7 @@ from types import CoroutineType
 from typing import Any
 
 from celeriac import ids
+from celeriac.canvas.calls import units_of
 from celeriac.canvas.signature import maybe_signature
 from celeriac.context import Context, denied_join_result
 from celeriac.errors import Retry
@@ -53,18 +54,12 @@ class EagerStage:
                 maybe_signature(link, app=self._app).apply((ending.value,))
         elif ending.kind == "failure":
             for link in request.errbacks or ():
-                self._apply_errback(maybe_signature(link, app=self._app), request, ending)
+                text = ending.einfo.traceback if ending.einfo is not None else None
+                _apply_errback(maybe_signature(link, app=self._app), request, ending.value, text)
 
     def internal_error(self, task: Runnable, request: Context, exc: Exception) -> None:
         """Raise it: here it meets whoever called."""
         raise exc
-
-    def _apply_errback(self, errback: Any, request: Context, ending: Ending) -> None:
-        if not errback.immutable and errback.type.takes_error():
-            text = ending.einfo.traceback if ending.einfo is not None else None
-            errback(request, ending.value, text)
-        else:
-            errback.apply((request.id,))
 
     def _store(self, task: Any, request: Context, ending: Ending) -> None:
         backend = task.backend if task.store_eager_result and not request.ignore_result else None
@@ -79,6 +74,24 @@ class EagerStage:
             date_done=self._app.now().isoformat(),
         )
         backend.store([backend.encode(outcome)])
+
+
+def give_up(app: Any, body: Any, error: Exception) -> None:
+    """Call the errbacks of a body that will never run; see `celeriac.canvas.sender.Sender.give_up_here`."""
+    body = body.clone()
+    body.freeze()  # which makes chords of what is one, as sending would
+    for errbacks, ends in units_of(body):
+        for end in ends[:1]:
+            request = Context(task=end.task, id=end.id, root_id=end.id, errbacks=errbacks, is_eager=True)
+            for errback in errbacks:
+                _apply_errback(maybe_signature(errback, app=app), request, error, None)
+
+
+def _apply_errback(errback: Any, request: Context, error: Any, traceback: str | None) -> None:
+    if not errback.immutable and errback.type.takes_error():
+        errback(request, error, traceback)
+    else:
+        errback.apply((request.id,))
 
 
 def drive(coroutine: Any) -> Any:

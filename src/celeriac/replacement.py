@@ -32,10 +32,11 @@ def in_place_of(task: Any, sig: Any) -> Any:  # Any: a Task, whose module import
     if sig.ends_in_group:
         # One task has to end under the id that others wait for.
         sig |= app.tasks["celery.accumulate"].s(index=0)
-    for callback in request.callbacks or ():
-        sig.link(callback)
-    for errback in request.errbacks or ():
-        sig.link_error(errback)
+    if not request.is_eager:  # where this run ends with the result of the other, and calls them itself
+        for callback in request.callbacks or ():
+            sig.link(callback)
+        for errback in request.errbacks or ():
+            sig.link_error(errback)
     if sig._app is None:
         sig._app = app
     if request.reply_to:

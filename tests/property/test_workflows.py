@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celeriac.app import Celeriac
@@ -64,6 +64,17 @@ class Site:
             due = verdict.ran.total() + verdict.called.total()
             assert self._total(key) == due, f"too much ran of {described(node)}"
 
+    def check_here(self, node: Node) -> None:
+        """Run a workflow with `apply`, without the worker, and check what has become of it."""
+        key = str(next(self._keys))
+        told: tuple[Any, BaseException | None]
+        try:
+            told = self._tasks.signature(node, key).apply().get(), None
+        except Exception as exc:
+            told = None, exc
+        found = differences(interpret(node, eager=True), told, self._seen[key], exact=True)
+        assert not found, f"{found} of {described(node)}"
+
     def _note(self, key: str, what: str, label: str) -> None:
         with self._noted:
             self._seen[key][what][label] += 1
@@ -105,13 +116,22 @@ def test_random_workflows_end_as_the_reference_interpreter_says(site: Site, firs
     site.check([Growth(Random(seed)).workflow() for seed in range(first, first + AT_ONCE)])
 
 
+@pytest.mark.parametrize("first", range(0, WORKFLOWS, AT_ONCE))
+def test_random_workflows_that_run_right_here_end_alike(site: Site, first: int) -> None:
+    for seed in range(first, first + AT_ONCE):
+        site.check_here(Growth(Random(seed)).workflow())
+
+
+def test_what_runs_right_here_differs_from_a_worker_by_what_raises_alone() -> None:
+    for seed in range(WORKFLOWS):
+        node = Growth(Random(seed), failing=False).workflow()
+        sent, here = interpret(node), interpret(node, eager=True)
+
+        assert (here.value, here.ran, here.called) == (sent.value, sent.ran, sent.called)
+
+
 # The chance of Hypothesis: fewer workflows, but the one that fails is made as small as it can be.
-@settings(
-    max_examples=100,
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(max_examples=100, derandomize=True)
 @given(chance=st.randoms(use_true_random=False))
 def test_the_smallest_workflow_that_ends_otherwise_is_found(site: Site, chance: Random) -> None:
     site.check([Growth(chance).workflow()])

@@ -81,10 +81,23 @@ class Failed:
     labels: frozenset[str]
 
 
+class Raised(Exception):
+    """A failure that leaves what is around it: what stands beside it and was to run later does not.
+
+    Args:
+        labels: As of `Failed`.
+    """
+
+    def __init__(self, labels: frozenset[str]) -> None:
+        super().__init__(*labels)
+        self.labels = labels
+
+
 @dataclass
 class Verdict:
     """What becomes of a workflow."""
 
+    eager: bool = False  # it runs right here
     value: Any = None
     failures: frozenset[str] = frozenset()  # empty: it succeeds
     ran: Counter[str] = field(default_factory=Counter)
@@ -96,10 +109,19 @@ def value_of(label: str, args: Sequence[Any]) -> int:
     return zlib.crc32(f"{label}{list(args)!r}".encode())
 
 
-def interpret(node: Node) -> Verdict:
-    """Return what is to become of a workflow."""
-    verdict = Verdict()
-    outcome = _evaluate(node, (), verdict)
+def interpret(node: Node, *, eager: bool = False) -> Verdict:
+    """Return what is to become of a workflow.
+
+    Args:
+        node: The workflow.
+        eager: Whether it runs right here. Then, as in Celery, an error is raised where its value is needed:
+            by the next step of a chain, or the body of a chord. Later members of a group do not run.
+    """
+    verdict = Verdict(eager=eager)
+    try:
+        outcome = _evaluate(node, (), verdict)
+    except Raised as exc:
+        outcome = Failed(exc.labels)
     if isinstance(outcome, Failed):
         verdict.failures = outcome.labels
     else:
@@ -158,7 +180,10 @@ def _call(call: Call, args: tuple[Any, ...], verdict: Verdict) -> Any:
             instead = Chain((instead, Call("")))
         for errback in call.errbacks:
             instead = _with_errback(instead, errback)
-        outcome = _evaluate(instead, (), verdict)
+        try:
+            outcome = _evaluate(instead, (), verdict)
+        except Raised as exc:
+            outcome = Failed(exc.labels)
     else:
         outcome = value_of(call.label, () if call.immutable else args) if call.label else args[0]
     if not isinstance(outcome, Failed):
@@ -168,9 +193,12 @@ def _call(call: Call, args: tuple[Any, ...], verdict: Verdict) -> Any:
 
 def _chain(chain: Chain, args: tuple[Any, ...], verdict: Verdict) -> Any:
     outcome: Any = None
-    for step in _steps(chain):
+    steps = _steps(chain)
+    for step in steps:
         outcome = _evaluate(step, args, verdict)
         if isinstance(outcome, Failed):
+            if verdict.eager and step is not steps[-1]:
+                raise Raised(outcome.labels)
             return outcome
         args = (_plain(outcome),)
     verdict.called.update(chain.links)
@@ -184,7 +212,13 @@ def _group(group: Group, args: tuple[Any, ...], verdict: Verdict) -> Any:
 
 
 def _chord(chord: Chord, args: tuple[Any, ...], verdict: Verdict) -> Any:
-    outcome = _group(Group(chord.header), args, verdict)
+    try:
+        outcome = _group(Group(chord.header), args, verdict)
+        if isinstance(outcome, Failed) and verdict.eager:
+            raise Raised(outcome.labels)
+    except Raised:
+        verdict.called.update(_errbacks_of_unrun(chord.body))
+        raise
     if isinstance(outcome, Failed):
         verdict.called.update(_errbacks_of_unrun(chord.body))
         return outcome

@@ -107,10 +107,16 @@ class group(Signature):  # noqa: N801 - Celery's name
     def apply(
         self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Any:
-        """Run all members right here, one after the other."""
+        """Run all members right here, one after the other.
+
+        Raises:
+            Exception: What a step of a chain, or a part of a chord, failed with; later members do not run.
+        """
         app = self.app
         given = {k: v for k, v in {**self.options, **options}.items() if k not in _OWN_OPTIONS}
         results = [member.apply(args, kwargs, **given) for member in self.clone().flat()]
+        if len(results) == 1 and hasattr(results[0], "results"):
+            return results[0]  # as when it is sent
         id = self.options.get("task_id") or (app.new_id() if app is not None else "")
         return app.GroupResult(id, results) if app is not None else results
 

@@ -57,6 +57,15 @@ class Sender(Protocol):
         """Return a block in which tasks may wait for results."""
         ...
 
+    def give_up_here(self, body: Any, error: Exception) -> None:
+        """Call the errbacks of the body of a chord that will never run, right here: its header has failed.
+
+        Args:
+            body: The signature that was to be applied.
+            error: What the header has failed with.
+        """
+        ...
+
     def start_chord(self, group_id: str, size: int, members: Any, body: Any) -> None:
         """Prepare the result backend for a chord, before its header is sent.
 

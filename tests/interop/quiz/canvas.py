@@ -745,9 +745,27 @@ def linked_here(*names):
 @question
 def links_right_here():
     return linked_here(
-        *("task", "chord", "group", "failing task", "failing header", "failing body"),
+        *("task", "chord", "group", "failing task", "failing body"),
         *("group of chains", "chord of groups", "chord of chains", "chord with a group", "chain of one"),
     )
+
+
+@question
+def cured_links_right_here():
+    return linked_here(
+        "failing header", "failing inner header", "replaced by a task", "replaced by a failure"
+    )
+
+
+@question
+def groups_inside_right_here():
+    t = Tasks()
+    add, args = t.add, t.args
+    made = {
+        "header": lambda: chord([add.s(1, 2) | group(add.s(1), add.s(2)), add.s(1, 1)], args.s()),
+        "group of one": lambda: group(add.s(1, 2) | group(add.s(1), add.s(2))),
+    }
+    return {name: run_here(t, make, lambda it: it.apply()) for name, make in made.items()}
 
 
 @question
