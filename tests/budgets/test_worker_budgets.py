@@ -14,7 +14,7 @@ import pytest
 from celeriac.execute.executor import Executor
 from celeriac.message import Ack, Delivery, Finished, Record, Verdict
 from celeriac.node.dispatch import Dispatcher
-from celeriac.node.link import Link
+from celeriac.node.link import Link, RetryPolicy
 from celeriac.node.policy import Policies
 from celeriac.node.report import Reporter
 from celeriac.node.results import Results
@@ -108,7 +108,7 @@ async def test_a_batch_of_reports_takes_two_round_trips() -> None:
     taken = await asyncio.to_thread(deliveries, app)
     counting: Any = Counting()
     ledger = Ledger()
-    link = Link(app.transport, ConsumeSpec(queues=(), node="w1@host"), Any)  # type: ignore[arg-type]
+    link = Link(app.transport, ConsumeSpec(queues=(), node="w1@host"), RetryPolicy())
     link._consumer = counting
     dispatcher = Dispatcher(counting, "w1@host", 8, lambda work: True)
     reporter = Reporter(link, counting, ledger, dispatcher, Results(app), lambda: None)

@@ -55,6 +55,7 @@ class Catcher:
         self._not_before = 0.0  # the loop's time
         self.client_ids: list[int] = []  # of our connections that the server may still hold
         self.armed: bytes | None = None  # the list that we wait for
+        self.latest: bytes = b""  # or waited for last
 
     def brings(self, key: bytes, next_key: bytes) -> bool:
         """Whether the message for which a list's bell has rung needs no fetching.
@@ -77,7 +78,7 @@ class Catcher:
             return
         note = pack(("HSET", self._names.catching, id_, self._names.bare(key)))
         move = pack(("BLMOVE", key, self._names.catch(id_), "RIGHT", "LEFT", _WAIT_SECONDS))
-        self.armed = key
+        self.armed = self.latest = key
         stream.ask(_UNANSWERED + note + move, 1, functools.partial(self._answered, id_, key))
 
     def disarm(self, main: Stream) -> None:

@@ -90,6 +90,7 @@ class RedisConsumer:
             on_push=self._pushed,
             on_lost=self._lost,
             on_begun=self._take_lost,
+            last_list=lambda: names.bare(self._catcher.latest),
         )
         self._arrivals = Arrivals(names, self._member, self._deliver, self._lost)
         self._reaper = Reaper(names, self._member, self._queues.__contains__, self._take_lost)

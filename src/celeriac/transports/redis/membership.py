@@ -11,6 +11,7 @@ from celeriac.net.redis_link import RedisFailure, ReplyError, checked, pack
 from celeriac.net.redis_servers import Servers
 from celeriac.net.redis_stream import Stream, open_stream
 from celeriac.net.redis_url import RedisAddress
+from celeriac.transports.redis import postmarks
 from celeriac.transports.redis.holding import Holding, Token, number_of
 from celeriac.transports.redis.names import Names
 from celeriac.transports.redis.scripts import JOIN, OF_A_CONSUMER, QUICK, SETTLE
@@ -39,6 +40,7 @@ class Membership:
         on_lost: Called when the connection is lost.
         on_begun: Called with the field and the message of a delivery that we took over from a dead node
             after it had begun there.
+        last_list: Returns the list that the server was to hand over messages of; without the prefix.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Membership:
         on_push: Callable[[Any], None],
         on_lost: Callable[[RedisFailure], None],
         on_begun: Callable[[bytes, bytes], None],
+        last_list: Callable[[], bytes],
     ) -> None:
         self._servers = servers
         self._names = names
@@ -61,6 +64,7 @@ class Membership:
         self._on_push = on_push
         self._on_lost = on_lost
         self._on_begun = on_begun
+        self._last_list = last_list
         self._stream: Stream | None = None
         self._opening: asyncio.Task[Stream] | None = None
         self.holding: Holding = Holding(node)
@@ -156,7 +160,7 @@ class Membership:
         before = list(holding.ids)
         id_ = holding.next_id()
         arguments: list[bytes | str | float] = [
-            *(id_, self.lease_seconds, self._names.lease(""), self._names.catch("")),
+            *(id_, self.lease_seconds, self._names.lease(""), self._names.catch(""), self._last_list()),
             *before,
         ]
         # What our old connections have still to deliver must not be carried out after we have joined anew.
@@ -164,18 +168,18 @@ class Membership:
         kill = [pack(("CLIENT", "KILL", "ID", number)) for number in old]
         join = JOIN.call([self._names.nodes, self._names.catching], arguments)
         kept = checked((await stream.call(b"".join(kill) + join, len(kill) + 1))[-1:])[0]
-        if kept is None and holding.tokens:
+        known, fields, caught, list_ = kept or (0, [], [], b"")
+        running = set() if known else {token.message for token in holding.tokens.values()}
+        if running:
             self.holding = holding = Holding(self._node)
             logger.warning("The leases of node %s are gone; what it holds will run elsewhere", self._node)
         holding.joined(id_)
         if connected:
             self._joined_at = stream.address
             self.client_ids[:] = [stream.client_id]
-        if kept is not None:
-            fields, caught, list_ = kept
-            if caught:
-                fields = [*fields, *await self._take_in(stream, fields, caught, list_)]
-            await self._reclaim(stream, fields)
+        taken = await self._take_in(stream, fields, caught, list_) if caught else []
+        again = {field: message for field, message in zip(taken, caught, strict=True) if message in running}
+        await self._reclaim(stream, [*fields, *taken], again)
 
     async def _take_in(
         self, stream: Stream, fields: Sequence[bytes], caught: Sequence[bytes], list_: bytes
@@ -199,13 +203,26 @@ class Membership:
         checked(await stream.call(b"".join(commands), len(commands)))
         return taken
 
-    async def _reclaim(self, stream: Stream, fields: Sequence[bytes]) -> None:
-        """Care for what was leased to us in an answer that we never got."""
+    async def _reclaim(self, stream: Stream, fields: Sequence[bytes], again: dict[bytes, bytes]) -> None:
+        """Care for what was leased to us in an answer that we never got.
+
+        Args:
+            stream: The connection.
+            fields: All that we hold.
+            again: Fields of messages that our node has taken under a lease that is gone, with the messages:
+                it shall recognise them when they come again.
+        """
         known = self.holding.tokens
         marks = {field[1:] for field in fields if field.startswith(b"!")}
         unknown = [f for f in fields if f not in known and not f.startswith(b"!")]
         unknown.sort(key=number_of, reverse=True)
-        operations = [part for field in unknown if field not in marks for part in (b"back", field)]
+        operations: list[bytes] = []
+        for field in unknown:
+            if field in again:
+                attempt = postmarks.opened(again[field]).attempt + 1
+                operations += [b"again", field, postmarks.redelivered(again[field], attempt)]
+            elif field not in marks:
+                operations += [b"back", field]
         if operations:
             command = SETTLE.call([self.lease, self._names.due], [self._names.prefix, 0, *operations])
             checked(await stream.call(command, 1))

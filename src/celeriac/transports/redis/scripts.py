@@ -34,26 +34,31 @@ _NOW: Final = "local t = redis.call('TIME') local now = t[1] + t[2] / 1000000\n"
 # new on every connection: a fetch that an old one still has in flight finds its id gone and takes nothing.
 #
 # KEYS  1 nodes   2 catching
+# What was caught is taken along even if the id was not there any more: others look for it only as long as
+# they are told of it, which somebody who empties the database ends.
+#
 # ARGV  1 our new id   2 lease in seconds   3 what the keys of leases begin with   4 those of catches
-#       then ids that we had before
-# returns  {{fields that we still hold}, {caught messages, the oldest first}, the list of these}, or false
-#          when none of the old ids was there any more
+#       5 the list that we waited for last   then ids that we had before
+# returns  {1 if an old id was still there, {fields that we still hold}, {caught messages, the oldest first},
+#           the list of these}, or false when there is neither an old id nor anything caught
 JOIN: Final = Script(
     _NOW
     + """
 local kept = false
-for i = 5, #ARGV do
-  if redis.call('ZREM', KEYS[1], ARGV[i]) == 1 then
-    kept = {{}, {}, redis.call('HGET', KEYS[2], ARGV[i])}
-    if redis.call('EXISTS', ARGV[3] .. ARGV[i]) == 1 then
+for i = 6, #ARGV do
+  local known = redis.call('ZREM', KEYS[1], ARGV[i])
+  local caught = redis.call('LRANGE', ARGV[4] .. ARGV[i], 0, -1)
+  if known == 1 or #caught > 0 then
+    kept = {known, {}, {}, redis.call('HGET', KEYS[2], ARGV[i]) or ARGV[5]}
+    if known == 1 and redis.call('EXISTS', ARGV[3] .. ARGV[i]) == 1 then
       redis.call('RENAME', ARGV[3] .. ARGV[i], ARGV[3] .. ARGV[1])
-      kept[1] = redis.call('HKEYS', ARGV[3] .. ARGV[1])
+      kept[2] = redis.call('HKEYS', ARGV[3] .. ARGV[1])
     end
-    local caught = redis.call('LRANGE', ARGV[4] .. ARGV[i], 0, -1)
     if #caught > 0 then
       redis.call('RENAME', ARGV[4] .. ARGV[i], ARGV[4] .. ARGV[1])
-      redis.call('HSET', KEYS[2], ARGV[1], kept[3])
-      for j = #caught, 1, -1 do kept[2][#caught - j + 1] = caught[j] end
+      redis.call('HSET', KEYS[2], ARGV[1], kept[4])
+      redis.call('HDEL', KEYS[2], ARGV[i])
+      for j = #caught, 1, -1 do kept[3][#caught - j + 1] = caught[j] end
     end
   end
 end
