@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -47,11 +48,14 @@ def calls_of(function: Callable[[], Any]) -> list[str]:
             names.append(f"{frame.f_code.co_filename.rpartition('celeriac/')[2]}:{frame.f_code.co_name}")
 
     before = sys.getprofile()
+    gc.collect()
+    gc.disable()  # or what earlier tests have left is finalized in between, and counted
     sys.setprofile(note)
     try:
         function()
     finally:
         sys.setprofile(before)
+        gc.enable()
     return names
 
 

@@ -19,7 +19,8 @@ from celeriac.cli.context import CLIContext
 from celeriac.cli.pidfile import EX_CANTCREAT, Pidfile, PidfileLocked
 from celeriac.errors import ConfigError, QueueNotFound
 from celeriac.node.options import NodeOptions
-from celeriac.node.worker import Worker
+from celeriac.node.worker import Worker, own_program
+from celeriac.pools.prefork.spawned import invitation
 
 logger: logging.Logger = logging.getLogger("celery.worker")
 
@@ -139,7 +140,8 @@ def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
     purge: bool = options.pop("purge")
     node_options = NodeOptions(hostname=node, loglevel=level, logfile=logfile, **options)
     _refuse_pickle_as_root(obj)
-    lock = _lock(obj, pidfile)
+    invited = invitation()
+    lock = None if invited else _lock(obj, pidfile)
 
     def in_child(place: int) -> None:
         own = file_name(log_pattern, node, place)
@@ -149,7 +151,9 @@ def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
     streams = sys.stdout, sys.stderr
     try:
         _set_up_logs(obj, app, level, logfile)
-        worker = Worker(app, node_options, in_child)
+        worker = Worker(app, node_options, in_child, own_program())
+        if invited is not None:
+            worker.run_as_child(invited)
         _tell_settings_without_effect(app)
         if purge:
             removed = sum(app.transport.purge(queue.name) for queue in worker.queues)

@@ -9,13 +9,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from typing import NoReturn
 
 import msgspec
 
 from celeriac import connections, pools
 from celeriac.app import Celeriac
+from celeriac.errors import ConfigError
 from celeriac.execute.executor import Executor
 from celeriac.node.link import RetryPolicy
 from celeriac.node.node import EX_FAILURE, How, Node, NodeSettings, say
@@ -24,6 +26,8 @@ from celeriac.node.osignals import Signals, meaning
 from celeriac.node.outage import OutagePolicy
 from celeriac.pools import heap
 from celeriac.pools.base import PoolOptions, nothing
+from celeriac.pools.prefork import spawned
+from celeriac.pools.prefork.spawned import Invitation
 from celeriac.pools.solo import SoloPool
 from celeriac.ports import ConsumeSpec, Pool, Transport
 from celeriac.queues import Exchange, Queue
@@ -46,6 +50,7 @@ class Worker:
         app: The app.
         options: What the command line says.
         in_child: Called first in each process of the pool, with its place there, from 1.
+        program: The command line that makes such a worker again, for `worker_pool_start_method` ``spawn``.
 
     Raises:
         ConfigError: A setting or an option makes no sense.
@@ -53,7 +58,11 @@ class Worker:
     """
 
     def __init__(
-        self, app: Celeriac, options: NodeOptions, in_child: Callable[[int], None] = nothing
+        self,
+        app: Celeriac,
+        options: NodeOptions,
+        in_child: Callable[[int], None] = nothing,
+        program: Sequence[str] = (),
     ) -> None:
         self.app = app
         self.options = options
@@ -68,18 +77,19 @@ class Worker:
         app.hooks.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=conf)
         self.queues: tuple[Queue, ...] = _queues(app, options)
         self.pool_kind: str = options.pool or conf.worker_pool
-        pool_options = PoolOptions(
+        self._pool_options = PoolOptions(
             size=options.concurrency or conf.worker_concurrency or len(os.sched_getaffinity(0)),
             max_tasks_per_child=options.max_tasks_per_child or conf.worker_max_tasks_per_child,
             max_memory_per_child_kib=options.max_memory_per_child_kib or conf.worker_max_memory_per_child,
             start_timeout_seconds=conf.worker_proc_alive_timeout,
             before_fork=lambda: app.hooks.worker_before_create_process.send(sender=self.pool),
+            program=_program(self.pool_kind, conf.worker_pool_start_method, program),
             in_child=in_child,
         )
         pid = os.getpid()
         self.pool: Pool = pools.make(
             self.pool_kind,
-            pool_options,
+            self._pool_options,
             lambda: Executor(app, self.hostname, own_process=os.getpid() != pid),
         )
         self.concurrency: int = self.pool.size
@@ -114,6 +124,11 @@ class Worker:
         if self._restarts:
             _execute_again()
         return code if self.exitcode is None else self.exitcode
+
+    def run_as_child(self, invited: Invitation) -> NoReturn:
+        """Be a process of the pool of the worker that has started this program."""
+        runner = Executor(self.app, self.hostname, own_process=True)
+        spawned.serve(invited, runner, self._pool_options)
 
     def stop(self, how: How = "warm", exitcode: int | None = None) -> None:
         """Ask the worker to stop; may be called from any thread.
@@ -271,6 +286,26 @@ def _transport_to_read(app: Celeriac) -> Transport:
     return connections.connect_broker(app.conf, app_name=app.main, write=False)
 
 
+def own_program() -> list[str]:
+    """Return the command line of this process, with the interpreter."""
+    return [sys.executable, *sys.orig_argv[1:]]
+
+
+def _program(pool_kind: str, method: str, program: Sequence[str]) -> tuple[str, ...]:
+    """Return what children begin with: nothing where they are forked, or where there are none."""
+    if pool_kind not in {"prefork", "processes"} or method in {"fork", "forkserver"}:  # the forker is a server that forks
+        return ()
+    if method != "spawn":
+        raise ConfigError(f"worker_pool_start_method is {method!r}; there are fork, forkserver and spawn.")
+    if not program:
+        raise ConfigError(
+            "worker_pool_start_method is 'spawn', which begins each child with the worker's own command "
+            "line, and this worker has none: it runs inside of another program. Use the worker command."
+        )
+    return tuple(program)
+
+
 def _execute_again() -> None:
     """Replace this process by a new one with the same command line."""
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command line
+    program = own_program()
+    os.execv(program[0], program)  # noqa: S606 - our own command line

@@ -29,6 +29,7 @@ class PoolOptions(msgspec.Struct, kw_only=True, frozen=True):
     start_timeout_seconds: float = 4.0  # how long `start` waits for the children
     name: str = "ForkPoolWorker"  # of the children, with a number behind it
     before_fork: Callable[[], object] = nothing  # called before each child is asked for
+    program: tuple[str, ...] = ()  # the command line that a child begins with; empty: it is forked
     in_child: Callable[[int], None] = nothing  # the first call in each child; its place in the pool, from 1
 
 

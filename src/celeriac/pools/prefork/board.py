@@ -1,6 +1,6 @@
 """The board: what each child is doing, in memory that parent and children share.
 
-One anonymous mapping, made before the forker is. Every slot has a few words of eight bytes and an outbox: a
+One mapping, made before the forker is. Every slot has a few words of eight bytes and an outbox: a
 ring of bytes into which the child writes its reports. A child that is killed between two
 machine instructions leaves exact accounts: which job it had begun, and the report of every job before it.
 
@@ -11,8 +11,10 @@ below the head of a ring is the parent's, everything between head and tail has b
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from collections.abc import Iterator
+from typing import Self
 
 OUTBOX_BYTES = 128 * 1024
 _WORDS = 16  # a slot's words fill two cache lines: children do not fight over one
@@ -30,15 +32,25 @@ class Board:
 
     Args:
         slots: How many children there may be at once. Memory that no child touches costs nothing.
+        descriptor: Of its memory, for programs that do not inherit the mapping; the board closes it.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, descriptor: int | None = None) -> None:
         self.slots = slots
         self._words_bytes = slots * _WORDS * 8
-        self._memory = mmap.mmap(-1, self._words_bytes + slots * OUTBOX_BYTES)
+        self.descriptor: int | None = descriptor
+        size = self._words_bytes + slots * OUTBOX_BYTES
+        self._memory = mmap.mmap(-1 if descriptor is None else descriptor, size)
         self._view = memoryview(self._memory)
         self._integers = self._view[: self._words_bytes].cast("Q")
         self._doubles = self._view[: self._words_bytes].cast("d")
+
+    @classmethod
+    def shared(cls, slots: int) -> Self:
+        """Return a board with a descriptor."""
+        descriptor = os.memfd_create("celeriac-board", os.MFD_CLOEXEC)
+        os.ftruncate(descriptor, slots * (_WORDS * 8 + OUTBOX_BYTES))
+        return cls(slots, descriptor)
 
     def slot(self, index: int) -> Slot:
         """Return the part of one child; parent and child each make their own."""
@@ -51,6 +63,9 @@ class Board:
         self._doubles.release()
         self._view.release()
         self._memory.close()
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
 
 
 class Slot:

@@ -109,7 +109,7 @@ class Forker:
         parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
-            _quietly_end(lambda: _Service(parent, theirs, ours, self._child_main).run())
+            quietly_end(lambda: _Service(parent, theirs, ours, self._child_main).run())
         gc.unfreeze()
         theirs.close()
         ours.setblocking(False)
@@ -184,7 +184,7 @@ class _Service:
 
     def run(self) -> int:
         _die_with(self._parent)
-        _name_process("celeriac-forker")
+        name_process("celeriac-forker")
         for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(ignored, signal.SIG_IGN)  # sent to the group, they are the node's to handle
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
@@ -226,14 +226,14 @@ class _Service:
             far.close()
             return
         if pid == 0:
-            _quietly_end(lambda: self._become_child(forker, request, far))
+            quietly_end(lambda: self._become_child(forker, request, far))
         far.close()
         self._children[pid] = request.slot
         self._tell(Forked(request.slot, pid))
 
     def _become_child(self, forker: int, request: Fork, far: socket.socket) -> int:
         _die_with(forker)
-        _name_process(request.name)
+        name_process(request.name)
         signal.set_wakeup_fd(-1)
         for handled in (
             signal.SIGTERM,
@@ -289,7 +289,7 @@ def await_ends(pids: Iterable[int], seconds: float) -> None:
         os.close(fd)
 
 
-def _quietly_end(run: Callable[[], int]) -> NoReturn:
+def quietly_end(run: Callable[[], int]) -> NoReturn:
     """Run a forked process to its end; it must never return into the frames of its parent."""
     code = 1
     try:
@@ -314,6 +314,7 @@ def _die_with(parent: int) -> None:
         os._exit(0)  # it died before we could ask to be told
 
 
-def _name_process(name: str) -> None:
+def name_process(name: str) -> None:
+    """Let ``ps`` and the like show a name for this process."""
     with suppress(OSError), open("/proc/self/comm", "w") as comm:
         comm.write(name[:15])

@@ -18,6 +18,7 @@ from celeriac.pools.prefork.child import child_main
 from celeriac.pools.prefork.forker import Died, Forked, Forker, ForkerGone, await_ends
 from celeriac.pools.prefork.inbox import INFLIGHT_BYTES
 from celeriac.pools.prefork.member import Member
+from celeriac.pools.prefork.spawned import spawn_main
 
 logger: logging.Logger = logging.getLogger("celery.pool")
 
@@ -61,8 +62,12 @@ class PreforkPool:
     ) -> None:
         self.size: int = options.size
         self._options = options
-        self._board = Board(options.size)
-        self._forker = Forker(child_main(self._board, make_runner, options))
+        self._board = Board.shared(options.size) if options.program else Board(options.size)
+        self._forker = Forker(
+            spawn_main(self._board, options.program)
+            if options.program
+            else child_main(self._board, make_runner, options)
+        )
         self._children: list[Member | None] = [None] * options.size
         self._waiting: deque[Job] = deque()  # taken from a child, to be placed before anything else
         self._deliver: Callable[[Sequence[Report]], None] = lambda batch: None

@@ -96,8 +96,8 @@ NEWER: tuple[Setting, ...] = (
         "WORKER_POOL_START_METHOD",
         "fork",
         "text",
-        "How the processes of the pool are started.",
-        has_effect=False,
+        "How the pool's processes begin: as copies of a small process (fork, forkserver), or anew with the "
+        "worker's command line (spawn), for modules that do not survive a fork.",
     ),
     Setting(
         "worker_task_log_datefmt",
