@@ -8,6 +8,9 @@
     │   ├── NotRegistered         (KeyError, TaskError) no task has that name in this process
     │   ├── AlreadyRegistered     (TaskError)
     │   ├── ComponentMissing      (AttributeError) nothing installed brings this part of an app
+    │   ├── ScheduleError         (ValueError) no time can be told by this schedule
+    │   │   ├── CrontabSyntaxError  a field of a crontab cannot be read
+    │   │   └── NeverDue          (RuntimeError) no day is as the schedule says
     │   └── QueueNotFound         (KeyError, TaskError) no queue has that name and creating it is not allowed
     ├── SecurityError             a message or result was refused for safety
     ├── TransportError            the broker could not do it; ``retryable`` says whether trying again may help
@@ -60,18 +63,21 @@ __all__ = [
     "ComponentMissing",
     "ConfigError",
     "ContentRefused",
+    "CrontabSyntaxError",
     "DecodeError",
     "EncodeError",
     "Ignore",
     "IncompleteStream",
     "InvalidTaskError",
     "MaxRetriesExceededError",
+    "NeverDue",
     "NotRegistered",
     "PartlySent",
     "PublishTimeout",
     "QueueNotFound",
     "Reject",
     "Retry",
+    "ScheduleError",
     "SecurityError",
     "SoftTimeLimitExceeded",
     "TaskError",
@@ -103,6 +109,18 @@ class UsageError(CeleriacError):
 
 class ComponentMissing(UsageError, AttributeError):
     """Raised for a part of an app that nothing installed brings; `hasattr` is False then."""
+
+
+class ScheduleError(UsageError, ValueError):
+    """Raised for a schedule that tells no time: a number out of range, an unknown time zone or event."""
+
+
+class CrontabSyntaxError(ScheduleError):
+    """Raised for a field of a crontab that cannot be read."""
+
+
+class NeverDue(ScheduleError, RuntimeError):
+    """Raised for a schedule that is well formed but has no day: 30 February."""
 
 
 class TaskError(CeleriacError):

@@ -1,142 +1,124 @@
-"""When periodic tasks are due, as settings describe it.
-
-The classes keep what they were given; running schedules is the scheduler's business.
-"""
+"""When periodic tasks are due: Celeriac's schedules, which ask the current app where none is named."""
 
 from __future__ import annotations
 
 import datetime
 from typing import Any
 
-__all__ = ("BaseSchedule", "ParseException", "crontab", "maybe_schedule", "schedule", "solar")
+from celeriac import schedules as core
+from celeriac.errors import CrontabSyntaxError as ParseException
+from celeriac.schedules import CronField, schedstate
+from celery._state import current_app, get_current_app
+from celery.utils.time import ffwd
+
+__all__ = (
+    "BaseSchedule",
+    "ParseException",
+    "cronfield",
+    "crontab",
+    "crontab_parser",
+    "current_app",
+    "maybe_schedule",
+    "schedstate",
+    "schedule",
+    "solar",
+)
 
 
-class ParseException(Exception):
-    """Raised for a crontab expression that cannot be read."""
-
-
-class BaseSchedule:
+class BaseSchedule(core.BaseSchedule):
     """Root of the schedules."""
 
-
-class schedule(BaseSchedule):  # noqa: N801 - Celery's name
-    """Due every so often.
-
-    Args:
-        run_every: Seconds or timedelta between two runs.
-        relative: Whether times are rounded to the resolution of the interval.
-        nowfun: Returns the current time.
-        app: The app whose time zone counts.
-    """
-
-    def __init__(
-        self, run_every: Any = None, relative: bool = False, nowfun: Any = None, app: Any = None
-    ) -> None:
-        is_span = isinstance(run_every, datetime.timedelta)
-        self.run_every: datetime.timedelta = (
-            run_every if is_span else datetime.timedelta(seconds=run_every or 0)
-        )
-        self.relative = relative
-        self.nowfun = nowfun
-        self.app = app
-
     @property
-    def seconds(self) -> float:
-        """The interval in seconds."""
-        return max(self.run_every.total_seconds(), 0)
+    def app(self) -> Any:  # Any: a Celeriac
+        """The app whose time zone and clock count; the current app when none was given."""
+        return self._app or get_current_app()
 
-    def __repr__(self) -> str:
-        return f"<freq: {self.seconds:.2f} seconds>"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, schedule) and self.run_every == other.run_every
-
-    def __hash__(self) -> int:
-        return hash(self.run_every)
+    @app.setter
+    def app(self, app: Any) -> None:  # Any: a Celeriac, or None
+        self._app = app
 
 
-class crontab(BaseSchedule):  # noqa: N801 - Celery's name
-    """Due at times given as in a crontab; mind the order of the positional arguments.
+class schedule(BaseSchedule, core.schedule):  # noqa: N801 - Celery's name
+    __doc__ = core.schedule.__doc__
+
+
+class crontab(BaseSchedule, core.crontab):  # noqa: N801 - Celery's name
+    __doc__ = core.crontab.__doc__
+
+    def remaining_delta(
+        self, last_run_at: datetime.datetime, tz: datetime.tzinfo | None = None, ffwd: Any = ffwd
+    ) -> tuple[datetime.datetime, Any, datetime.datetime]:  # Any: an `ffwd`
+        """Return the last run, what to add to it for the next run, and the current time.
+
+        Args:
+            last_run_at: When it ran last; a naive time is UTC.
+            tz: The time zone that counts instead of the schedule's.
+            ffwd: Makes what is added.
+        """
+        zone = tz or self.tz
+        last = self.maybe_make_aware(last_run_at).astimezone(zone)
+        due = self._next_in(last, zone)
+        delta = ffwd(
+            year=due.year,
+            month=due.month,
+            day=due.day,
+            hour=due.hour,
+            minute=due.minute,
+            second=0,
+            microsecond=0,
+        )
+        return last, delta, self.now().astimezone(zone)
+
+    def _next_in(self, last: datetime.datetime, zone: datetime.tzinfo) -> datetime.datetime:
+        own = self._tz
+        self._tz = zone
+        try:
+            return self.next_run(last)
+        finally:
+            self._tz = own
+
+
+class solar(BaseSchedule, core.solar):  # noqa: N801 - Celery's name
+    __doc__ = core.solar.__doc__
+
+
+class crontab_parser:  # noqa: N801 - Celery's name
+    """Reads one field of a crontab.
 
     Args:
-        minute: Such as ``*/15``, ``0,30`` or a number.
-        hour: Likewise.
-        day_of_week: Numbers (0 is Sunday) or names.
-        day_of_month: Numbers.
-        month_of_year: Numbers or names.
+        max_: How many numbers it has.
+        min_: The lowest of them.
     """
 
-    def __init__(
-        self,
-        minute: Any = "*",
-        hour: Any = "*",
-        day_of_week: Any = "*",
-        day_of_month: Any = "*",
-        month_of_year: Any = "*",
-        **kwargs: Any,
-    ) -> None:
-        self._orig_minute = minute
-        self._orig_hour = hour
-        self._orig_day_of_week = day_of_week
-        self._orig_day_of_month = day_of_month
-        self._orig_month_of_year = month_of_year
-        self._orig_kwargs = kwargs
+    ParseException = ParseException
 
-    def _fields(self) -> tuple[str, ...]:
-        return tuple(
-            str(field)
-            for field in (
-                self._orig_minute,
-                self._orig_hour,
-                self._orig_day_of_month,
-                self._orig_month_of_year,
-                self._orig_day_of_week,
-            )
-        )
+    def __init__(self, max_: int = 60, min_: int = 0) -> None:
+        self.max_ = max_
+        self.min_ = min_
 
-    def __repr__(self) -> str:
-        return f"<crontab: {' '.join(self._fields())} (m/h/dM/MY/d)>"
+    def parse(self, spec: str) -> set[int]:
+        """Return the numbers that a text allows.
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, crontab) and self._fields() == other._fields()
-
-    def __hash__(self) -> int:
-        return hash(self._fields())
+        Raises:
+            ParseException: It cannot be read.
+            ValueError: A number is out of range.
+        """
+        return CronField("a field", self.min_, self.max_ + self.min_ - 1).parse(spec)
 
 
-class solar(BaseSchedule):  # noqa: N801 - Celery's name
-    """Due at an event of the sun.
-
-    Args:
-        event: Such as ``sunrise``.
-        lat: Latitude of the observer, in degrees.
-        lon: Longitude of the observer, in degrees.
-    """
-
-    def __init__(self, event: str, lat: float, lon: float, **kwargs: Any) -> None:
-        self.event = event
-        self.lat = lat
-        self.lon = lon
-        self._orig_kwargs = kwargs
-
-    def __repr__(self) -> str:
-        return f"<solar: {self.event} at latitude {self.lat}, longitude: {self.lon}>"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, solar) and (self.event, self.lat, self.lon) == (
-            other.event,
-            other.lat,
-            other.lon,
-        )
-
-    def __hash__(self) -> int:
-        return hash((self.event, self.lat, self.lon))
+def cronfield(s: Any) -> Any:  # Any: a field as a program or form has it
+    """Return a field of a crontab: ``*`` for None."""
+    return "*" if s is None else s
 
 
-def maybe_schedule(s: Any, relative: bool = False, app: Any = None) -> Any:
-    """Return a schedule for a number of seconds or a timedelta; anything else as it is."""
+def maybe_schedule(
+    s: Any,  # Any: number, timedelta, schedule, or what else a program takes for one
+    relative: bool = False,
+    app: Any = None,  # Any: a Celeriac
+) -> Any:  # Any: a schedule, or `s`
+    """Return a schedule for a number of seconds or a timedelta; a schedule as it is, with its app set."""
     if isinstance(s, (int, float, datetime.timedelta)):
         return schedule(s, relative, app=app)
-    if hasattr(s, "app"):
+    if s is not None:
         s.app = app
     return s

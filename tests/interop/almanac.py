@@ -1,0 +1,104 @@
+"""Tells what schedules say, case by case; runs under real Celery and under ours, and answers in JSON."""
+
+import datetime
+import json
+import pickle
+import sys
+from zoneinfo import ZoneInfo
+
+from celery import Celery
+from celery.schedules import crontab, maybe_schedule, schedule, solar
+
+MAKERS = {"crontab": crontab, "schedule": schedule, "solar": solar, "from_string": crontab.from_string}
+
+
+def make(case, app, nowfun=None):
+    """Return the schedule of a case: its maker, positional and keyword arguments."""
+    made = MAKERS[case["make"]](*case["args"], **case.get("kwargs", {}))
+    made.app = app
+    made.nowfun = nowfun
+    return made
+
+
+def answer(case):
+    """Return what a schedule says of a last run, at a given time: or the error's base classes."""
+    zone = ZoneInfo(case.get("zone", "UTC"))
+    app = Celery("almanac", broker="memory://", set_as_current=False)
+    app.conf.timezone = str(zone)
+    app.conf.beat_cron_starting_deadline = case.get("deadline_seconds")
+    now = datetime.datetime.fromisoformat(case["now"]).astimezone(zone)
+    last = datetime.datetime.fromisoformat(case["last"]).astimezone(zone)
+    try:
+        made = make(case, app, lambda: now)
+        due, next_seconds = made.is_due(last)
+        return {
+            "remaining": made.remaining_estimate(last).total_seconds(),
+            "due": due,
+            "next": next_seconds,
+            "repr": repr(made),
+        }
+    except (TypeError, ValueError, RuntimeError) as exc:
+        return {
+            "error": [cls.__name__ for cls in (ValueError, TypeError, RuntimeError) if isinstance(exc, cls)]
+        }
+    except Exception as exc:
+        return {"error": [type(exc).__name__]}
+
+
+def same(pair):
+    """Return whether two schedules are equal, how the first looks, and what its copy is."""
+    one, other = (make(case, None) for case in pair)
+    copy = pickle.loads(pickle.dumps(one))
+    return [one == other, one != other, repr(one), copy == one, type(copy).__qualname__, repr(copy)]
+
+
+def fields(case):
+    """Return the numbers that each field of a crontab allows."""
+    made = make(case, None)
+    return [
+        sorted(numbers)
+        for numbers in (made.minute, made.hour, made.day_of_week, made.day_of_month, made.month_of_year)
+    ]
+
+
+def unpickle(text):
+    """Return how an object that the other side pickled looks here."""
+    return repr(pickle.loads(bytes.fromhex(text)))
+
+
+def pickled(case):
+    """Return a schedule as the bytes of its pickle."""
+    return pickle.dumps(make(case, None)).hex()
+
+
+def ticks(case):
+    """Return when a scheduler that sleeps as long as it is told sends, in seconds since the epoch."""
+    zone = ZoneInfo(case["zone"])
+    now = datetime.datetime.fromisoformat(case["now"]).astimezone(zone)
+    end = now + datetime.timedelta(days=case["days"])
+    app = Celery("almanac", broker="memory://", set_as_current=False)
+    app.conf.timezone = str(zone)
+    made = make(case, app, lambda: now)
+    last, sent = now, []
+    while now < end:
+        due, next_seconds = made.is_due(last)
+        if due:
+            sent.append(now.timestamp())
+            last = now
+        step = datetime.timedelta(seconds=max(next_seconds, 0.001))
+        now = (now.astimezone(datetime.UTC) + step).astimezone(zone)
+    return sent
+
+
+OPERATIONS = {
+    "answer": answer,
+    "fields": fields,
+    "maybe": lambda seconds: repr(maybe_schedule(seconds)),
+    "pickled": pickled,
+    "same": same,
+    "ticks": ticks,
+    "unpickle": unpickle,
+}
+
+if __name__ == "__main__":
+    print(json.dumps([OPERATIONS[name](case) for name, case in json.load(sys.stdin)]))
