@@ -1,6 +1,6 @@
 # Everything a contributor runs; `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint format type test test-python unit integration interop bench verify docs clean servers
+.PHONY: help setup demo lint format type test test-python unit integration interop faults bench verify docs clean servers
 .NOTPARALLEL:
 
 BIN := .venv/bin
@@ -64,6 +64,9 @@ integration: setup servers ## Run the tests on real servers only
 
 interop: setup servers ## Run the tests together with real Celery (in an environment of its own)
 	@CELERIAC_REQUIRE_SERVERS=1 $(PYTEST) $(IN_PROCESSES) tests/interop $(ARGS)
+
+faults: setup servers ## Break things on purpose, all of the table, and write docs/reliability.md (ARGS="F11 --seeds 5" for a part)
+	@PYTHONPATH=src:dropin/src:tests $(BIN)/python -m faults.run $(ARGS)
 
 bench: setup servers ## Measure side by side with real Celery; prints medians and ratios
 	@$(BIN)/python benchmarks/run.py $(ARGS)

@@ -95,13 +95,14 @@ class Proxy:
     Duties: 1. forward; 2. `cut`: reset what is connected; 3. `refuse` and `admit`: nobody listens;
     4. `block` and `heal`: a black hole in one direction or both, also for new connections; 5. `slow` and
     `slice`: a bad line; 6. `trap`: break a connection in the middle of a conversation; 7. `retarget`: another
-    server.
+    server; `move`: another address.
 
     Args:
         target: The server's port on loopback.
     """
 
     def __init__(self, target: int) -> None:
+        self.host = LOOPBACK
         self.port = free_port()
         self._target = target
         self._delay_seconds = 0.0
@@ -167,6 +168,12 @@ class Proxy:
         """Send new connections to another server."""
         self._target = target
 
+    def move(self, host: str) -> None:
+        """Listen on another address of this machine, such as 127.0.0.2, and on the old one no more."""
+        self.refuse()
+        self.host = host
+        self.admit()
+
     @property
     def connections(self) -> int:
         """How many there are."""
@@ -211,7 +218,7 @@ class Proxy:
 
     async def _admit(self) -> None:
         if self._listener is None:
-            self._listener = socket.create_server((LOOPBACK, self.port), backlog=512)
+            self._listener = socket.create_server((self.host, self.port), backlog=512)
             self._listener.setblocking(False)
             self._accepting = asyncio.create_task(self._accept(self._listener))
 

@@ -191,6 +191,16 @@ def test_slices_and_delays_keep_the_bytes_in_order(proxy: Proxy, client: socket.
     assert heard(client, len(text)) == text
 
 
+def test_it_moves_to_another_address(proxy: Proxy, client: socket.socket) -> None:
+    proxy.move("127.0.0.2")
+
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((LOOPBACK, proxy.port), TIMEOUT)
+    with socket.create_connection(("127.0.0.2", proxy.port), TIMEOUT) as second:
+        second.sendall(b"x")
+        assert heard(second, 1) == b"x"
+
+
 def test_a_server_that_is_away_resets(echo: Echo) -> None:
     def talk(port: int) -> bytes:
         with socket.create_connection((LOOPBACK, port), TIMEOUT) as client:

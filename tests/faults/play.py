@@ -1,0 +1,138 @@
+"""Runs one case of the fault table: a system at work, a fault, and what the ledger says in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from faults.brokers import Broker, Servers
+from faults.checker import Findings, Promise, judge
+from faults.field import Field
+from faults.ledger import Entry
+from faults.table import Case
+
+BEFORE = 5  # short tasks that have run before the fault strikes
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What came of a case.
+
+    Attributes:
+        case: Which.
+        findings: Of all calls but poison.
+        problems: What did not hold, for people; nothing when all was well.
+        seconds: How long it took.
+        resumed_seconds: How soon a new task had run after the fault, where that is measured.
+        calls: How many were sent.
+        story: Of the calls that went wrong, their lines of the ledger and the workers' last words.
+    """
+
+    case: Case
+    findings: Findings
+    problems: tuple[str, ...]
+    seconds: float
+    resumed_seconds: float | None = None
+    calls: int = 0
+    story: str = ""
+
+
+def play(case: Case, servers: Servers, folder: Path) -> Played:
+    """Run a case.
+
+    Args:
+        case: Which.
+        servers: To run it on; no other case uses them meanwhile.
+        folder: An empty folder, for everything that it writes.
+    """
+    began = time.monotonic()
+    row = case.row
+    name = "broker.test" if "FAULTS_HOSTS" in row.environment else None
+    if name:
+        (folder / "hosts").write_text("127.0.0.1")
+    broker = Broker(case.kind, servers, folder, results_elsewhere=row.results_elsewhere, name=name)
+    field = Field(
+        broker, folder, pool=case.pool, late=case.ack == "late", seed=case.seed, settings=row.settings
+    )
+    field.environment.update(row.environment)
+    promise = row.promise(case.kind, case.ack)
+    problems: list[str] = []
+    left: set[str] = set()
+    with contextlib.closing(field):
+        try:
+            poison = _strike(field, case)
+            left = field.see_through(silent_deaths=promise.dies == "silently")
+            problems += _burials(field, poison)
+        except AssertionError as exc:
+            problems.append(str(exc))
+        entries = list(field.entries())
+        words = field.last_words()
+    findings = _judged(entries, promise, case, left)
+    problems += [f"{name}: {', '.join(found)}" for name, found in findings.broken.items()]
+    return Played(
+        case,
+        findings,
+        tuple(problems),
+        time.monotonic() - began,
+        field.resumed_seconds,
+        sum(entry.what == "intent" for entry in entries),
+        _story(entries, findings, words) if problems else "",
+    )
+
+
+def _strike(field: Field, case: Case) -> list[str]:
+    """Have the system work, break and mend it; return the poison that was sent."""
+    row = case.row
+    field.start_worker(*row.options)
+    held = field.send("hold") if row.held else []
+    field.wait_for("start", held)
+    for _ in range(row.nodes - 1):
+        field.start_worker(*row.options, direct=True)
+    poison = [key for how in row.poison for key in field.send(how)]
+    for how, count in row.load:
+        field.send(how, count)
+    with field.stream():
+        if not (row.held and row.nodes == 1 and case.pool == "solo"):  # else the held one is in the way
+            field.wait_for("end", BEFORE)
+        else:
+            field.wait_for("confirmed", BEFORE)
+            if row.strike.__name__ in _NEEDS_ROOM:
+                field.release()
+        row.strike(field)
+    field.release()
+    if row.resumes:
+        field.probe()
+    return poison
+
+
+# Strikes that wait for other tasks to run, which one slot cannot while a task is held.
+_NEEDS_ROOM = frozenset({"nothing", "slices", "deploy", "break_at_steps"})
+
+
+def _burials(field: Field, poison: Sequence[str]) -> list[str]:
+    """Return which poison was not kept as a dead letter, once each."""
+    kept = [letter.envelope.headers.get("id") for letter in field.letters()] if poison else []
+    return [f"{key}: {kept.count(key)} dead letters" for key in poison if kept.count(key) != 1]
+
+
+def _judged(entries: Sequence[Entry], promise: Promise, case: Case, left: set[str]) -> Findings:
+    """Judge poison apart: it is told, and never done."""
+    names = tuple(f"{how}-" for how in case.row.poison)
+    bad = [entry for entry in entries if names and entry.key.startswith(names)]
+    good = [entry for entry in entries if not (names and entry.key.startswith(names))]
+    findings = judge(good, promise, {key for key in left if not key.startswith(names or ("\0",))})
+    if not bad:
+        return findings
+    of_poison = judge(bad, Promise(repeats=case.ack == "late", dies="told"))
+    merged = {name: getattr(findings, name) + found for name, found in of_poison.broken.items()}
+    return replace(findings, **merged)
+
+
+def _story(entries: Sequence[Entry], findings: Findings, words: str) -> str:
+    wrong = {key for found in findings.broken.values() for key in found[:3]}
+    lines = [f"{e.at:.3f} {e.what} {e.key} pid {e.pid} {'redelivered ' if e.redelivered else ''}{e.state}"
+             for e in entries if e.key in wrong]  # fmt: skip
+    return "\n".join([*lines, words])
