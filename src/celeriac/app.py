@@ -67,12 +67,14 @@ class Celeriac(Lending, Connected):
     events_cls: type[Any] | str | None = None
     loader_cls: type[Any] | str | None = None
     log_cls: type[Any] | str | None = None
+    panel_cls: type[Any] | str | None = "celeriac.control.panel:Panel"
 
     amqp: Any = Component("amqp")  # Any: classes of other distributions
     control: Any = Component("control")
     events: Any = Component("events")
     loader: Any = Component("loader")
     log: Any = Component("log")
+    panel: Any = Component("panel")  # the commands of remote control that workers of this app know
 
     def __init__(
         self,

@@ -257,7 +257,8 @@ class Lost(msgspec.Struct, kw_only=True, array_like=True, tag="lost"):
     limit_seconds: float | None = None  # set when the hard time limit killed it
     stopped: bool = False  # the worker itself was told not to wait for it
     pid: int = 0
-    refused: Literal["expired", "invalid"] | None = None  # nobody died: the node does not want to run it
+    # Nobody died: the node does not want to run it, or has ended it because somebody asked for that.
+    refused: Literal["expired", "invalid", "revoked", "terminated"] | None = None
 
 
 Report = Started | Finished | Lost

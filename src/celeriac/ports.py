@@ -500,6 +500,22 @@ class Pool(Protocol):
         """Return the processes that run jobs."""
         ...
 
+    def resize(self, size: int) -> None:
+        """Have another number of slots, at least one; what runs at those that go ends first.
+
+        Raises:
+            ValueError: This pool cannot have as many, or cannot be changed.
+        """
+        ...
+
+    def restart(self) -> None:
+        """Replace the processes by fresh ones, each as soon as its job has ended.
+
+        Raises:
+            ValueError: There are none.
+        """
+        ...
+
     async def broken(self) -> None:
         """Return when the pool cannot run jobs any more; for most pools that is never."""
         ...

@@ -63,6 +63,8 @@ FLOORS: dict[str, int] = {
             "polling",
             "progress",
             "remote",
+            "addresses",
+            "bugreport",
         ],
         3,
     ),

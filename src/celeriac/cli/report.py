@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version  # the one command that lists what is installed
-
 import click
 
-from celeriac.app import Celeriac
-from celeriac.cli import addresses
+from celeriac.bugreport import describe
 from celeriac.cli.context import CLIContext
-from celeriac.errors import CeleriacError
-
-_OF_INTEREST = (
-    "celeriac",
-    "celery",
-    "kombu",
-    "billiard",
-    "redis",
-    "hiredis",
-    "amqp",
-    "psycopg",
-    "sqlalchemy",
-    "django",
-)
 
 
 @click.command("report")
@@ -32,41 +13,3 @@ _OF_INTEREST = (
 def command(obj: CLIContext) -> None:
     """Print versions, where messages and results go, and settings, without secrets."""
     obj.echo(describe(obj.app))
-
-
-def describe(app: Celeriac) -> str:
-    """Return the versions, addresses and settings that help to understand a problem, secrets hidden."""
-    lines = [
-        "",
-        *_under("software -> ", _software()),
-        f"platform -> system:{platform.system()} arch:{', '.join(platform.architecture())}",
-        f"            kernel version:{platform.release()} imp:{platform.python_implementation()}",
-        f"settings -> transport:{_told(addresses.of_messages, app)}",
-        f"            results:{_told(addresses.of_results, app)}",
-        "",
-        app.conf.humanize(),
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _software() -> list[str]:
-    found = [f"py:{platform.python_version()}"]
-    for name in _OF_INTEREST:
-        try:
-            found.append(f"{name}:{version(name)}")
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _under(heading: str, words: list[str]) -> list[str]:
-    lines = [" ".join(words[start : start + 5]) for start in range(0, len(words), 5)]
-    return [f"{' ' * len(heading) if number else heading}{line}" for number, line in enumerate(lines)]
-
-
-def _told(address: Callable[[Celeriac], str], app: Celeriac) -> str:
-    try:
-        return address(app)
-    except CeleriacError as exc:  # a report is made when something is wrong: it has to come out all the same
-        return f"unusable: {exc}"

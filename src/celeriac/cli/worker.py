@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 
+from celeriac import addresses
 from celeriac.app import Celeriac
-from celeriac.cli import addresses, logs
+from celeriac.cli import logs
 from celeriac.cli.banner import BannerFacts, render
 from celeriac.cli.context import CLIContext
 from celeriac.cli.pidfile import EX_CANTCREAT, Pidfile, PidfileLocked

@@ -11,6 +11,8 @@ def ending_of(lost: Lost) -> tuple[str, Exception]:
     """Return the state and the error of a loss."""
     if lost.refused == "expired":
         return states.REVOKED, TaskRevokedError("expired")
+    if lost.refused == "revoked" or lost.refused == "terminated":
+        return states.REVOKED, TaskRevokedError(lost.refused)
     if lost.refused == "invalid":
         return states.FAILURE, InvalidTaskError(lost.reason)
     if lost.limit_seconds is not None:

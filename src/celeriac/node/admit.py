@@ -21,7 +21,7 @@ from celeriac.wire.task import unpack_headers
 # Later than this, and it is worth a round trip to have the broker keep it.
 PARK_SECONDS = 2.0
 
-Why = Literal["defect", "invalid", "unregistered", "too large", "expired"]
+Why = Literal["defect", "invalid", "unregistered", "too large", "expired", "revoked"]
 
 
 class Admitted(msgspec.Struct):
@@ -65,6 +65,10 @@ class Reception(Protocol):
     """What the decision rests on."""
 
     max_bytes: int
+
+    def is_revoked(self, headers: TaskHeaders) -> bool:
+        """Return whether somebody has revoked a task."""
+        ...
 
     def policy(self, name: str) -> Policy | None:
         """Return what is known of a kind of task; None when it is not registered."""
@@ -112,6 +116,8 @@ def admit(delivery: Delivery, reception: Reception, now: float) -> Decision:
     if delivery.lost:
         lost = DeadLetter("Worker exited prematurely: it died while the task ran.", "lost")
         return Dead(headers, policy, lost)
+    if reception.is_revoked(headers):
+        return revoked(headers)
     # What is acknowledged when it begins comes again only if it never began: it has killed nobody, it has
     # waited in the hands of workers that died.
     if policy.terms.acks_late and 0 < policy.terms.max_deliveries < delivery.attempt:
@@ -132,6 +138,11 @@ def expired(headers: TaskHeaders, now: float) -> Refused | None:
     if headers.expires is None or _moment(headers.expires) > now:
         return None
     return Refused("expired", Ack(), TaskRevokedError("expired"), headers, "REVOKED")
+
+
+def revoked(headers: TaskHeaders) -> Refused:
+    """Return the refusal of a task that somebody has revoked."""
+    return Refused("revoked", Ack(), TaskRevokedError("revoked"), headers, "REVOKED")
 
 
 def _in_time(headers: TaskHeaders, policy: Policy, now: float) -> Decision:

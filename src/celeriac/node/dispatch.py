@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from celeriac.message import Job
 from celeriac.node.policy import SHORT_SECONDS
@@ -73,6 +74,11 @@ class Dispatcher:
             self.in_pool -= 1
             self.short_in_pool -= work.short
 
+    def drop(self, work: Work) -> None:
+        """Take work out of the line, if it is there."""
+        with suppress(ValueError):
+            self._line.remove(work)
+
     def take_back(self) -> list[Work]:
         """Empty the line and return what was in it."""
         works = list(self._line)
@@ -89,6 +95,10 @@ class Dispatcher:
         latest, mean = seconds / runs, self._mean_seconds
         # Upwards at once: what was fetched for tasks of microseconds must not pile up behind long ones.
         self._mean_seconds = latest if mean is None or latest > mean else mean + _WEIGHT * (latest - mean)
+
+    def rebase(self, prefetch: int) -> None:
+        """Change how many deliveries to hold when nothing is known or tasks take long; 0 = no limit."""
+        self._base = prefetch
 
     def prefetch(self) -> int:
         """Return how many deliveries may be outstanding now; 0 = no limit."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from celeriac.message import Delivery, Lost, Park, Requeue
 from celeriac.node.admit import Admitted, Dead, Early, Refused, admit, expired
 from celeriac.node.dispatch import Dispatcher
+from celeriac.node.rates import Rates
 from celeriac.node.reception import Reception
 from celeriac.node.refusals import Refusals
 from celeriac.node.report import Reporter
@@ -16,6 +17,8 @@ from celeriac.node.timers import Timers
 from celeriac.node.work import Ledger, Work
 
 logger: logging.Logger = logging.getLogger("celery.worker.strategy")
+
+MOST_RATED = 1000  # that wait for tokens while as many others are received as ever
 
 
 class Intake:
@@ -51,6 +54,7 @@ class Intake:
         self._refusals = refusals
         self._parks = parks
         self.timers: Timers = Timers(reception.clock, self._on_due)
+        self.rates: Rates = Rates(reception.clock, self._on_token)
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Take a batch of messages in."""
@@ -63,7 +67,7 @@ class Intake:
                 if delivery.uncounted and decision.policy.terms.acks_late:
                     self._note(delivery)
                 else:
-                    self._dispatcher.add(self._enter(delivery, decision))
+                    self._line_up(self._enter(delivery, decision))
             elif isinstance(decision, Refused):
                 self._refusals.refuse(delivery, decision)
             elif isinstance(decision, Early):
@@ -71,6 +75,19 @@ class Intake:
             elif not self._is_known(delivery, decision):
                 self._mourn(delivery, decision)
         self._dispatcher.pump()
+
+    def drop(self, work: Work) -> None:
+        """Let go of work that waits here for its time or for a token, if it does."""
+        self.timers.drop(work)
+        self.rates.drop(work)
+
+    def held(self) -> int:
+        """Return how much waits here and shall not keep others from being received."""
+        return len(self.timers) + min(len(self.rates), MOST_RATED)
+
+    def take_back(self) -> list[Work]:
+        """Let go of everything that waits here and return it."""
+        return [*self.timers.take_back(), *self.rates.take_back()]
 
     def still_wanted(self, work: Work) -> bool:
         """Return whether work has not expired while it waited; settle it when it has."""
@@ -129,7 +146,16 @@ class Intake:
         else:
             self.timers.hold(self._enter(delivery, decision), decision.until)
 
+    def _line_up(self, work: Work) -> None:
+        if self._reception.limits_rates and work.policy.task.rate_limit and not self.rates.may_begin(work):
+            return
+        self._dispatcher.add(work)
+
     def _on_due(self, work: Work) -> None:
+        self._line_up(work)
+        self._dispatcher.pump()
+
+    def _on_token(self, work: Work) -> None:
         self._dispatcher.add(work)
         self._dispatcher.pump()
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Literal
@@ -28,8 +29,11 @@ from celeriac.node.reception import Reception
 from celeriac.node.refusals import Refusals
 from celeriac.node.report import Reporter
 from celeriac.node.results import Results
+from celeriac.node.revoked import Revoked
+from celeriac.node.revoker import Revoker
 from celeriac.node.work import Ledger, Work
 from celeriac.ports import ConsumeSpec, Pool, Transport
+from celeriac.queues import Queue
 
 logger: logging.Logger = logging.getLogger("celery.apps.worker")
 
@@ -53,6 +57,7 @@ class NodeSettings(msgspec.Struct, kw_only=True, frozen=True):
     spec: ConsumeSpec
     retry: RetryPolicy = RetryPolicy()
     outage: OutagePolicy = OutagePolicy()
+    slots: int = 0  # that the prefetch was reckoned for
     time_limit: float | None = None  # seconds, for tasks with none of their own
     soft_time_limit: float | None = None
     soft_shutdown_seconds: float = 0.0  # before a cold shutdown, for running tasks to end
@@ -71,6 +76,8 @@ class Node:
     `reporter`     stores outcomes and settles messages, in batches
     `leases`       keeps what was taken from being given to others
     `ledger`       everything that was taken and is not settled
+    `revoked`      what somebody does not want to be run any more
+    `revoker`      takes that back from wherever it waits, and ends it
     =============  ========================================================================
 
     Args:
@@ -96,7 +103,8 @@ class Node:
         self.ledger: Ledger = Ledger()
         self.link: Link = Link(transport, settings.spec, settings.retry)
         results = Results(app)
-        reception = Reception(app, settings.hostname, self.policies, clock or SystemClock())
+        self.revoked: Revoked = Revoked()
+        reception = Reception(app, settings.hostname, self.policies, self.revoked, clock or SystemClock())
         self.dispatcher: Dispatcher = Dispatcher(
             pool, settings.hostname, settings.spec.prefetch, self._still_wanted
         )
@@ -112,16 +120,45 @@ class Node:
             refusals,
             parks=transport.caps.native_delay,
         )
+        self.revoker: Revoker = Revoker(self.ledger, self.dispatcher, self.intake, refusals, pool)
+        self.queues: dict[str, Queue] = {queue.name: queue for queue in settings.spec.queues}
         outage = Outage(settings.outage, pool, self.ledger, self.dispatcher)
         self.receiver: Receiver = Receiver(
             self.link, pool, self.ledger, self.dispatcher, self.reporter, self.intake, outage
         )
         self.leases: Leases = Leases(self.link, settings.spec.lease_seconds)
+        self.born: float = time.monotonic()
+        self.sends_task_events: bool = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: How | None = None
         self._overdue = False  # a warm shutdown has taken too long
         self._changed = asyncio.Event()  # somebody has asked to stop
         self._tasks: list[asyncio.Task[Any]] = []
+        self._beside: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
+
+    def run_beside(self, name: str, service: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have something run as long as the node takes and runs messages; it must not end by itself.
+
+        Args:
+            name: For people who look at tasks of the event loop.
+            service: Makes the coroutine; it is cancelled when all work is done.
+        """
+        self._beside[name] = service
+
+    def resize_pool(self, by: int) -> None:
+        """Have so many more slots, or fewer.
+
+        Raises:
+            ValueError: The pool cannot do that, or none would be left.
+        """
+        pool, before = self.pool, self.pool.size
+        if before + by < 1:
+            raise ValueError(f"The pool has {before} slots; it cannot have {before + by}.")
+        pool.resize(before + by)
+        multiplier = self.settings.spec.prefetch / (self.settings.slots or before)
+        self.dispatcher.rebase(round(pool.size * multiplier))
+        self.dispatcher.pump()
+        self._on_room()
 
     def _still_wanted(self, work: Work) -> bool:
         return work.lost is not None or self.intake.still_wanted(work)
@@ -184,6 +221,7 @@ class Node:
                 ("reporter", self.reporter.run()),
                 ("leases", self.leases.run()),
                 ("pool", self._watch_pool()),
+                *((name, service()) for name, service in self._beside.items()),
             )
         ]
         done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -242,8 +280,8 @@ class Node:
         consumer = self.link.consumer
         try:
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
-                for queue in self.settings.spec.queues:
-                    await consumer.cancel_queue(queue.name)
+                for name in self.queues:
+                    await consumer.cancel_queue(name)
                 while True:
                     unseen = asyncio.create_task(consumer.receive(_UNSEEN_AT_ONCE))
                     done, _ = await asyncio.wait([unseen], timeout=_UNSEEN_SECONDS)

@@ -37,13 +37,19 @@ class Policy:
     ) -> None:  # Any: see above
         self.task: Any = task
         self.terms: Terms = terms
-        self.hard_seconds: float | None = task.time_limit if task.time_limit is not None else time_limit
-        soft = task.soft_time_limit
-        self.soft_seconds: float | None = soft if soft is not None else soft_time_limit
+        self.hard_seconds: float | None = None
+        self.soft_seconds: float | None = None
+        self.renew_limits(time_limit, soft_time_limit)
         self.ignores_result: bool = bool(task.ignore_result)
         self.mean_seconds: float | None = None  # a moving average; None before the first run
         self.short: bool = False  # not before we have seen one
         self.count: int = 0  # runs that ended here
+
+    def renew_limits(self, time_limit: float | None, soft_time_limit: float | None) -> None:
+        """Take the limits from the task anew; the arguments are those of the constructor."""
+        hard, soft = self.task.time_limit, self.task.soft_time_limit
+        self.hard_seconds = hard if hard is not None else time_limit
+        self.soft_seconds = soft if soft is not None else soft_time_limit
 
     def note(self, seconds: float) -> None:
         """Take a run's time into account."""
@@ -84,6 +90,12 @@ class Policies:
                 return None
             known = self._known[name] = self._make(task)
         return known
+
+    def renew_limits(self, name: str) -> None:
+        """Take the limits of a task anew: somebody has changed them."""
+        known = self._known.get(name)
+        if known is not None:
+            known.renew_limits(self._time_limit, self._soft_time_limit)
 
     def of_unregistered(self) -> Policy:
         """Return the policy of a task that is not known here, and fails."""

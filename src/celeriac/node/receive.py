@@ -83,7 +83,7 @@ class Receiver:
 
     def take_back(self) -> list[Work]:
         """Return everything that has not begun, in the order of its coming; it stays in the ledger."""
-        works = [*self._dispatcher.take_back(), *self._intake.timers.take_back()]
+        works = [*self._dispatcher.take_back(), *self._intake.take_back()]
         for number in self._pool.recall():
             work = self._ledger.get(number)
             if work is not None:
@@ -111,7 +111,7 @@ class Receiver:
         while True:
             self._changed.clear()
             prefetch = self._dispatcher.prefetch()
-            outstanding = len(self._ledger) - len(self._intake.timers)
+            outstanding = len(self._ledger) - self._intake.held()
             room = prefetch - outstanding if prefetch else _AT_ONCE
             # When many are fetched at a time, a trickle would cost a round trip for each.
             least = prefetch // 4 if self._dispatcher.fetches_ahead else 1
@@ -123,7 +123,7 @@ class Receiver:
         """Tell the broker how much it may hand out; twice as much when it is much, as some is not settled."""
         prefetch = self._dispatcher.prefetch()
         if prefetch:
-            prefetch = prefetch * (2 if self._dispatcher.fetches_ahead else 1) + len(self._intake.timers)
+            prefetch = prefetch * (2 if self._dispatcher.fetches_ahead else 1) + self._intake.held()
             prefetch = self._outage.limited(prefetch)
         if prefetch != self._told_prefetch:
             self._told_prefetch = prefetch

@@ -5,8 +5,9 @@ from __future__ import annotations
 from celeriac.app import Celeriac
 from celeriac.clock import Clock
 from celeriac.hooks import Hooks
-from celeriac.message import Envelope
+from celeriac.message import Envelope, TaskHeaders
 from celeriac.node.policy import Policies, Policy
+from celeriac.node.revoked import Revoked
 from celeriac.wire.task import upgrade
 
 
@@ -17,17 +18,26 @@ class Reception:
         app: The app, finalized.
         hostname: The node's name.
         policies: What is known of its tasks.
+        revoked: The tasks that somebody has revoked.
         clock: Says what time it is.
     """
 
-    def __init__(self, app: Celeriac, hostname: str, policies: Policies, clock: Clock) -> None:
+    def __init__(
+        self, app: Celeriac, hostname: str, policies: Policies, revoked: Revoked, clock: Clock
+    ) -> None:
         self.hostname = hostname
         self.hooks: Hooks = app.hooks
         self.clock = clock
         self.policies = policies
+        self.revoked = revoked
+        self.limits_rates: bool = not app.conf.worker_disable_rate_limits
         self.max_bytes: int = app.conf.worker_max_message_bytes
         self._codecs = app.codecs
         self._accept = app.codecs.accept_set(app.conf.accept_content)
+
+    def is_revoked(self, headers: TaskHeaders) -> bool:
+        """Return whether somebody has revoked a task."""
+        return bool(self.revoked) and self.revoked.covers(headers)
 
     def policy(self, name: str) -> Policy | None:
         """Return what is known of a kind of task; None when it is not registered."""

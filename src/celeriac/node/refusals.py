@@ -11,7 +11,7 @@ from celeriac.node.reception import Reception
 from celeriac.node.report import Reporter
 from celeriac.node.request import Request
 from celeriac.node.results import Results
-from celeriac.node.work import Ledger
+from celeriac.node.work import Ledger, Work
 from celeriac.wire.task import is_alone
 
 logger: logging.Logger = logging.getLogger("celery.worker.consumer.consumer")
@@ -52,8 +52,8 @@ class Refusals:
         """Tell of a refusal and settle the delivery."""
         if refused.why == "unregistered":
             self._tell_unregistered(delivery, refused)
-        elif refused.why == "expired":
-            self._tell_expired(delivery, refused)
+        elif refused.why in ("expired", "revoked"):
+            self._tell_revoked(delivery, refused)
         else:
             self._tell_invalid(delivery, refused)
         if refused.headers is not None and not is_alone(delivery.envelope) and refused.why != "too large":
@@ -71,7 +71,9 @@ class Refusals:
         """Have a child do what follows, such as telling a chord: only that reads the message's body."""
         policies = self._reception.policies
         work = self._ledger.open(delivery, headers, policies.get(headers.task) or policies.of_unregistered())
-        kind: Literal["expired", "invalid"] = "expired" if refused.why == "expired" else "invalid"
+        kind: Literal["expired", "invalid", "revoked"] = "invalid"
+        if refused.why == "expired" or refused.why == "revoked":
+            kind = refused.why
         lost = Lost(number=work.number, started=False, reason=str(refused.error), refused=kind)
         self._reporter.mourn(work, lost, refused.verdict)
 
@@ -90,7 +92,17 @@ class Refusals:
             self, message=delivery, exc=refused.error, name=headers.task, id=headers.id
         )
 
-    def _tell_expired(self, delivery: Delivery, refused: Refused) -> None:
+    def tell_terminated(self, work: Work, signum: int) -> None:
+        """Tell the hooks of work that somebody has ended while it ran."""
+        self._reception.hooks.task_revoked.send(
+            work.policy.task,
+            request=Request(work.delivery, work.headers, self._reception.hostname, work.policy.task),
+            terminated=True,
+            signum=signum,
+            expired=False,
+        )
+
+    def _tell_revoked(self, delivery: Delivery, refused: Refused) -> None:
         headers = refused.headers
         assert headers is not None
         request_logger.info("Discarding revoked task: %s[%s]", headers.shadow or headers.task, headers.id)
@@ -99,7 +111,7 @@ class Refusals:
             request=Request(delivery, headers, self._reception.hostname),
             terminated=False,
             signum=None,
-            expired=True,
+            expired=refused.why == "expired",
         )
 
     def _tell_invalid(self, delivery: Delivery, refused: Refused) -> None:

@@ -149,7 +149,7 @@ class Reporter:
 
     def hand_back(self, work: Work, decided: Verdict) -> None:
         """Settle work that is not going to be run here; an obituary is written as long as there is a pool."""
-        if work.lost is not None and work.lost.refused is None:
+        if work.lost is not None and work.lost.refused not in ("expired", "invalid"):
             self._dispatcher.add_first(work)
             return
         self._close(work, None, decided)
@@ -205,6 +205,9 @@ class Reporter:
         decided = verdict(work.policy.terms, report, work.delivery.attempt) or Ack()
         if work.lost is not None:  # the child that should have written its obituary died as well
             self.mourn(work, work.lost, work.decided or decided)
+        elif report.started and work.terminated is not None and report.limit_seconds is None:
+            report.refused = "terminated"
+            self.mourn(work, report, Ack())
         elif not fails(report, decided):
             self._close(work, None, decided)
         else:

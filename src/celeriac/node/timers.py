@@ -30,6 +30,12 @@ class Timers:
         timer = asyncio.get_running_loop().call_later(delay, self._ring, work.number)
         self._held[work.number] = work, until, timer
 
+    def drop(self, work: Work) -> None:
+        """Let go of work, if it is held."""
+        held = self._held.pop(work.number, None)
+        if held is not None:
+            held[2].cancel()
+
     def held(self) -> list[tuple[Work, float]]:
         """Return what is held, with its times."""
         return [(work, until) for work, until, _ in self._held.values()]

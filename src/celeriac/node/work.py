@@ -30,6 +30,7 @@ class Work:
         "short",
         "started",
         "submitted",
+        "terminated",
     )
 
     def __init__(self, number: int, delivery: Delivery, headers: TaskHeaders, policy: Policy) -> None:
@@ -42,6 +43,7 @@ class Work:
         self.started: bool = False  # it was seen to begin
         self.lost: Lost | None = None  # a child has died of it: what is still to be run is its obituary
         self.obituaries: int = 0  # how many children were asked for one
+        self.terminated: int | None = None  # the signal by which somebody has ended it
         self.decided: Verdict | None = None  # what becomes of the message after the obituary
 
     @property

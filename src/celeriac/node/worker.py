@@ -18,6 +18,8 @@ import msgspec
 from celeriac import connections, pools
 from celeriac.app import Celeriac
 from celeriac.errors import ConfigError
+from celeriac.control.mailbox import Mailbox
+from celeriac.control.state import State
 from celeriac.execute.executor import Executor
 from celeriac.node.link import RetryPolicy
 from celeriac.node.node import EX_FAILURE, How, Node, NodeSettings, say
@@ -170,6 +172,12 @@ class Worker:
     async def _main(self) -> int:
         self._transport = _transport_to_read(self.app)
         self.node = node = Node(self.app, self._node_settings(), self.pool, self._transport)
+        node.sends_task_events = bool(
+            self.app.conf.worker_send_task_events if self.options.events is None else self.options.events
+        )
+        if self.app.conf.worker_enable_remote_control:
+            mailbox = Mailbox(State(node, self.app.panel, self), self._transport.fanout())
+            node.run_beside("control", mailbox.run)
         if self._asked is not None:
             node.stop(self._asked)
         return await node.run(self._ready)
@@ -195,6 +203,7 @@ class Worker:
                 prefetch=self.concurrency * multiplier,
                 lease_seconds=conf.worker_lease_seconds,
             ),
+            slots=self.concurrency,
             retry=RetryPolicy(
                 retry=retry,
                 retry_on_startup=retry if at_start is None else at_start,

@@ -98,6 +98,22 @@ class SeatPool:
         for _ in range(self.size):
             self.add_seat()
 
+    def resize(self, size: int) -> None:
+        """Have another number of seats."""
+        for _ in range(self.size, size):
+            self.add_seat()
+        for _ in range(size, self.size):
+            self._queue.put(None)  # the seat that takes it ends
+        self.size = size
+
+    def restart(self) -> None:
+        """Refuse: there are no processes.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(f"The {self.kind} pool has no processes that could be replaced.")
+
     async def broken(self) -> None:
         """Wait for ever."""
         await asyncio.Event().wait()

@@ -37,6 +37,15 @@ class SoloPool(SeatPool):
         self._in_main = threading.current_thread() is threading.main_thread()
         self._limit = MainThreadLimit() if self._in_main else ThreadLimit()
 
+    def resize(self, size: int) -> None:
+        """Refuse: there is one main thread.
+
+        Raises:
+            ValueError: Another number is asked for.
+        """
+        if size != 1:
+            raise ValueError("The solo pool has one slot.")
+
     def serve_here(self) -> None:
         """Run jobs in this thread until the pool is stopped or `leave` is called."""
         before = None

@@ -22,8 +22,8 @@ class Control:
     """Tells workers what to do.
 
     Every method takes, besides its own arguments, those of `broadcast`: ``destination``, ``reply``,
-    ``timeout``, ``limit``, ``callback``, ``pattern`` and ``matcher``; it returns the answers when ``reply`` is
-    set, and None otherwise.
+    ``timeout``, ``limit``, ``callback``, ``pattern`` and ``matcher``; it returns the answers when ``reply``
+    is set, and None otherwise.
 
     Args:
         app: The app; a Celeriac.

@@ -31,8 +31,8 @@ def terms_of(conf: Settings) -> wire.Terms:
     """
     if conf.control_queue_durable and conf.control_queue_exclusive:
         raise ConfigError(
-            "control_queue_durable and control_queue_exclusive cannot both be set: a queue that belongs to one "
-            "connection does not outlive it."
+            "control_queue_durable and control_queue_exclusive cannot both be set: a queue that belongs to "
+            "one connection does not outlive it."
         )
     return wire.Terms(
         name=conf.control_exchange,
@@ -88,7 +88,7 @@ class Mailbox:
         return _run(lambda: self._ask(command, timeout, limit, on_reply))
 
     async def _ask(
-        self, command: wire.Command, timeout: float, limit: int | None, on_reply: OnReply | None
+        self, command: wire.Command, seconds: float, limit: int | None, on_reply: OnReply | None
     ) -> list[Reply]:
         terms = terms_of(self._app.conf)
         key, ticket = ids.oid(self._app.new_id()), self._app.new_id()
@@ -96,13 +96,13 @@ class Mailbox:
         fanout: Fanout = self._app.transport.fanout()
         try:
             answers = await fanout.subscribe(terms.answer_queue(key))
-            broadcast = self._broadcast(command, timeout)
-            heard_by = await fanout.apublish([broadcast], deadline=max(PUBLISH_SECONDS, timeout))
+            broadcast = self._broadcast(command, seconds)
+            heard_by = await fanout.apublish([broadcast], deadline=max(PUBLISH_SECONDS, seconds))
             if limit is None and command.destination:
                 limit = len(command.destination)
             elif limit is None and not command.pattern:
                 limit = heard_by
-            return await self._collect(answers, ticket, time.monotonic() + timeout, limit, on_reply)
+            return await self._collect(answers, ticket, time.monotonic() + seconds, limit, on_reply)
         finally:
             await fanout.aclose()
             fanout.close()
@@ -160,7 +160,7 @@ class Mailbox:
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, R]]) -> R:
-    """Return what a coroutine returns that is run on a loop of its own; where this thread runs one, in another."""
+    """Return what a coroutine returns, run on a loop of its own, beside the one that this thread may have."""
     asyncio = importlib.import_module("asyncio")  # half of what a client would have to load; most ask nobody
     try:
         asyncio.get_running_loop()

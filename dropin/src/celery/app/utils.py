@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celeriac.app import Celeriac
-from celeriac.cli.report import describe
+from celeriac.bugreport import describe
 from celeriac.settings import Settings
 from celery._state import app_or_default
 

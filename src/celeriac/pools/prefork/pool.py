@@ -22,6 +22,7 @@ from celeriac.pools.prefork.spawned import spawn_main
 
 logger: logging.Logger = logging.getLogger("celery.pool")
 
+SPARE_SLOTS = 64  # by which the pool may grow: what nobody uses costs no memory
 WINDOW = 32  # short jobs in one inbox
 _REFILL_AT = WINDOW // 2  # jobs left: one by one they would cost a wake-up each
 _WORTH_TAKING = 4  # jobs behind each other while another child is idle
@@ -62,7 +63,8 @@ class PreforkPool:
     ) -> None:
         self.size: int = options.size
         self._options = options
-        self._board = Board.shared(options.size) if options.program else Board(options.size)
+        slots = options.size + SPARE_SLOTS
+        self._board = Board.shared(slots) if options.program else Board(slots)
         self._forker = Forker(
             spawn_main(self._board, options.program)
             if options.program
@@ -106,6 +108,27 @@ class PreforkPool:
                 "Not every child was ready after %.0f seconds; going on with those that are.",
                 self._options.start_timeout_seconds,
             )
+
+    def resize(self, size: int) -> None:
+        """Have another number of children; those that go do so when their jobs have ended."""
+        if size > self._board.slots:
+            raise ValueError(f"This pool cannot have more than {self._board.slots} processes.")
+        before, self.size = self.size, size
+        self._children.extend([None] * (size - len(self._children)))
+        for index in range(before, size):
+            if self._children[index] is None:
+                self._make(index)
+        for child in self._children[size:]:
+            if child is not None:
+                self._waiting.extend(self._recall_from(child))
+                self._retire(child)
+        self._place_waiting()
+
+    def restart(self) -> None:
+        """Replace every child by a fresh one, as soon as its job has ended."""
+        for child in self._alive():
+            self._waiting.extend(self._recall_from(child))
+            self._retire(child)
 
     async def broken(self) -> None:
         """Return when the forker has died: nobody can make children any more."""
@@ -390,10 +413,10 @@ class PreforkPool:
         return [child for child in self._children if child is not None]
 
     def _all_ready(self) -> bool:
-        return all(child is not None and child.ready for child in self._children)
+        return all(child is not None and child.ready for child in self._children[: self.size])
 
     def _make(self, index: int) -> None:
-        if self._stopping or self._broken.is_set() or self._loop is None:
+        if self._stopping or self._broken.is_set() or self._loop is None or index >= self.size:
             return
         self._options.before_fork()
         slot = self._board.slot(index)

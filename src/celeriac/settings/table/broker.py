@@ -167,7 +167,6 @@ BROKER: tuple[Setting, ...] = (
         "celery",
         "text",
         "Name from which the exchanges of remote control are made.",
-        has_effect=False,
     ),
     Setting(
         "control_queue_durable",
@@ -175,7 +174,6 @@ BROKER: tuple[Setting, ...] = (
         False,
         "bool",
         "Keep the queues of remote control over a broker restart.",
-        has_effect=False,
     ),
     Setting(
         "control_queue_exclusive",
@@ -183,7 +181,6 @@ BROKER: tuple[Setting, ...] = (
         False,
         "bool",
         "Make the queues of remote control exclusive to their connection.",
-        has_effect=False,
     ),
     Setting(
         "control_queue_expires",
@@ -191,7 +188,6 @@ BROKER: tuple[Setting, ...] = (
         10.0,
         "seconds",
         "Seconds after which an unused remote control queue is removed.",
-        has_effect=False,
     ),
     Setting(
         "control_queue_ttl",
@@ -199,7 +195,6 @@ BROKER: tuple[Setting, ...] = (
         300.0,
         "seconds",
         "Seconds after which an unread remote control message is dropped.",
-        has_effect=False,
     ),
     Setting(
         "event_exchange",

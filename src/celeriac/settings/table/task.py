@@ -116,7 +116,6 @@ TASK: tuple[Setting, ...] = (
         None,
         "any",
         'Rate limit of tasks that do not set one, such as "10/m".',
-        has_effect=False,
     ),
     Setting(
         "task_default_routing_key",

@@ -73,7 +73,6 @@ WORKER: tuple[Setting, ...] = (
         False,
         "bool",
         "Ignore the rate limits of tasks.",
-        has_effect=False,
     ),
     Setting(
         "worker_enable_prefetch_count_reduction",
@@ -88,7 +87,6 @@ WORKER: tuple[Setting, ...] = (
         True,
         "bool",
         "Listen to remote control.",
-        has_effect=False,
     ),
     Setting(
         "worker_enable_soft_shutdown_on_idle",
@@ -159,7 +157,6 @@ WORKER: tuple[Setting, ...] = (
         False,
         "bool",
         "Allow the remote control command pool_restart.",
-        has_effect=False,
     ),
     Setting(
         "worker_prefetch_multiplier",

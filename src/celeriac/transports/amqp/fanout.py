@@ -118,8 +118,17 @@ class AmqpFanout:
         stream = await self._connected()
         channel = next(self._channels)
         inbox = self._inboxes[channel] = Inbox(queue, self._leave)
-        flags = False, True, False, False  # not acknowledged
-        consume: topology.Method = ("basic.consume", 0, queue.name, str(channel), *flags, {})
+        consume: topology.Method = (
+            "basic.consume",
+            0,
+            queue.name,
+            str(channel),
+            False,
+            True,
+            False,
+            False,
+            {},
+        )
         try:
             await stream.call(*topology.declarations(queue), consume, channel=channel)
         except (Refused, Lost, TimeoutError) as exc:

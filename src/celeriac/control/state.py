@@ -1,0 +1,40 @@
+"""What a command is given to work with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celeriac.app import Celeriac
+from celeriac.control.panel import Panel
+from celeriac.node.node import Node
+
+
+class State:
+    """The node that a command is for.
+
+    Args:
+        node: The node.
+        panel: The commands that it knows.
+        consumer: What commands of users find as ``state.consumer``.
+    """
+
+    def __init__(self, node: Node, panel: Panel, consumer: Any = None) -> None:  # Any: others' class
+        self.node = node
+        self.panel = panel
+        self.app: Celeriac = node.app
+        self.hostname: str = node.hostname
+        self.consumer = consumer
+        self.tset: type[set[Any]] = set
+
+
+NO_ANSWER = object()  # returned by a command that is not answered
+
+
+def ok(text: str) -> dict[str, str]:
+    """Return the answer of a command that went well."""
+    return {"ok": text}
+
+
+def nok(text: str) -> dict[str, str]:
+    """Return the answer of a command that did not."""
+    return {"error": text}
