@@ -41,11 +41,13 @@ _Token = tuple[int, int]  # the connection it came through (counted), and its de
 class _Source:
     """A queue that we consume from, and what it has sent that the node has not taken yet."""
 
-    __slots__ = ("messages", "queue")
+    __slots__ = ("heard", "messages", "queue", "waited_for")
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
         self.messages: deque[Message] = deque()
+        self.heard = False  # since we looked last
+        self.waited_for = False  # it had messages, and room with us, and sent nothing
 
 
 class AmqpConsumer:
@@ -55,6 +57,7 @@ class AmqpConsumer:
     2. Keeps what RabbitMQ pushed until the node takes it, the queues in turn.
     3. Acknowledges: one frame for a run of deliveries from the oldest on, one write for everything.
     4. Publishes dead letters through the transport's producer, and only then lets go of the originals.
+    5. Notices that RabbitMQ has forgotten it, which happens when a quorum queue is deleted and made again.
 
     RabbitMQ's lease is the connection: it takes everything back when that ends or misses two heartbeats.
 
@@ -85,7 +88,8 @@ class AmqpConsumer:
     def _forget(self) -> None:
         """Begin with a new connection: what came through the old one is RabbitMQ's again."""
         self._epoch += 1
-        self._outstanding: dict[int, None] = {}  # delivery tags, oldest first, not yet taken ones included
+        # Delivery tags and their queues, oldest first, not yet taken ones included.
+        self._outstanding: dict[int, str] = {}
         self._sources: dict[str, _Source] = {}  # by consumer tag
         self._turns: deque[_Source] = deque()  # those that have messages, and whose turn it is
         self._gone: list[str] = []  # queues that somebody deleted under us
@@ -231,16 +235,57 @@ class AmqpConsumer:
         return b"".join(parts)
 
     async def renew(self) -> None:
-        """Connect again after a loss that `receive` has told.
+        """Connect again after a loss that `receive` has told, and look whether RabbitMQ still knows us.
 
         Otherwise there is nothing to do: heartbeats keep RabbitMQ's lease, and it takes back by itself what
         dead nodes left.
 
         Raises:
             BrokerUnreachable: See `connect`.
+            TransportError: The connection was lost.
         """
         if self._error is None and not self._closed:
-            await self.connect()
+            if self._stream is None:
+                await self.connect()
+            else:
+                await self._mind_the_silent()
+
+    async def _mind_the_silent(self) -> None:
+        """Begin anew with queues that had messages and sent none, two looks in a row, though we had room."""
+        silent = {tag: source for tag, source in self._sources.items() if not source.heard}
+        for source in self._sources.values():
+            source.heard = False
+        with_room = {tag: source for tag, source in silent.items() if self._has_room(source.queue.name)}
+        if not with_room:
+            return
+        looks = [topology.look_at_queue(source.queue.name) for source in with_room.values()]
+        forgotten: list[str] = []
+        for (tag, source), (_, size, _) in zip(with_room.items(), await self._call(*looks), strict=True):
+            if size and source.waited_for and not source.heard and tag in self._sources:
+                forgotten.append(tag)
+            source.waited_for = bool(size)
+        if forgotten:
+            await self._begin_anew(forgotten)
+
+    async def _begin_anew(self, tags: list[str]) -> None:
+        """Consume once more where RabbitMQ has forgotten us, by the tags of the old consumers.
+
+        It may believe to have sent us some of their messages, which only the connection's end gives back.
+        """
+        queues = [self._sources[tag].queue for tag in tags]
+        names = ", ".join(queue.name for queue in queues)
+        logger.warning("RabbitMQ sends nothing from %s, which is not empty: consuming anew.", names)
+        if self._stream is not None and not self._outstanding:
+            self._stream.abort(Lost(f"nothing came from {names}"))
+        else:
+            await self._cancel(tags)
+            await self._consume(queues)
+
+    def _has_room(self, name: str) -> bool:
+        """Return whether RabbitMQ may send us one more message from a queue."""
+        limit = self._limit()[2]
+        held = self._outstanding.values()
+        return not limit or sum(self._shared_limit or each == name for each in held) < limit
 
     # --- what is consumed ---
 
@@ -378,7 +423,8 @@ class AmqpConsumer:
                 if source.queue.no_ack:
                     self._started.add((self._epoch, event.tag))  # RabbitMQ has forgotten it already
                 else:
-                    outstanding[event.tag] = None
+                    outstanding[event.tag] = source.queue.name
+                source.heard = True
                 if not source.messages:
                     self._turns.append(source)
                 source.messages.append(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -29,6 +30,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 PUBLISH: Final = 1  # the channel that messages go through
 ASK: Final = 2  # a refused question closes its channel: it must not take the confirms with it
+_HEARD_SECONDS: Final = 0.5  # by then consumers know that their queue is gone
 _MAX_HEADS: Final = 1000  # addresses whose basic.publish frame is kept ready
 _HEADER_BYTES: Final = 20  # of the frame that holds a message's properties, besides them
 _PIECE: Final = 1_048_576  # bytes written at once: between two pieces we look whether the broker refuses
@@ -174,6 +176,8 @@ class Session:
         again.until = until
         homes = {queue.name: queue for message in messages for queue in self._homes(message)}
         try:
+            if any(queue.arguments.get("x-queue-type") == "quorum" for queue in homes.values()):
+                self._let_consumers_hear(until)
             self.ask([method for queue in homes.values() for method in topology.declarations(queue)], until)
             self._write(
                 again,
@@ -188,6 +192,14 @@ class Session:
             again.error = exc
             if not isinstance(exc, Refused):
                 raise
+
+    def _let_consumers_hear(self, until: float) -> None:
+        """Wait a moment: RabbitMQ does not tell consumers of a quorum queue's end if it is made anew at once.
+
+        It sends them nothing more then, and takes them for the new queue's consumers all the same.
+        """
+        with contextlib.suppress(TimeoutError):
+            self.link.wait(lambda: False, min(until, time.monotonic() + _HEARD_SECONDS))
 
     def _homes(self, message: Message) -> list[Queue]:
         """Return the queues we have declared that a message may have been for."""
