@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 180
 DIFFERENT = {
     "canvas.stamping_visitors": "a stamp's name does not get into the list of a neighbour",
     "canvas.cured_links_right_here": "each is called exactly once",
-    "canvas.groups_inside_right_here": "values are those that a worker gives",
+    "canvas.a_group_of_a_group_right_here": "the value is the one that a worker gives",
     "canvas.links_of_chains_right_here": "what is linked to a chain runs once, after the last step",
     "workflows.the_order_of_groups_in_a_header": "results are in the order of the header",
     "workflows.cured_workflows": "nothing waits for ever",

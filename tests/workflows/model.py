@@ -9,8 +9,8 @@ The rules, as in Celery but for what it leaves hanging:
 * A step of a chain gets the value of the step before. When one fails, the rest never runs.
 * The value of a group is the list of its members' values; groups inside are part of it.
 * A group that something follows is the header of a chord, and what follows is its body.
-* All members of a header run, whatever becomes of the others; the body gets the values of all calls that they
-  end in, as one flat list. When a member fails the body never runs, and its errbacks are called.
+* All members of a header run, whatever becomes of the others; the body gets the list of their values, with a
+  list for each member that ends in a group. When one fails the body never runs, and its errbacks are called.
 * What a body that never runs is asked for: the errbacks of a call; those of a chain and of its first step,
   each once; those of each member of a group.
 * A call that is replaced has the value of what replaces it; callbacks and errbacks go over to that.
@@ -222,7 +222,7 @@ def _chord(chord: Chord, args: tuple[Any, ...], verdict: Verdict) -> Any:
     if isinstance(outcome, Failed):
         verdict.called.update(_errbacks_of_unrun(chord.body))
         return outcome
-    return _evaluate(chord.body, (list(_leaves(outcome)),), verdict)
+    return _evaluate(chord.body, (_plain(outcome),), verdict)
 
 
 def _steps(chain: Chain) -> list[Node]:
@@ -304,14 +304,6 @@ def _flat(members: Sequence[Node]) -> Iterator[Node]:
             yield from _flat(member.members)
         else:
             yield member
-
-
-def _leaves(outcome: Any) -> Iterator[Any]:
-    if isinstance(outcome, Many):
-        for value in outcome.values:
-            yield from _leaves(value)
-    else:
-        yield outcome
 
 
 def _plain(outcome: Any) -> Any:

@@ -18,6 +18,7 @@ import msgspec
 
 from celeriac.backends.documents import Documents, latest
 from celeriac.backends.polling import PollingListener
+from celeriac.backends.shape import keep_shape, shaped
 from celeriac.backends.spec import BackendSpec
 from celeriac.backends.upkeep import Upkeep
 from celeriac.backends.waiter import Awaited, Waiter
@@ -143,6 +144,7 @@ class FilesystemBackend(Awaited):
 
     def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
         """Note how many parts a chord has."""
+        keep_shape(self, chord_id, members)
         with self._translated():
             self._write(self._chord(chord_id) / _SIZE, str(size).encode())
 
@@ -171,7 +173,7 @@ class FilesystemBackend(Awaited):
                 return None
             found = [msgspec.msgpack.decode((chord / name).read_bytes(), type=_Part) for name in names]
         ordered = sorted(found, key=lambda part: (part.index is None, part.index or 0))
-        return [self._documents.read(part.task_id, part.document) for part in ordered]
+        return shaped(self, chord_id, [self._documents.read(part.task_id, part.document) for part in ordered])
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""

@@ -14,6 +14,7 @@ import msgspec
 
 from celeriac.backends.documents import Documents, latest
 from celeriac.backends.polling import PollingListener
+from celeriac.backends.shape import keep_shape, shaped
 from celeriac.backends.spec import DAY_SECONDS, BackendSpec
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CodecError, ConfigError, EncodeError
@@ -157,6 +158,7 @@ class MemcachedBackend(Awaited):
 
     def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
         """Note how many parts a chord has."""
+        keep_shape(self, chord_id, members)
         self._call(
             self._client(chord_id).set,
             self._chord_key(chord_id, "size"),
@@ -185,7 +187,7 @@ class MemcachedBackend(Awaited):
         ids = self._listed(client, chord_id)
         if len(ids) < int(size) or not self._finishes(client, chord_id, outcome.id):
             return None
-        return self._parts(client, chord_id, ids)
+        return shaped(self, chord_id, self._parts(client, chord_id, ids))
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from celeriac.backends.documents import Documents, latest
+from celeriac.backends.shape import keep_shape, shaped
 from celeriac.backends.spec import BackendSpec
 from celeriac.backends.upkeep import Upkeep
 from celeriac.backends.waiter import Awaited, Waiter
@@ -158,6 +159,7 @@ class MemoryBackend(Awaited):
 
     def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
         """Note how many parts a chord has."""
+        keep_shape(self, chord_id, members)
         with self._store.changed:
             self._store.chords.setdefault(chord_id, _Chord()).size = size
 
@@ -178,7 +180,8 @@ class MemoryBackend(Awaited):
             if chord.finisher != outcome.id:
                 return None
             parts = sorted(chord.parts.items(), key=lambda part: (part[1][0] is None, part[1][0] or 0))
-        return [self._documents.read(task_id, data) for task_id, (_, data) in parts]
+        found = [self._documents.read(task_id, data) for task_id, (_, data) in parts]
+        return shaped(self, chord_id, found)
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""

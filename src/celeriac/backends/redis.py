@@ -16,9 +16,10 @@ import msgspec
 from celeriac.backends.documents import Documents, latest
 from celeriac.backends.redis_listener import RedisListener
 from celeriac.backends.redis_scripts import CHORD_PART, REPLACE, STORE
+from celeriac.backends.shape import Shape, in_shape, keep_shape
 from celeriac.backends.spec import DAY_SECONDS, BackendSpec
 from celeriac.backends.waiter import Awaited, Waiter
-from celeriac.errors import BackendError, BackendUnreachable, ChordError, CodecError
+from celeriac.errors import BackendError, BackendUnreachable, CodecError
 from celeriac.message import Outcome, Record
 from celeriac.net.alarm import Alarm
 from celeriac.net.redis_link import (
@@ -32,15 +33,13 @@ from celeriac.net.redis_link import (
 from celeriac.net.redis_script import Script
 from celeriac.net.redis_servers import servers
 from celeriac.net.url import mask
-from celeriac.states import FAILURE, SUCCESS, stays
+from celeriac.states import SUCCESS, stays
 from celeriac.wire.result import pack_part, unpack_part
 
 _PATIENCE_SECONDS: Final = 5.0  # for connecting and one answer
 _AT_ONCE: Final = 500  # keys in one command: it must not hold up the server for long
 _TRIES: Final = 20  # at replacing a document that others keep changing
 _SEPARATORS: Final = (":", "_", "-", ".")  # a key prefix that ends otherwise gets one
-
-Shape = Any  # nested result tuples
 
 
 class RedisBackend(Awaited):
@@ -154,9 +153,7 @@ class RedisBackend(Awaited):
 
     def start_chord(self, chord_id: str, size: int, members: Shape) -> None:
         """Note how many parts a chord has; of a header with groups inside also its shape."""
-        children = members[1] if members and isinstance(members[0][0], str) else members
-        if any(child[1] is not None for child in children or ()):
-            self.save_group(chord_id, [[chord_id, None], children])
+        keep_shape(self, chord_id, members)
         self._set(self._chord_keys(chord_id)[2], str(size).encode())
 
     def chord_part(self, chord_id: str, index: int | None, outcome: Outcome) -> list[Outcome] | None:
@@ -181,7 +178,7 @@ class RedisBackend(Awaited):
             return None
         shape, *parts = found
         outcomes = [unpack_part(part, spec.codecs, spec.accept, serializer=spec.serializer) for part in parts]
-        return self._shaped(self._documents.decode_group(chord_id, shape), outcomes) if shape else outcomes
+        return in_shape(self, self._documents.decode_group(chord_id, shape), outcomes) if shape else outcomes
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord, and note that it is done."""
@@ -287,13 +284,6 @@ class RedisBackend(Awaited):
         group = self._documents.group_key(chord_id)
         return [*(f"{group}.{letter}" for letter in "jtsdc"), group]
 
-    def _shaped(self, shape: Shape, parts: Sequence[Outcome]) -> list[Outcome]:
-        """Return one outcome per member of a header with groups inside: a group's has a list of values."""
-        known = {part.id: part for part in parts}
-        missing = [leaf for leaf in _leaves(shape) if leaf not in known]
-        known.update(self.fetch(missing))
-        return [_joined(member, known) for member in shape[1]]
-
     def _run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Any]
     ) -> Any:  # Any: Redis's answer
@@ -355,20 +345,3 @@ def _taken(records: Sequence[Record], answers: Sequence[Any]) -> list[Record]:  
 
 def _unknown_script(answer: Any) -> bool:  # Any: Redis's answer
     return isinstance(answer, ReplyError) and str(answer).startswith("NOSCRIPT")
-
-
-def _leaves(member: Shape) -> list[str]:
-    """Return the ids of all tasks below a result tuple."""
-    (own_id, _), children = member
-    return [own_id] if children is None else [leaf for child in children for leaf in _leaves(child)]
-
-
-def _joined(member: Shape, known: Mapping[str, Outcome]) -> Outcome:
-    """Return the outcome of a task, or of a group with the list of its values; the first failure counts."""
-    (own_id, _), children = member
-    if children is None:
-        missing = ChordError(f"The result of {own_id} is gone")
-        return known.get(own_id) or Outcome(id=own_id, state=FAILURE, result=missing)
-    joined = [_joined(child, known) for child in children]
-    failed = next((outcome for outcome in joined if outcome.state != SUCCESS), None)
-    return failed or Outcome(id=own_id, state=SUCCESS, result=[outcome.result for outcome in joined])

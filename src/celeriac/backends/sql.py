@@ -17,6 +17,7 @@ import msgspec
 
 from celeriac.backends.documents import latest
 from celeriac.backends.polling import PollingListener
+from celeriac.backends.shape import keep_shape, shaped
 from celeriac.backends.spec import BackendSpec
 from celeriac.backends.upkeep import Upkeep
 from celeriac.backends.waiter import Awaited, Waiter
@@ -172,6 +173,7 @@ class SqlBackend(Awaited):
 
     def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
         """Note how many parts a chord has."""
+        keep_shape(self, chord_id, members)
         row = {"chord_id": chord_id, "size": size, "created": _naive_utc(None)}
         with self._begin() as connection:
             upsert(connection, self._tables.chords, "chord_id", [row])
@@ -213,7 +215,8 @@ class SqlBackend(Awaited):
                 .order_by(parts.c.position.is_(None), parts.c.position, parts.c.arrival)
             )
             rows = connection.execute(ordered).all()
-        return [self._outcome(row.task_id, row.state, _UNPACK.decode(row.payload)) for row in rows]
+        found = [self._outcome(row.task_id, row.state, _UNPACK.decode(row.payload)) for row in rows]
+        return shaped(self, chord_id, found)
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from celeriac.backends.bell_listener import BellListener
 from celeriac.backends.documents import Documents, latest
+from celeriac.backends.shape import keep_shape, shaped
 from celeriac.backends.spec import BackendSpec
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CeleriacError
@@ -137,6 +138,7 @@ class SqliteBackend(Awaited):
 
     def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
         """Note how many parts a chord has."""
+        keep_shape(self, chord_id, members)
         row = (chord_id, size, self._expires_at(time.time()))
         self._write(
             lambda connection: connection.execute(
@@ -157,7 +159,7 @@ class SqliteBackend(Awaited):
         parts = self._write(lambda connection: _add_part(connection, part))
         if parts is None:
             return None
-        return [self._documents.read(task_id, data) for task_id, data in parts]
+        return shaped(self, chord_id, [self._documents.read(task_id, data) for task_id, data in parts])
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""

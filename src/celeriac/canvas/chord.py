@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from celeriac.canvas.group import Members, adopted, app_of, group
@@ -182,7 +182,7 @@ class _chord(Signature):  # noqa: N801 - Celery's name
             body.set(task_id=task_id)
         shared = {k: v for k, v in options.items() if k not in _BODY_ONLY}
         try:
-            parts = list(_leaves(header.apply(args, **shared)))
+            parts = header.run_members(args, None, shared)
             results = [part.get(propagate=propagate, disable_sync_subtasks=False) for part in parts]
         except Exception as exc:
             self.app.give_up_here(body, exc)
@@ -318,15 +318,6 @@ def _header(header: Any) -> Any:
             return [made]
         return made if made.options or made.immutable else made.tasks
     return [maybe_signature(member) for member in header]
-
-
-def _leaves(result: Any) -> Iterator[Any]:
-    """Yield the results of all tasks in a result: a body gets their values side by side."""
-    if hasattr(result, "results"):
-        for member in result.results:
-            yield from _leaves(member)
-    elif result is not None:  # that of an empty chain
-        yield result
 
 
 def _root_of(result: Any) -> Any:

@@ -113,12 +113,18 @@ class group(Signature):  # noqa: N801 - Celery's name
             Exception: What a step of a chain, or a part of a chord, failed with; later members do not run.
         """
         app = self.app
-        given = {k: v for k, v in {**self.options, **options}.items() if k not in _OWN_OPTIONS}
-        results = [member.apply(args, kwargs, **given) for member in self.clone().flat()]
+        results = self.run_members(args, kwargs, options)
         if len(results) == 1 and hasattr(results[0], "results"):
             return results[0]  # as when it is sent
         id = self.options.get("task_id") or (app.new_id() if app is not None else "")
         return app.GroupResult(id, results) if app is not None else results
+
+    def run_members(
+        self, args: Iterable[Any] | None, kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
+    ) -> list[Any]:
+        """Run all members right here, and return their results; takes and raises what `apply` does."""
+        given = {k: v for k, v in {**self.options, **options}.items() if k not in _OWN_OPTIONS}
+        return [member.apply(args, kwargs, **given) for member in self.clone().flat()]
 
     def freeze(
         self,

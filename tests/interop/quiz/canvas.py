@@ -762,10 +762,17 @@ def groups_inside_right_here():
     t = Tasks()
     add, args = t.add, t.args
     made = {
-        "header": lambda: chord([add.s(1, 2) | group(add.s(1), add.s(2)), add.s(1, 1)], args.s()),
-        "group of one": lambda: group(add.s(1, 2) | group(add.s(1), add.s(2))),
+        "chain": lambda: chord([add.s(1, 2) | group(add.s(1), add.s(2)), add.s(1, 1)], args.s()),
+        "alone": lambda: chord([add.s(1, 2) | group(add.s(1), add.s(2))], args.s()),
+        "chord": lambda: chord([chord([add.s(1, 2)], group(args.s(), args.s(1))), add.s(1, 1)], args.s()),
     }
     return {name: run_here(t, make, lambda it: it.apply()) for name, make in made.items()}
+
+
+@question
+def a_group_of_a_group_right_here():
+    t = Tasks()
+    return run_here(t, lambda: group(t.add.s(1, 2) | group(t.add.s(1), t.add.s(2))), lambda it: it.apply())
 
 
 @question

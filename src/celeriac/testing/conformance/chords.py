@@ -60,6 +60,22 @@ class ChordTests(BackendFixtures):
             (o.id, states.SUCCESS, n) for n, o in enumerate(outcomes)
         ]
 
+    def test_a_member_that_is_a_group_has_the_list_of_its_values(
+        self, client: ResultBackend, worker: ResultBackend
+    ) -> None:
+        if not self.has_chords:
+            pytest.skip("this backend has no chords")
+        chord_id, outcomes = str(uuid.uuid4()), [success(0), success(1), success(2)]
+        one, *others = members(outcomes)
+        client.start_chord(chord_id, 3, [one, [["inner", None], others]])
+
+        first = [worker.chord_part(chord_id, index, outcomes[index]) for index in (1, 0)]
+        everything = worker.chord_part(chord_id, 2, outcomes[2])
+
+        assert first == [None, None]
+        assert everything is not None
+        assert [part.result for part in everything] == [0, [1, 2]]
+
     def test_a_chord_of_one(self, client: ResultBackend, worker: ResultBackend) -> None:
         chord_id, [only] = self._start(client, [success("alone")])
 
