@@ -16,13 +16,13 @@ import msgspec
 
 from celeriac import context, ids, states
 from celeriac.backoff import publish_intervals
-from celeriac.errors import PartlySent, PublishTimeout, TransportError
+from celeriac.errors import BrokerUnreachable, PartlySent, PublishTimeout, TransportError
 from celeriac.message import Outgoing, Props
 from celeriac.options import check_spelling
 from celeriac.ports import Producer
 from celeriac.routing import Route, Router
 from celeriac.settings.settings import Settings
-from celeriac.wire.task import Body, TaskMessage, compose, compose_v1, seal
+from celeriac.wire.task import RESENT_HEADER, Body, TaskMessage, compose, compose_v1, seal
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -471,6 +471,7 @@ class Client:
                 pause = _pause_before(pauses, exc, end)
                 if pause is None:
                     raise
+                _note_doubt(batch, exc)
             time.sleep(pause)
             remaining = end - time.monotonic()
         if self._app.hooks.after_task_publish.receivers or self._app.hooks.task_sent.receivers:
@@ -490,6 +491,7 @@ class Client:
                 pause = _pause_before(pauses, exc, end)
                 if pause is None:
                     raise
+                _note_doubt(batch, exc)
             await importlib.import_module("celeriac.awaiting").pause(pause)
             remaining = end - time.monotonic()
         if self._app.hooks.after_task_publish.receivers or self._app.hooks.task_sent.receivers:
@@ -587,6 +589,13 @@ def _pause_before(pauses: Iterator[float], failure: TransportError, end: float) 
         return None
     pause = next(pauses, None)
     return None if pause is None or time.monotonic() + pause >= end else pause
+
+
+def _note_doubt(batch: Sequence[Outgoing], failure: TransportError) -> None:
+    """Say on messages that are sent again that they may be there already, when that may be so."""
+    if not isinstance(failure, BrokerUnreachable):  # then nothing was sent
+        for outgoing in batch:
+            outgoing.envelope.headers[RESENT_HEADER] = True
 
 
 def _signatures(links: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Where a fault strikes: a broker, some workers in processes of their own, a client, and the ledger of it all."""
+"""Where a fault strikes: a broker, workers in processes of their own, a client, and the ledger of it all."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class Node:
 class Field:
     """One case's system.
 
-    Duties: 1. start workers, and know them; 2. send, one by one or as a stream; 3. wait for what the ledger says;
-    4. see it through to the end and return what is left.
+    Duties: 1. start workers, and know them; 2. send, one by one or as a stream; 3. wait for what the ledger
+    says; 4. see it through to the end and return what is left.
 
     Args:
         broker: Its broker.

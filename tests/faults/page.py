@@ -19,8 +19,8 @@ _WORDS: dict[tuple[bool, str], str] = {
 
 _HEAD = """# What was broken, and what held
 
-Written by `make faults`: the table of `tests/faults/table.py`, run on {runs:,} occasions with {calls:,} calls.
-Python {python}, {system}.
+Written by `make faults`: the table of `tests/faults/table.py` in {runs:,} runs with {calls:,} calls, on
+Python {python} and {system}.
 
 Every call and every run of a task is written to a ledger on the disk, outside of the system, before the
 system goes on. In the end a checker reads it: was a call lost that `delay()` had confirmed; did one run that

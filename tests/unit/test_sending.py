@@ -15,7 +15,7 @@ from celeriac import context
 from celeriac.app import Celeriac
 from celeriac.client import TaskCall
 from celeriac.context import Context
-from celeriac.errors import BrokerUnreachable, EncodeError, PublishTimeout, UsageError
+from celeriac.errors import BrokerUnreachable, EncodeError, PublishTimeout, TransportError, UsageError
 from celeriac.message import Outgoing
 from desk import new_app
 
@@ -395,6 +395,22 @@ def test_a_failure_that_stays_is_raised(
         add.apply_async((1,), **options)
 
     assert len(producer.deadlines) == tries
+
+
+@pytest.mark.parametrize(
+    ("failure", "says_so"),
+    [(TransportError("The connection was lost"), True), (BrokerUnreachable("away"), False)],
+    ids=["lost", "never there"],
+)
+def test_a_message_that_is_sent_again_says_when_it_may_be_there_already(
+    app: Celeriac, add: Any, failure: TransportError, says_so: bool
+) -> None:
+    producer = Producer(failure)
+    app.client._producer = producer
+
+    add.delay(1)
+
+    assert ("celeriac_resent" in producer.headers) is says_so
 
 
 def test_the_publish_budget_is_a_setting_and_covers_all_tries(monkeypatch: pytest.MonkeyPatch) -> None:

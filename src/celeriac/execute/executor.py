@@ -27,7 +27,7 @@ from celeriac.message import Call, Finished, Job, Outcome, Record
 from celeriac.pools.limits import SoftLimit
 from celeriac.run import Ending, Runnable, run
 from celeriac.saferepr import saferepr
-from celeriac.wire.task import unpack_call
+from celeriac.wire.task import RESENT_HEADER, unpack_call
 
 logger: logging.Logger = logging.getLogger("celery.worker.request")
 
@@ -36,7 +36,7 @@ _KNOWN_HEADERS = frozenset(
     [
         *("lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit"),
         *("root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result", "compression"),
-        *("replaced_task_nesting", "stamped_headers", "stamps", COPY_HEADER),
+        *("replaced_task_nesting", "stamped_headers", "stamps", COPY_HEADER, RESENT_HEADER),
     ]
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from celeriac.message import Delivery, Lost, Park, Requeue
+from celeriac.message import Ack, Delivery, Lost, Park, Requeue
 from celeriac.node.admit import Admitted, Dead, Early, Refused, admit, expired
 from celeriac.node.dispatch import Dispatcher
 from celeriac.node.rates import Rates
@@ -15,6 +15,7 @@ from celeriac.node.report import Reporter
 from celeriac.node.request import Request
 from celeriac.node.timers import Timers
 from celeriac.node.work import Ledger, Work
+from celeriac.wire.task import RESENT_HEADER
 
 logger: logging.Logger = logging.getLogger("celery.worker.strategy")
 
@@ -62,6 +63,8 @@ class Intake:
         for delivery in deliveries:
             decision = admit(delivery, self._reception, now)
             if isinstance(decision, Admitted):
+                if RESENT_HEADER in delivery.envelope.headers and self._is_second(delivery, decision):
+                    continue
                 if delivery.redelivered and self._is_known(delivery, decision):
                     continue
                 if delivery.uncounted and decision.policy.terms.acks_late:
@@ -130,6 +133,20 @@ class Intake:
             return False
         self._reporter.add(None, delivery, done)
         return True
+
+    def _is_second(self, delivery: Delivery, decision: Admitted) -> bool:
+        """Return whether a message was sent twice and its first copy is here; else let the task know.
+
+        Its sender lost the connection before the broker could confirm the first one.
+        """
+        headers = decision.headers
+        work = self._ledger.of_task(headers.id)
+        here = work is not None and work.headers.retries == headers.retries
+        if not delivery.redelivered and (here or self._reporter.recent.verdict_of(headers) is not None):
+            self._reporter.add(None, delivery, Ack())
+            return True
+        delivery.redelivered = True  # the first copy may be running elsewhere
+        return False
 
     def _note(self, delivery: Delivery) -> None:
         """Have the count written into a message before it may take its node down once more.

@@ -23,6 +23,7 @@ BodyV2 = tuple[Sequence[Any], Mapping[str, Any], dict[str, Any]]  # args, kwargs
 BodyV1 = dict[str, Any]
 Body = BodyV2 | BodyV1
 
+RESENT_HEADER: Final = "celeriac_resent"  # on a message that may be there already: its sender was in doubt
 _NOTHING_FOLLOWS: Final = b'"errbacks": null, "chain": null, "chord": null}]'
 _NO_LIMITS: Final = (None, None)
 _SHOWN_ONLY: Final = ("argsrepr", "kwargsrepr", "origin", "shadow")
