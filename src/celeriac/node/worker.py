@@ -302,7 +302,10 @@ def own_program() -> list[str]:
 
 def _program(pool_kind: str, method: str, program: Sequence[str]) -> tuple[str, ...]:
     """Return what children begin with: nothing where they are forked, or where there are none."""
-    if pool_kind not in {"prefork", "processes"} or method in {"fork", "forkserver"}:  # the forker is a server that forks
+    if pool_kind not in {"prefork", "processes"} or method in {
+        "fork",
+        "forkserver",
+    }:  # the forker is a server that forks
         return ()
     if method != "spawn":
         raise ConfigError(f"worker_pool_start_method is {method!r}; there are fork, forkserver and spawn.")
