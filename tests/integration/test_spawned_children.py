@@ -34,6 +34,7 @@ HERE = Path(__file__).parent
 app = Celery("proj", broker=f"sqlite:///{HERE}/q.db", backend=f"sqlite:///{HERE}/q.db")
 app.conf.worker_pool_start_method = "spawn"
 app.conf.worker_lease_seconds = 1.5
+app.conf.worker_proc_alive_timeout = 60  # a busy machine
 
 # What a forked process would have the lock of, and no thread.
 ticks = []
