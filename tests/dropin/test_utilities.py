@@ -1,4 +1,4 @@
-"""What celery.utils has beside plain functions; those `tests/interop/test_utilities.py` compares with Celery's."""
+"""What celery.utils has beside plain functions; `tests/interop/test_utilities.py` compares those."""
 
 from __future__ import annotations
 
