@@ -65,7 +65,12 @@ def test_modules_of_celery_are_reached_through_the_package(name: str) -> None:
         "celery.result", "celery.schedules", "celery.signals",
         "celery.security", "celery.states", "celery.task", "celery.task.base", "celery.task.schedules",
         "celery.task.sets", "celery.utils", "celery.utils.dispatch", "celery.utils.dispatch.signal",
-        "celery.utils.log", "celery.utils.nodenames", "djcelery",
+        "celery.utils.abstract", "celery.utils.annotations", "celery.utils.collections", "celery.utils.debug",
+        "celery.utils.deprecated", "celery.utils.functional", "celery.utils.graph", "celery.utils.imports",
+        "celery.utils.iso8601", "celery.utils.log", "celery.utils.nodenames", "celery.utils.objects",
+        "celery.utils.quorum_queues", "celery.utils.saferepr", "celery.utils.serialization",
+        "celery.utils.sysinfo", "celery.utils.term", "celery.utils.text", "celery.utils.threads",
+        "celery.utils.time", "celery.utils.timer2", "djcelery",
     ],
 )  # fmt: skip
 def test_modules_have_what_they_promise(name: str) -> None:
@@ -268,7 +273,7 @@ def test_task_loggers_are_below_celery_task(caplog: pytest.LogCaptureFixture) ->
 def test_names_of_nodes() -> None:
     assert nodenames.nodename("celery", "host") == "celery@host"
     assert nodenames.nodesplit("celery@host") == ["celery", "host"]
-    assert nodenames.nodesplit("host") == [None, "host"]
+    assert nodenames.nodesplit("host") == (None, "host")
     assert utils.worker_direct("w1@host").name == "w1@host.dq2"
     assert utils.worker_direct(utils.worker_direct("w1@host")).routing_key == "w1@host"
 

@@ -1,6 +1,6 @@
 """Small things that programs import from here."""
 
-from __future__ import annotations
+# Without the usual import from `__future__`: it would hide the module `celery.utils.annotations`.
 
 import importlib
 import uuid as _uuid

@@ -41,7 +41,7 @@ DAYNAMES: Final = tuple(WEEKDAYS)
 MONTHNAMES: Final = tuple(MONTHS)
 YEARMONTHS: Final = MONTHS
 ZERO: Final = datetime.timedelta(0)
-RATE_MODIFIER_SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
+_SIXTIETHS: Final = {"s": 0, "m": 1, "h": 2}
 
 
 class LocalTimezone(datetime.tzinfo):
@@ -181,7 +181,7 @@ def maybe_iso8601(dt: datetime.datetime | str | None) -> datetime.datetime | Non
 def utcoffset(time: Any = _time, localtime: Callable[..., Any] = _time.localtime) -> float:  # Any: the module
     """Return how many hours local time is behind UTC."""
     seconds = time.altzone if localtime().tm_isdst else time.timezone
-    return float(seconds // 3600)
+    return int(seconds) // 3600
 
 
 def adjust_timestamp(ts: float, offset: int, here: Callable[..., float] = utcoffset) -> float:
@@ -239,6 +239,8 @@ class ffwd:  # noqa: N801, PLW1641 - Celery's name; unhashable, as it can be cha
         **kwargs: Taken, and without a meaning.
     """
 
+    _set = ("year", "month", "day", "hour", "minute", "second", "microsecond")
+
     def __init__(
         self,
         year: int | None = None,
@@ -263,8 +265,7 @@ class ffwd:  # noqa: N801, PLW1641 - Celery's name; unhashable, as it can be cha
         self.microsecond = microsecond
 
     def _parts(self) -> dict[str, int]:
-        names = ("year", "month", "day", "hour", "minute", "second", "microsecond")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {name: getattr(self, name) for name in self._set if getattr(self, name) is not None}
 
     def __radd__(self, other: Any) -> datetime.datetime:  # Any: what Python adds this to
         if not isinstance(other, datetime.date):
@@ -282,7 +283,8 @@ class ffwd:  # noqa: N801, PLW1641 - Celery's name; unhashable, as it can be cha
         return vars(self) == vars(other) if isinstance(other, ffwd) else NotImplemented
 
     def __repr__(self) -> str:
-        shown = [f"{name}={value!r}" for name, value in vars(self).items() if value is not None]
+        names = (*self._set, "weeks", "weekday")
+        shown = [f"{name}={getattr(self, name)!r}" for name in names if getattr(self, name) is not None]
         return f"ffwd({', '.join(shown)})"
 
 
@@ -301,7 +303,10 @@ def rate(r: Any) -> float:  # Any: a number or a text
     if not isinstance(r, str):
         return r  # type: ignore[no-any-return]  # a number
     count, _, unit = r.partition("/")
-    return float(count) / RATE_MODIFIER_SECONDS[unit or "s"]
+    a_second = float(count)
+    for _ in range(_SIXTIETHS[unit or "s"]):
+        a_second /= 60
+    return a_second
 
 
 def weekday(name: str) -> int:

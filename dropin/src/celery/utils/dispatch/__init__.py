@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from celeriac.hooks import Signal
+from celery.utils.dispatch.signal import Signal
 
 __all__ = ("Signal",)
