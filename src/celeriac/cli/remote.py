@@ -48,8 +48,8 @@ def make(kind: Kind) -> click.Command:
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
     @click.pass_obj
     def command(
-        obj: CLIContext, lists: bool, action: str | None, arguments: tuple[str, ...], **common: Any
-    ) -> None:
+        obj: CLIContext, /, lists: bool, action: str | None, arguments: tuple[str, ...], **common: Any
+    ) -> None:  # Any: click's values
         panel: Panel = obj.app.panel
         if lists:
             _list(obj, panel, kind)

@@ -181,6 +181,12 @@ class Node:
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._changed.set)
 
+    def post(self, call: Callable[[], object]) -> None:
+        """Have something called on the node's loop; may be called from any thread."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(call)
+
     # --- the life of a node ----------------------------------------------------------------------------
 
     async def run(self, on_ready: Callable[[], None] = lambda: None) -> int:
