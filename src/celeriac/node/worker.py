@@ -17,9 +17,9 @@ import msgspec
 
 from celeriac import connections, pools
 from celeriac.app import Celeriac
-from celeriac.errors import ConfigError
 from celeriac.control.mailbox import Mailbox
 from celeriac.control.state import State
+from celeriac.errors import ConfigError
 from celeriac.execute.executor import Executor
 from celeriac.node.link import RetryPolicy
 from celeriac.node.node import EX_FAILURE, How, Node, NodeSettings, say
@@ -178,7 +178,7 @@ class Worker:
         if self.app.conf.worker_enable_remote_control:
             panel = self.app.panel
             mailbox = Mailbox(State(node, panel, panel.consumer_of(self, node)), self._transport.fanout())
-            node.run_beside("control", mailbox.run)
+            node.run_beside("control", mailbox)
         if self._asked is not None:
             node.stop(self._asked)
         return await node.run(self._ready)
@@ -303,7 +303,10 @@ def own_program() -> list[str]:
 
 def _program(pool_kind: str, method: str, program: Sequence[str]) -> tuple[str, ...]:
     """Return what children begin with: nothing where they are forked, or where there are none."""
-    if pool_kind not in {"prefork", "processes"} or method in {"fork", "forkserver"}:  # the forker is a server that forks
+    if pool_kind not in {"prefork", "processes"} or method in {
+        "fork",
+        "forkserver",
+    }:  # the forker is a server that forks
         return ()
     if method != "spawn":
         raise ConfigError(f"worker_pool_start_method is {method!r}; there are fork, forkserver and spawn.")
