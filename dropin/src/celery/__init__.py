@@ -68,6 +68,7 @@ _MODULES = frozenset(
     {
         "_state", "app", "bin", "canvas", "contrib", "decorators", "exceptions", "execute", "fixups", "local",
         "platforms", "registry", "result", "schedules", "security", "signals", "states", "task", "utils",
+        "worker",
     }
 )  # fmt: skip
 

@@ -240,6 +240,9 @@ def _bugreport(app: Celeriac) -> str:
     return report
 
 
+_OWN_PANEL = Celeriac.panel_cls
+
+
 def install() -> None:
     """Connect this bookkeeping to the core. Importing this module does it."""
     Celeriac.on_create.append(_take_in)
@@ -250,6 +253,7 @@ def install() -> None:
     Task.default_app = get_current_app
     Celeriac.builtin_fixups = frozenset({"celery.fixups.django:fixup"})
     Celeriac.amqp_cls = "celery.app.amqp:AMQP"
+    Celeriac.panel_cls = "celery.worker.control:panel_of"
     _kinship.install()
 
 
@@ -261,6 +265,7 @@ def uninstall() -> None:
     AsyncResult.default_app = Signature.default_sender = Task.default_app = None
     Celeriac.builtin_fixups = frozenset()
     Celeriac.amqp_cls = None
+    Celeriac.panel_cls = _OWN_PANEL
     _kinship.uninstall()
     _apps.clear()
     _on_app_finalizers.clear()

@@ -19,20 +19,23 @@ from celeriac.version import VERSION
 
 COMMANDS: Final = {
     "call": "celeriac.cli.call",
+    "control": "celeriac.cli.control",
     "dead": "celeriac.cli.dead",
     "dlq": "celeriac.cli.dlq",
     "help": "celeriac.cli.help",
+    "inspect": "celeriac.cli.inspect",
     "purge": "celeriac.cli.purge",
     "queue": "celeriac.cli.queue",
     "report": "celeriac.cli.report",
     "result": "celeriac.cli.result",
+    "status": "celeriac.cli.status",
     "worker": "celeriac.cli.worker",
 }
 # So that nobody looks for a typing error.
 _NOT_YET: Final = frozenset(
     {
-        "amqp", "beat", "control", "events", "graph", "inspect", "list", "logtool", "migrate", "multi",
-        "shell", "status", "upgrade",
+        "amqp", "beat", "events", "graph", "list", "logtool", "migrate", "multi",
+        "shell", "upgrade",
     }
 )  # fmt: skip
 # Global options that people of Celery 3 and 4 write behind the command; they are moved to the front.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.control.panel import ControlCommand
 from celeriac.control.state import State
 from celeriac.control.task_info import TaskInfo, task_info
 from celeriac.message import Started
-from celeriac.node.work import Work
+
+if TYPE_CHECKING:
+    from celeriac.node.work import Work
 
 _TOLD_OF_TASKS: Final = ("exchange", "routing_key", "rate_limit")
 _TIMER_PRIORITY: Final = 6  # what Celery tells of every task that waits for its time

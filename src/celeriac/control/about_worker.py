@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import resource
 import time
 from collections import deque
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from celeriac import bugreport, connections
+from celeriac import connections
 from celeriac.control.panel import ControlCommand
 from celeriac.control.state import State, nok, ok
 from celeriac.net.url import mask, parse
-from celeriac.node.node import Node
 from celeriac.queues import Queue
 from celeriac.settings.secrets import censor
+
+if TYPE_CHECKING:
+    from celeriac.node.node import Node
 
 _IMPLEMENTATIONS: Final = {
     "prefork": "celery.concurrency.prefork:TaskPool",
@@ -173,7 +176,8 @@ def _plain(value: Any) -> Any:
 
 def report(state: State) -> Any:
     """Tell what to put into a bug report."""
-    return ok(bugreport.describe(state.app))
+    # What looks for installed packages takes long to load, and nobody else needs it.
+    return ok(importlib.import_module("celeriac.bugreport").describe(state.app))
 
 
 def hello(state: State, from_node: str, revoked: Any = None, **kwargs: Any) -> Any:

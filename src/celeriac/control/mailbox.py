@@ -38,31 +38,45 @@ class Mailbox:
     def __init__(self, state: State, fanout: Fanout) -> None:
         self._state = state
         self._fanout = fanout
-        self._terms = terms_of(state.app.conf)
+        self._queue = terms_of(state.app.conf).node_queue(state.hostname)
+        self._subscription: Subscription | None = None
         self._accept = state.app.codecs.accept_set(state.app.conf.accept_content)
         self._lane: Lane | None = None
         self.malformed: int = 0  # messages that were no commands
 
+    async def open(self) -> None:
+        """Begin to hear, if that is possible now."""
+        try:
+            self._subscription = await self._fanout.subscribe(self._queue)
+        except TransportError as exc:
+            pidbox_logger.debug("Commands are not heard yet: %s", exc)
+
     async def run(self) -> None:
         """Hear and obey until cancelled."""
-        queue = self._terms.node_queue(self._state.hostname)
         pauses = intervals(_START_SECONDS, _STEP_SECONDS, _MOST_SECONDS)
         try:
             while True:
                 try:
-                    subscription = await self._fanout.subscribe(queue)
+                    if self._subscription is None:
+                        self._subscription = await self._fanout.subscribe(self._queue)
                     pauses = intervals(_START_SECONDS, _STEP_SECONDS, _MOST_SECONDS)
-                    pidbox_logger.debug("%s hears commands.", self._state.hostname)
-                    await self._obey(subscription)
+                    await self._obey(self._subscription)
                 except TransportError as exc:
                     pause = next(pauses)
                     pidbox_logger.warning("Commands are not heard: %s Trying again in %.1f s.", exc, pause)
+                    await self._part()
                     await asyncio.sleep(pause)
         finally:
+            await self._part()
             await self._fanout.aclose()
             self._fanout.close()
             if self._lane is not None:
                 self._lane.close(timeout_seconds=0)
+
+    async def _part(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await subscription.close()
 
     async def _obey(self, subscription: Subscription) -> None:
         while True:

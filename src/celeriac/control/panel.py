@@ -70,6 +70,10 @@ class Panel:
         close = difflib.get_close_matches(name, self._commands, n=1)
         return close[0] if close else None
 
+    def consumer_of(self, worker: Any, node: Any) -> Any:  # Any: others' classes
+        """Return what commands get as ``state.consumer``: the worker, unless somebody knows better."""
+        return worker
+
     def __iter__(self) -> Iterator[ControlCommand]:
         """Yield every command once, in the order of their names."""
         for name, command in sorted(self._commands.items()):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celeriac.app import Celeriac
 from celeriac.control.panel import Panel
-from celeriac.node.node import Node
+
+if TYPE_CHECKING:  # the command line knows the commands too, and shall not load a worker for that
+    from celeriac.node.node import Node
 
 
 class State:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.app import Celeriac
 from celeriac.errors import CeleriacError
 from celeriac.message import Started
-from celeriac.node.work import Work
 from celeriac.saferepr import saferepr
 from celeriac.wire.task import unpack_call
+
+if TYPE_CHECKING:
+    from celeriac.node.work import Work
 
 _READ_BYTES: Final = 65_536  # larger bodies are told as their sender has described them
 _JSON: Final = frozenset({"application/json"})

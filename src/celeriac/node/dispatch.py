@@ -96,6 +96,11 @@ class Dispatcher:
         # Upwards at once: what was fetched for tasks of microseconds must not pile up behind long ones.
         self._mean_seconds = latest if mean is None or latest > mean else mean + _WEIGHT * (latest - mean)
 
+    @property
+    def base(self) -> int:
+        """How many deliveries are held when nothing is known or tasks take long; 0 = no limit."""
+        return self._base
+
     def rebase(self, prefetch: int) -> None:
         """Change how many deliveries to hold when nothing is known or tasks take long; 0 = no limit."""
         self._base = prefetch

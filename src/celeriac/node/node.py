@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -63,6 +63,18 @@ class NodeSettings(msgspec.Struct, kw_only=True, frozen=True):
     soft_shutdown_seconds: float = 0.0  # before a cold shutdown, for running tasks to end
     soft_shutdown_when_idle: bool = False
     warm_shutdown_seconds: float | None = None  # what runs longer than that is stopped; None: for ever
+
+
+class Beside(Protocol):
+    """Something that runs beside the work and is no part of it."""
+
+    async def open(self) -> None:
+        """Get ready, if that is possible now; never raises for a broker that is away."""
+        ...
+
+    async def run(self) -> None:
+        """Go on until cancelled; never ends by itself."""
+        ...
 
 
 class Node:
@@ -134,14 +146,14 @@ class Node:
         self._overdue = False  # a warm shutdown has taken too long
         self._changed = asyncio.Event()  # somebody has asked to stop
         self._tasks: list[asyncio.Task[Any]] = []
-        self._beside: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
+        self._beside: dict[str, Beside] = {}
 
-    def run_beside(self, name: str, service: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Have something run as long as the node takes and runs messages; it must not end by itself.
+    def run_beside(self, name: str, service: Beside) -> None:
+        """Have something run as long as the node takes and runs messages.
 
         Args:
             name: For people who look at tasks of the event loop.
-            service: Makes the coroutine; it is cancelled when all work is done.
+            service: Opened before the node is ready, and run until all work is done.
         """
         self._beside[name] = service
 
@@ -181,6 +193,12 @@ class Node:
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._changed.set)
 
+    def post(self, call: Callable[[], object]) -> None:
+        """Have something called on the node's loop; may be called from any thread."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(call)
+
     # --- the life of a node ----------------------------------------------------------------------------
 
     async def run(self, on_ready: Callable[[], None] = lambda: None) -> int:
@@ -210,6 +228,8 @@ class Node:
                 both.create_task(self.link.connect())
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None  # one has failed, and the other was cancelled for it
+        for service in self._beside.values():
+            await service.open()
         on_ready()
 
     async def _serve(self) -> None:
@@ -221,7 +241,7 @@ class Node:
                 ("reporter", self.reporter.run()),
                 ("leases", self.leases.run()),
                 ("pool", self._watch_pool()),
-                *((name, service()) for name, service in self._beside.items()),
+                *((name, service.run()) for name, service in self._beside.items()),
             )
         ]
         done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)

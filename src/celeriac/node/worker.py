@@ -176,8 +176,9 @@ class Worker:
             self.app.conf.worker_send_task_events if self.options.events is None else self.options.events
         )
         if self.app.conf.worker_enable_remote_control:
-            mailbox = Mailbox(State(node, self.app.panel, self), self._transport.fanout())
-            node.run_beside("control", mailbox.run)
+            panel = self.app.panel
+            mailbox = Mailbox(State(node, panel, panel.consumer_of(self, node)), self._transport.fanout())
+            node.run_beside("control", mailbox)
         if self._asked is not None:
             node.stop(self._asked)
         return await node.run(self._ready)

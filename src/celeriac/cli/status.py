@@ -1,0 +1,32 @@
+"""``celery status``: which workers are there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from celeriac.cli.context import CLIContext
+from celeriac.cli.remote import Unavailable, ask, footer, nodes_of, options
+
+_WAIT_SECONDS = 1.0
+
+
+@click.command("status")
+@options
+@click.pass_obj
+def command(obj: CLIContext, timeout: float | None, destination: str | None, as_json: bool) -> None:
+    """Show the workers that are there."""
+
+    def show(reply: dict[str, Any]) -> None:
+        for node in reply:
+            obj.echo(f"->  {obj.style(node, fg='cyan')}: {obj.style('OK', fg='green', bold=True)}")
+
+    replies = ask(obj, "ping", {}, timeout or _WAIT_SECONDS, nodes_of(destination), None if as_json else show)
+    if not replies:
+        raise Unavailable("No nodes replied within time constraint")
+    nodes = {node: answer for reply in replies for node, answer in reply.items()}
+    if as_json:
+        obj.echo(json.dumps(nodes, default=repr))
+    obj.say(footer(len(nodes)))

@@ -1,0 +1,68 @@
+"""What a node remembers of revocations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from celeriac.message import TaskHeaders
+from celeriac.node.revoked import Revoked
+
+
+def headers(id_: str = "a", **stamps: Any) -> TaskHeaders:
+    return TaskHeaders(task="t", id=id_, stamps=stamps or None)
+
+
+def test_a_task_is_covered_by_its_id() -> None:
+    revoked = Revoked()
+    assert not revoked
+
+    revoked.add(["a", "b"])
+
+    assert revoked
+    assert revoked.covers(headers("a"))
+    assert not revoked.covers(headers("c"))
+    assert revoked.ids() == ["a", "b"]
+
+
+@pytest.mark.parametrize("stamp", ["acme", ["x", "acme"]])
+@pytest.mark.parametrize("said", ["acme", ["acme", "b"]])
+def test_or_by_one_of_its_stamps(stamp: Any, said: Any) -> None:
+    revoked = Revoked()
+
+    revoked.add_stamps({"customer": said})
+
+    assert revoked.covers(headers(customer=stamp))
+    assert not revoked.covers(headers(customer="other"))
+    assert not revoked.covers(headers(tenant="acme"))
+    assert not revoked.covers(headers())
+
+
+def test_the_oldest_ids_are_forgotten_when_there_are_too_many() -> None:
+    revoked = Revoked(most_ids=2)
+
+    revoked.add(["a", "b", "a", "c"])
+
+    assert revoked.ids() == ["a", "c"]
+
+
+def test_an_id_is_forgotten_after_its_time() -> None:
+    revoked = Revoked(kept_seconds=0.0)
+
+    revoked.add(["a"])
+
+    assert not revoked.covers(headers("a"))
+    assert revoked.ids() == []
+
+
+def test_nodes_tell_each_other() -> None:
+    one, other = Revoked(), Revoked()
+    one.add(["a"])
+
+    other.merge(one.with_times())
+
+    assert other.ids() == ["a"]
+    [[said, task_id]] = other.with_times().values()
+    assert isinstance(said, float)
+    assert task_id == "a"
