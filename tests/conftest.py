@@ -27,6 +27,8 @@ S = TypeVar("S", bound=Server)
 # The machine may be slow and busy.
 settings.register_profile("any-speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-speed")
+# pytest --hypothesis-profile=thorough: ten times as many random examples
+settings.register_profile("thorough", settings.get_profile("any-speed"), max_examples=1000)
 
 # Asserts of the shipped suites tell their values, as those of test modules do; before anybody imports them.
 pytest.register_assert_rewrite("celeriac.testing.conformance")
