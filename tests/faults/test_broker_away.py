@@ -109,3 +109,22 @@ def test_a_broker_that_hangs_is_survived(app: Celeriac, server: Server) -> None:
         took = first_success_after(app, echo, time.monotonic())
 
     assert took < RESUME_SECONDS
+
+
+def test_commands_are_heard_soon_after_the_broker_is_back(app: Celeriac, server: Server) -> None:
+    def answers() -> bool:
+        try:
+            return bool(app.control.ping(timeout=0.5) == [{"w1@here": {"ok": "pong"}}])
+        except CeleriacError:
+            return False
+
+    with start_worker(app, pool="threads", hostname="w1@here"):
+        assert answers()
+        server.kill()
+        server.start()
+        since = time.monotonic()
+        while not answers():
+            assert time.monotonic() - since < TIMEOUT, "no command is heard"
+        took = time.monotonic() - since
+
+    assert took < RESUME_SECONDS

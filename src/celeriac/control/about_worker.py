@@ -16,6 +16,7 @@ from celeriac.control.panel import ControlCommand
 from celeriac.control.state import State, nok, ok
 from celeriac.net.url import mask, parse
 from celeriac.queues import Queue
+from celeriac.routing.queues import queue_from
 from celeriac.settings.secrets import censor
 
 if TYPE_CHECKING:
@@ -111,10 +112,10 @@ def _broker(state: State) -> dict[str, Any]:
             for name, value in conf.broker_transport_options.items()
             if isinstance(value, (str, int, float, bool, list, dict))
         },
-        "login_method": conf.broker_login_method,
+        "login_method": conf.broker_login_method or ("PLAIN" if scheme == "amqp" else None),
         "uri_prefix": None,
-        "heartbeat": conf.broker_heartbeat,
-        "failover_strategy": conf.broker_failover_strategy,
+        "heartbeat": float(conf.broker_heartbeat or 0),
+        "failover_strategy": conf.broker_failover_strategy or "round-robin",
         "alternates": [mask(other.strip()) for other in others],
         "credential_provider": None,
     }
@@ -167,6 +168,8 @@ def conf(state: State, with_defaults: bool = False) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    if hasattr(value, "exchange") and hasattr(value, "routing_key"):
+        return queue_info(queue_from(value))
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

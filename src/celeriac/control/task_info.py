@@ -37,7 +37,7 @@ def task_info(
     delivery, headers = work.delivery, work.headers
     args, kwargs = _arguments(app, work)
     if safe:
-        args = args if isinstance(args, str) else saferepr(args)
+        args = args if isinstance(args, str) else saferepr(tuple(args))
         kwargs = kwargs if isinstance(kwargs, str) else saferepr(kwargs)
     return {
         "id": headers.id,
