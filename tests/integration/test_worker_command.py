@@ -12,17 +12,9 @@ PROGRAM = """
 from celeriac import Celeriac
 app = Celeriac("prog", broker="memory://", task_create_missing_queues=False)
 """
-LIMITED = """
+HOPEFUL = """
 from celeriac import Celeriac
-app = Celeriac("prog", broker="memory://", task_default_rate_limit="1000/s")
-
-@app.task
-def seldom():
-    pass
-
-@app.task(rate_limit="10/m")
-def often():
-    pass
+app = Celeriac("prog", broker="memory://", worker_timer="prog:Timer")
 """
 
 
@@ -43,15 +35,14 @@ def test_an_error_at_start_is_told_as_it_is_and_not_as_a_log_line(tmp_path: Path
     assert "WARNING/MainProcess" not in done.stderr
 
 
-def test_a_rate_limit_that_is_not_kept_is_told_at_start(tmp_path: Path) -> None:
-    (tmp_path / "prog.py").write_text(LIMITED)
+def test_a_setting_without_effect_is_told_at_start(tmp_path: Path) -> None:
+    (tmp_path / "prog.py").write_text(HOPEFUL)
 
     with Program(
         [sys.executable, "-m", "celeriac", "-A", "prog", "worker", "-P", "solo", "-l", "info"],
         cwd=tmp_path,
         env=user_environment(tmp_path),
     ) as worker:
-        worker.wait_for(r"have no effect in this version: task_default_rate_limit\.")
-        worker.wait_for(r"These tasks have a rate limit, which this version does not keep: prog\.often\.")
+        worker.wait_for(r"have no effect in this version: worker_timer\.")
         worker.wait_for(r" ready\.")
         assert worker.stop() == 0

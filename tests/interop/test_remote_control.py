@@ -76,7 +76,7 @@ def form(value: Any) -> Any:
 @pytest.mark.parametrize(
     "question",
     [
-        "ping()", "clock()", "stats()", "active()", "reserved()", "scheduled()", "revoked()", 
+        "ping()", "clock()", "stats()", "active()", "reserved()", "scheduled()", "revoked()",
         "active_queues()", "registered()", "registered('acks_late')", "query_task('nobody')", "report()", "conf()",
     ],
 )  # fmt: skip

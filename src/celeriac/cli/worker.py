@@ -241,13 +241,6 @@ def _tell_settings_without_effect(app: Celeriac) -> None:
     names = app.conf.without_effect()
     if names:
         logger.warning("These settings are known, but have no effect in this version: %s.", ", ".join(names))
-    default = app.conf.task_default_rate_limit
-    limited = sorted(
-        name for name, task in app.tasks.items() if task.rate_limit and task.rate_limit != default
-    )
-    if limited:
-        text = "These tasks have a rate limit, which this version does not keep: %s."
-        logger.warning(text, ", ".join(limited))
 
 
 def _events_on(worker: Worker) -> bool:
