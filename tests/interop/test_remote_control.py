@@ -77,7 +77,8 @@ def form(value: Any) -> Any:
     "question",
     [
         "ping()", "clock()", "stats()", "active()", "reserved()", "scheduled()", "revoked()",
-        "active_queues()", "registered()", "registered('acks_late')", "query_task('nobody')", "report()", "conf()",
+        "active_queues()", "registered()", "registered('acks_late')", "query_task('nobody')",
+        "report()", "conf()",
     ],
 )  # fmt: skip
 def test_both_answer_in_the_same_form(fleet: Fleet, client: Side, question: str) -> None:
