@@ -18,6 +18,7 @@ from celeriac.beat import (
     event_t,
 )
 from celeriac.beat.entry import evaluated
+from celery.schedules import maybe_schedule
 
 __all__ = (
     "DEFAULT_MAX_INTERVAL",
@@ -32,6 +33,8 @@ __all__ = (
 )
 
 logger: logging.Logger = logging.getLogger("celery.beat")
+
+ScheduleEntry.make_schedule = staticmethod(maybe_schedule)
 
 
 def _evaluate_entry_args(entry_args: Iterable[Any] | None) -> list[Any]:

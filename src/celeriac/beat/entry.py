@@ -56,6 +56,9 @@ class ScheduleEntry:  # noqa: PLW1641 - unhashable, as it can be changed
         app: The app.
     """
 
+    # The drop-in puts its own here, whose schedules are of the classes that other packages know.
+    make_schedule: Callable[..., Any] = staticmethod(maybe_schedule)
+
     name: str | None = None
     schedule: Any = None  # Any: a schedule, or what a program takes for one
     args: Any = None  # Any: a sequence
@@ -83,7 +86,7 @@ class ScheduleEntry:  # noqa: PLW1641 - unhashable, as it can be changed
         self.args = args
         self.kwargs = kwargs or {}
         self.options = options or {}
-        self.schedule = maybe_schedule(schedule, relative, app=app)
+        self.schedule = self.make_schedule(schedule, relative, app=app)
         self.last_run_at = last_run_at or self.default_now()
         self.total_run_count = total_run_count or 0
 
