@@ -145,7 +145,7 @@ class Connected(Tasked):
             with self._lock:
                 if not self._backend_known:
                     self._backend = _late("connections").connect_backend(
-                        self._conf, self.codecs, self.transport, app_name=self.main
+                        self._conf, self.codecs, self.transport, app_name=self.main, app=self
                     )
                     self._backend_known = True
         return self._backend

@@ -56,7 +56,7 @@ def connect_broker(conf: Settings, *, app_name: str | None, write: bool = True) 
 
 
 def connect_backend(
-    conf: Settings, codecs: Codecs, transport: Transport, *, app_name: str | None
+    conf: Settings, codecs: Codecs, transport: Transport, *, app_name: str | None, app: Any = None
 ) -> ResultBackend | None:
     """Return the result store, or None when results are not kept; no I/O.
 
@@ -82,11 +82,12 @@ def connect_backend(
         extended=bool(conf.result_extended),
         transport=transport,
         app_name=app_name,
+        app=app,
         aliases=dict(conf.override_backends or {}),
     )
     if isinstance(url, str):
         return backends.connect(spec)
-    made: ResultBackend = url(spec)  # a class or function of the user's own
+    made: ResultBackend = getattr(url, "from_spec", url)(spec)  # a class or function of the user's own
     return made
 
 

@@ -66,9 +66,9 @@ _SOURCES = {
 }
 _MODULES = frozenset(
     {
-        "_state", "app", "bin", "canvas", "contrib", "decorators", "exceptions", "execute", "fixups", "local",
-        "platforms", "registry", "result", "schedules", "security", "signals", "states", "task", "utils",
-        "worker",
+        "_state", "app", "beat", "bin", "canvas", "contrib", "decorators", "exceptions", "execute",
+        "fixups", "local", "platforms", "registry", "result", "schedules", "security", "signals", "states",
+        "task", "utils", "worker",
     }
 )  # fmt: skip
 

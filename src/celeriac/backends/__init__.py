@@ -18,6 +18,7 @@ __all__ = ["BackendFactory", "BackendSpec", "connect", "options_from"]
 BackendFactory = Callable[[BackendSpec], ResultBackend]
 
 ENTRY_POINTS = "celeriac.backends"
+CELERY_ENTRY_POINTS = "celery.result_backends"  # of packages for Celery; the drop-in has what they subclass
 
 _MEMCACHED = "celeriac.backends.memcached:MemcachedBackend"
 _MEMORY = "celeriac.backends.memory:MemoryBackend"
@@ -62,7 +63,9 @@ def connect(spec: BackendSpec) -> ResultBackend | None:
     scheme = spec.url.strip().partition("://")[0]
     if scheme.lower() in DISABLED:
         return None
-    return _factory(scheme, spec)(spec)
+    factory = _factory(scheme, spec)
+    made: ResultBackend = getattr(factory, "from_spec", factory)(spec)  # classes in Celery's style have that
+    return made
 
 
 def _factory(scheme: str, spec: BackendSpec) -> BackendFactory:
@@ -70,8 +73,9 @@ def _factory(scheme: str, spec: BackendSpec) -> BackendFactory:
     names = dict.fromkeys((scheme.lower(), scheme.lower().partition("+")[0]))
     try:
         for name in names:
-            if (found := drivers.find(name, known, ENTRY_POINTS)) is not None:
-                return cast("BackendFactory", found)
+            for group in (ENTRY_POINTS, CELERY_ENTRY_POINTS):
+                if (found := drivers.find(name, known, group)) is not None:
+                    return cast("BackendFactory", found)
         if ":" in scheme or "." in scheme:
             return cast("BackendFactory", drivers.load(scheme))
     except (ImportError, AttributeError) as exc:

@@ -41,6 +41,7 @@ class BackendSpec(msgspec.Struct, kw_only=True):
     extended: bool = False  # store name, args, kwargs, worker, retries and queue too
     transport: Transport | None = None  # the broker's, for rpc and the embedded backend
     app_name: str | None = None
+    app: Any = None  # Any: the app itself, for the backends that other packages wrote for Celery
     aliases: dict[str, str] = {}  # the `override_backends` setting: name -> "module:attribute"
 
 

@@ -18,6 +18,7 @@ from celeriac.settings.spelling import did_you_mean
 from celeriac.version import VERSION
 
 COMMANDS: Final = {
+    "beat": "celeriac.cli.beat",
     "call": "celeriac.cli.call",
     "control": "celeriac.cli.control",
     "dead": "celeriac.cli.dead",
@@ -34,8 +35,7 @@ COMMANDS: Final = {
 # So that nobody looks for a typing error.
 _NOT_YET: Final = frozenset(
     {
-        "amqp", "beat", "events", "graph", "list", "logtool", "migrate", "multi",
-        "shell", "upgrade",
+        "amqp", "events", "graph", "list", "logtool", "migrate", "multi", "shell", "upgrade",
     }
 )  # fmt: skip
 # Global options that people of Celery 3 and 4 write behind the command; they are moved to the front.

@@ -6,7 +6,11 @@ import click
 
 from celeriac.cli.context import CLIContext
 
-__all__ = ["CLIContext", "CeleryCommandException"]
+__all__ = ["CLIContext", "CeleryCommand", "CeleryCommandException"]
+
+
+class CeleryCommand(click.Command):
+    """A command that another package adds to ours."""
 
 
 class CeleryCommandException(click.ClickException):

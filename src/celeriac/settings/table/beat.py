@@ -11,7 +11,6 @@ BEAT: tuple[Setting, ...] = (
         None,
         "int",
         "Seconds after its time that a missed crontab entry may still be sent.",
-        has_effect=False,
     ),
     Setting(
         "beat_max_loop_interval",
@@ -19,7 +18,6 @@ BEAT: tuple[Setting, ...] = (
         0,
         "seconds",
         "Longest sleep between two looks at the schedule; 0 is the scheduler's own.",
-        has_effect=False,
     ),
     Setting(
         "beat_schedule",
@@ -27,7 +25,6 @@ BEAT: tuple[Setting, ...] = (
         {},
         "dict",
         "Periodic tasks, by name of the entry.",
-        has_effect=False,
     ),
     Setting(
         "beat_schedule_filename",
@@ -35,7 +32,6 @@ BEAT: tuple[Setting, ...] = (
         "celerybeat-schedule",
         "text",
         "File that keeps when entries ran last.",
-        has_effect=False,
     ),
     Setting(
         "beat_scheduler",
@@ -43,7 +39,6 @@ BEAT: tuple[Setting, ...] = (
         "celery.beat:PersistentScheduler",
         "any",
         "Class, dotted name or entry point of the scheduler.",
-        has_effect=False,
     ),
     Setting(
         "beat_sync_every",
@@ -51,6 +46,5 @@ BEAT: tuple[Setting, ...] = (
         0,
         "int",
         "Save the schedule after so many tasks; 0 saves by the clock.",
-        has_effect=False,
     ),
 )
