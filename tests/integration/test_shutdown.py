@@ -16,6 +16,11 @@ from worker_program import TIMEOUT, Start, begun, runs, until
 
 everywhere = pytest.mark.parametrize("servers", ["sqlite", "redis", "amqp"], indirect=True)
 every_pool = pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+every_one_once = pytest.mark.parametrize(
+    ("servers", "pool"),
+    [("sqlite", "prefork"), ("redis", "threads"), ("amqp", "solo"), ("redis", "prefork")],
+    indirect=["servers"],
+)
 
 GIVEN_BACK_SECONDS = 1.0
 BOUND_SECONDS = 15.0  # for an end that waits for nothing: on a busy machine
@@ -66,8 +71,7 @@ def test_quit_gives_everything_back_that_is_acknowledged_late(
     assert other.stop() == 0
 
 
-@everywhere
-@every_pool
+@every_one_once
 def test_quit_tells_that_what_was_acknowledged_early_is_lost(
     home: Path, proj: ModuleType, start: Start, pool: str
 ) -> None:
@@ -83,8 +87,7 @@ def test_quit_tells_that_what_was_acknowledged_early_is_lost(
     assert len(proj.app.transport.dead_letters("celery")) == 1
 
 
-@pytest.mark.parametrize("servers", ["sqlite", "redis"], indirect=True)
-@every_pool
+@every_one_once
 @pytest.mark.parametrize(
     ("number", "environment"),
     [(signal.SIGQUIT, {}), (signal.SIGTERM, {"REMAP_SIGTERM": "SIGQUIT"})],
@@ -168,8 +171,7 @@ def test_the_fourth_interrupt_waits_for_nothing(home: Path, proj: ModuleType, st
     assert worker.finish(BOUND_SECONDS) in {0, 1}  # 1 when it came before the end
 
 
-@everywhere
-@every_pool
+@every_one_once
 def test_a_warm_shutdown_takes_no_longer_than_it_may(
     home: Path, proj: ModuleType, start: Start, pool: str
 ) -> None:
@@ -189,10 +191,16 @@ def test_a_warm_shutdown_takes_no_longer_than_it_may(
 
 
 @pytest.mark.parametrize(
-    ("servers", "name"), [("redis", "redis_server"), ("amqp", "rabbitmq_server")], indirect=["servers"]
+    ("servers", "name", "how", "pool"),
+    [
+        ("redis", "redis_server", "kill", "prefork"),
+        ("redis", "redis_server", "freeze", "threads"),
+        ("redis", "redis_server", "freeze", "solo"),
+        ("amqp", "rabbitmq_server", "kill", "threads"),
+        ("amqp", "rabbitmq_server", "freeze", "prefork"),
+    ],
+    indirect=["servers"],
 )
-@pytest.mark.parametrize("how", ["kill", "freeze"])
-@every_pool
 def test_a_worker_ends_in_time_although_its_broker_does_not_answer(
     request: pytest.FixtureRequest,
     home: Path,

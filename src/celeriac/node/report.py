@@ -102,7 +102,7 @@ class Reporter:
         self._idle = asyncio.Event()
         self._idle.set()
         self.recent: Recent = Recent()
-        self.returned = 0  # messages that went back to the broker
+        self.returned: int = 0  # messages that went back to the broker
         self.closing = False  # there is no pool any more that could run an obituary
 
     # --- taking in -----------------------------------------------------------------------------------

@@ -35,23 +35,23 @@ class Member:
     )
 
     def __init__(self, index: int, slot: Slot, name: str) -> None:
-        self.index = index
-        self.slot = slot
-        self.name = name
-        self.inbox = Inbox()
-        self.pid = 0
-        self.ready = False
-        self.retiring = False  # gets no more jobs
-        self.stop_sent = False
+        self.index: int = index
+        self.slot: Slot = slot
+        self.name: str = name
+        self.inbox: Inbox = Inbox()
+        self.pid: int = 0
+        self.ready: bool = False
+        self.retiring: bool = False  # gets no more jobs
+        self.stop_sent: bool = False
         self.jobs: dict[int, Job] = {}  # given and not reported, in order
         self.sizes: dict[int, int] = {}  # their bytes in the socket's buffer
-        self.bytes = 0
-        self.slow = False  # holds a job that others must not wait behind
-        self.taken = 0  # jobs ever given to it
-        self.started = 0  # the job whose start we have seen on the board
+        self.bytes: int = 0
+        self.slow: bool = False  # holds a job that others must not wait behind
+        self.taken: int = 0  # jobs ever given to it
+        self.started: int = 0  # the job whose start we have seen on the board
         self.limit: tuple[int, float] | None = None  # job and hard limit for which it is being killed
-        self.silent_looks = 0  # at the board in a row that found jobs here and none begun
-        self.deaf = False  # it does not even read; gets no jobs until it does
+        self.silent_looks: int = 0  # at the board in a row that found jobs here and none begun
+        self.deaf: bool = False  # it does not even read; gets no jobs until it does
         self.deadline: asyncio.TimerHandle | None = None  # for it to get ready, or to end
         self.timers: list[asyncio.TimerHandle] = []  # of the started job's limits
 
