@@ -1,6 +1,6 @@
 # Everything a contributor runs; `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint format type test test-python unit integration interop faults bench verify docs clean servers
+.PHONY: help setup demo lint format type test test-python unit integration interop faults bench verify docs clean servers canvas-soak
 .NOTPARALLEL:
 
 BIN := .venv/bin
@@ -67,6 +67,9 @@ interop: setup servers ## Run the tests together with real Celery (in an environ
 
 faults: setup servers ## Break things on purpose, all of the table, and write docs/reliability.md (ARGS="F11 --seeds 5" for a part)
 	@PYTHONPATH=src:dropin/src:tests $(BIN)/python -m faults.run $(ARGS)
+
+canvas-soak: setup servers ## Run 50,000 random workflows on workers that are killed all the time (ARGS="-n 2000" for fewer)
+	@$(BIN)/python tests/soak/run.py $(ARGS)
 
 bench: setup servers ## Measure side by side with real Celery; prints medians and ratios
 	@$(BIN)/python benchmarks/run.py $(ARGS)

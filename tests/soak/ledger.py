@@ -16,7 +16,6 @@ class Note(NamedTuple):
     label: str
     task_id: str  # of the task that ran, or that called
     copy: str  # the copy of a message that may have been sent twice: its chord, and a word of its own
-    again: bool  # its message was delivered before
 
 
 class Ledger:
@@ -40,8 +39,8 @@ class Ledger:
             whole = news[: news.rfind(b"\n") + 1]
             self._read[path] = self._read.get(path, 0) + len(whole)
             for line in whole.decode().splitlines():
-                key, what, label, task_id, copy, again = line.split("\t")
-                self.notes[key][Note(what, label, task_id, copy, again == "1")] += 1
+                key, what, label, task_id, copy = line.split("\t")
+                self.notes[key][Note(what, label, task_id, copy)] += 1
 
     def seen(self, key: str) -> dict[str, Counter[str]]:
         """Return how often what has happened in a workflow, as `workflows.checks.differences` wants it."""
@@ -60,25 +59,25 @@ def lost(verdict: Verdict, seen: dict[str, Counter[str]]) -> list[str]:
 def doubled(node: Node, verdict: Verdict, notes: Counter[Note]) -> list[str]:
     """Return the labels of what has happened too often, although no kill explains it.
 
-    A task that runs again sends again what follows from it; so where any call of a workflow ran again, its
-    followers may have, too. Never may two copies of one message run: those of the body of a chord, and of its
-    errbacks.
+    A task whose worker dies runs again, under its id, and sends again what follows from it, under new ones;
+    so where any call of a workflow ran again, its followers may have, too. Never may two copies of one
+    message run: those of the body of a chord, and of its errbacks.
     """
     copies: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
-    counts: dict[str, Counter[str]] = {"ran": Counter(), "called": Counter()}
+    ran: Counter[str] = Counter()
+    calls: set[tuple[str, str]] = set()
     for note, count in notes.items():
-        counts[note.what][note.label] += count
+        if note.what == "ran":
+            ran[note.label] += count
+        else:
+            calls.add((note.label, note.task_id))
         if note.copy:
             occasion = note.copy.rpartition("/")[0]
             copies[note.label, note.what, note.task_id, occasion].add(note.copy)
     found = [label for (label, *_), words in copies.items() if len(words) > 1]
-    if (
-        any(note.again for note in notes)
-        or counts["ran"] != verdict.ran
-        or _has_tasks_that_note_nothing(node)
-    ):
+    if ran != verdict.ran or _has_tasks_that_note_nothing(node):
         return found
-    return found + list(counts["called"] - verdict.called)
+    return found + list(Counter(label for label, _ in calls) - verdict.called)
 
 
 def strange(verdict: Verdict, seen: dict[str, Counter[str]]) -> list[str]:

@@ -51,10 +51,8 @@ def make(url: str, folder: str, *, late: bool) -> tuple[Celeriac, Tasks]:
 
     def note(key: str, what: str, label: str) -> None:
         task: Any = app.current_worker_task
-        request = task.request
-        copy = getattr(request, "celeriac_copy", None) or ""
-        again = int(bool((request.delivery_info or {}).get("redelivered")))
-        notes.add(f"{key}\t{what}\t{label}\t{request.id}\t{copy}\t{again}")
+        copy = getattr(task.request, "celeriac_copy", None) or ""
+        notes.add(f"{key}\t{what}\t{label}\t{task.request.id}\t{copy}")
 
     return app, Tasks(app, note)
 
