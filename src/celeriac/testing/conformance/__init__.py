@@ -8,6 +8,6 @@ Write a test module with one class per driver, derived from `TransportConformanc
         def broker_url(self) -> str:
             return "mine://localhost/7"
 
-`celeriac.testing.conformance.machine.MachineTests` is one more class for transports: it tries random sequences
-of calls against a model of the queue, and needs hypothesis.
+`celeriac.testing.conformance.machine.MachineTests` is one more class for transports: it tries random
+sequences of calls against a model of the queue, and needs hypothesis.
 """
