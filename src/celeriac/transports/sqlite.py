@@ -40,8 +40,9 @@ class SqliteTransport:
     Args:
         url: ``sqlite://``, ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
         options: ``synchronous`` (full, normal, off: what publishing waits for), ``busy_timeout``,
-            ``dead_letter_limit`` (per queue) and ``poll_seconds``, here or in the URL's query;
-            ``app_name`` names the default file; ``clock`` (`celeriac.clock.Clock`) is for tests.
+            ``dead_letter_limit`` (per queue), ``reserve_bytes`` (of the disk, left for workers) and
+            ``poll_seconds``, here or in the URL's query; ``app_name`` names the default file; ``clock``
+            (`celeriac.clock.Clock`) is for tests.
 
     Raises:
         ConfigError: The URL or an option is wrong.
@@ -58,7 +59,9 @@ class SqliteTransport:
 
     def producer(self) -> SqliteProducer:
         """Return a producer; it opens the file when it first sends."""
-        return SqliteProducer(self.location, self._handle(self._options.synchronous), self._clock)
+        return SqliteProducer(
+            self.location, self._handle(self._options.synchronous), self._options.reserve_bytes, self._clock
+        )
 
     async def consumer(self, spec: ConsumeSpec) -> SqliteConsumer:
         """Declare the queues and return their consumer.

@@ -11,6 +11,7 @@ import os
 import random
 import re
 import sqlite3
+import sys
 import threading
 import time
 import weakref
@@ -89,6 +90,9 @@ _CHANGES = {
 
 READ_SECONDS = 5.0
 LOG_BYTES = 64 << 20  # a log that a burst made longer is cut to this
+RESERVE_BYTES = 8 << 20  # settling has to write before space comes free: a log, and what it goes into
+SPARE_PAGES = 2048  # free pages (8 MB) that a file keeps for the next burst
+PAGES_AT_ONCE = 512  # given back in one transaction, some 5 ms
 SYNCHRONOUS = ("off", "normal", "full", "extra")
 _UNNAMED = "default"
 
@@ -98,6 +102,7 @@ class FileOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     synchronous: str = "full"  # of publishing: full = on the disk when `delay` returns
     busy_timeout: float = 30.0  # seconds that a worker waits for the file's lock
+    reserve_bytes: int = RESERVE_BYTES  # of the disk that publishing leaves for workers to go on with
     dead_letter_limit: int = MOST_LETTERS  # per queue; the oldest go first
     poll_seconds: float = 1.0  # how often those who wait look by themselves, should no bell reach them
 
@@ -304,15 +309,25 @@ class Handle:
             if connection is not None:
                 connection.close()
 
-    def reopen_if_replaced(self) -> None:
-        """Open anew when the file was removed or another one put in its place."""
+    def reopen_if_replaced(self) -> bool:
+        """Open anew when the file was removed or another one put in its place; return whether it was."""
         with self._lock:
             try:
                 inode = os.stat(self.path).st_ino
             except FileNotFoundError:
                 inode = -1
-            if self._connection is not None and inode != self._inode:
+            replaced = self._connection is not None and inode != self._inode
+            if replaced:
                 self.close()
+            return replaced
+
+    def free_bytes(self) -> int:
+        """Return how much room the disk has for us; a lot where that cannot be asked."""
+        try:
+            found = os.statvfs(self.path.parent)
+        except OSError:
+            return sys.maxsize
+        return found.f_bavail * found.f_frsize
 
     def exclusively(self, seconds: float) -> bool:
         """Keep other threads out until `release`; False when they did not make room in time."""
@@ -352,6 +367,10 @@ class Handle:
 
     def _translated(self, exc: sqlite3.Error) -> CeleriacError:
         self.close()  # whatever state it is in: the next call starts afresh
+        if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+            return self._failed(
+                f"The disk of the file {self.path} is full: nothing was written. Free some space."
+            )
         return self._failed(f"The file {self.path} failed: {exc}.")
 
 
@@ -393,6 +412,7 @@ def _begin(connection: sqlite3.Connection, give_up_at: float) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, synchronous: str, give_up_at: float) -> bool:
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a file that is new, before all else
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
@@ -405,6 +425,28 @@ def _prepare(connection: sqlite3.Connection, synchronous: str, give_up_at: float
             connection.execute("ROLLBACK")
             raise
     return bool(mode == "wal")
+
+
+def unused_bytes(connection: sqlite3.Connection) -> int:
+    """Return how much room there is in the file itself."""
+    pages, size = (
+        connection.execute(f"PRAGMA {what}").fetchone()[0] for what in ("freelist_count", "page_size")
+    )
+    return int(pages * size)
+
+
+def give_back_space(connection: sqlite3.Connection) -> None:
+    """Shorten a file that a burst has left mostly empty, a part at a time.
+
+    Args:
+        connection: In a transaction.
+    """
+    free, pages = (
+        connection.execute(f"PRAGMA {what}").fetchone()[0] for what in ("freelist_count", "page_count")
+    )
+    if free > SPARE_PAGES and free > pages / 2:
+        for _ in range(min(free - SPARE_PAGES, PAGES_AT_ONCE)):  # Python's driver does one step of a pragma
+            connection.execute("PRAGMA incremental_vacuum(1)")
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -17,7 +17,7 @@ from celeriac.net.doorbell import Ringer
 from celeriac.queues import Queue
 from celeriac.transports import sqlite_routes as routes
 from celeriac.transports.blob import pack
-from celeriac.transports.sqlite_file import Handle, Location
+from celeriac.transports.sqlite_file import Handle, Location, unused_bytes
 from celeriac.transports.terms import HIGHEST_PRIORITY, terms_of
 
 if TYPE_CHECKING:
@@ -44,10 +44,12 @@ class SqliteProducer:
     Args:
         location: The broker's file.
         handle: A connection of the producer's own.
+        reserve_bytes: Of the disk, left for workers: without room to settle in nothing would ever come free.
         clock: What tells which messages are to come later.
     """
 
-    def __init__(self, location: Location, handle: Handle, clock: Clock) -> None:
+    def __init__(self, location: Location, handle: Handle, reserve_bytes: int, clock: Clock) -> None:
+        self._reserve_bytes = reserve_bytes
         self._clock = clock
         self._location = location
         self._handle = handle
@@ -128,6 +130,7 @@ class SqliteProducer:
     def _commit(self, tickets: list[_Ticket], mine: _Ticket, give_up_at: float) -> None:
         declared: dict[str, Queue] = {}
         try:
+            self._check_disk()
             self._handle.write(
                 lambda connection: self._insert(connection, tickets, declared), give_up_at - time.monotonic()
             )
@@ -142,6 +145,18 @@ class SqliteProducer:
         self._declared.update(declared)
         for ticket in tickets:
             ticket.commit = self._handle.commits
+
+    def _check_disk(self) -> None:
+        """See that the file is still the one that others use, and that it may grow."""
+        if self._handle.reopen_if_replaced():
+            self._declared.clear()
+        free = self._handle.free_bytes()
+        if free < self._reserve_bytes and free + self._handle.read(unused_bytes) < self._reserve_bytes:
+            raise TransportError(
+                f"Nothing was sent: the disk of the embedded broker's file {self._location.path} has only "
+                f"{free / 1e6:.1f} MB left, which are kept for workers to go on with (reserve_bytes). "
+                "Free some space, or wait until they have worked off some messages."
+            )
 
     def _insert(
         self, connection: sqlite3.Connection, tickets: Sequence[_Ticket], declared: dict[str, Queue]

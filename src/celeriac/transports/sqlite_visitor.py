@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import sqlite3
 from collections.abc import Callable
 from typing import TypeVar
@@ -19,8 +20,10 @@ from celeriac.transports import sqlite_graveyard as graveyard
 from celeriac.transports import sqlite_leases as leases
 from celeriac.transports import sqlite_routes as routes
 from celeriac.transports.blob import unpack_or_defect
-from celeriac.transports.sqlite_file import FileOptions, Handle, Location
+from celeriac.transports.sqlite_file import FileOptions, Handle, Location, give_back_space
 from celeriac.transports.sqlite_producer import MESSAGES
+
+logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -103,7 +106,13 @@ class Visitor:
 
     def renew(self) -> bool:
         """Renew our leases and take back those of the dead; return whether we were thought dead ourselves."""
-        self._handle.reopen_if_replaced()
+        if self._handle.reopen_if_replaced():
+            logger.warning(
+                "The embedded broker's file %s was removed or replaced: what was in it is out of reach; "
+                "node %s goes on with what is there now",
+                self._location.path,
+                self._spec.node,
+            )
         dead = self._handle.read(
             lambda connection: leases.dead_owners(
                 connection, self._owner, self._clock.monotonic(), self._ringer.hangs
@@ -114,6 +123,7 @@ class Visitor:
             voided = not leases.renew(connection, self._owner, self._lease_end())
             if voided:
                 self._register(connection)
+            give_back_space(connection)
             return voided, sum(leases.give_back(connection, owner, died=True) for owner in dead)
 
         voided, returned = self._write(work)

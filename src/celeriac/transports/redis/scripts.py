@@ -249,6 +249,9 @@ return count
 # When nobody at all has renewed for half a lease, the server or the network was away and everybody's lease
 # ran out at once: then nobody is declared dead until all have had the time to come back.
 #
+# The server's clock may be set. Forward looks like an outage. Back would keep dead nodes alive for as long as
+# that, so their leases go back with it.
+#
 # A command that a dead node's machine had still to deliver may be carried out after the node was reaped. So
 # now and then those are looked for that catch and are no nodes.
 #
@@ -263,6 +266,13 @@ local lease = tonumber(ARGV[2])
 redis.call('ZADD', KEYS[1], now + lease, ARGV[1])
 local heard, till = unpack(redis.call('HMGET', KEYS[2], 'heard', 'until'))
 redis.call('HSET', KEYS[2], 'heard', tostring(now))
+if heard and now < tonumber(heard) then
+  for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+    if id ~= ARGV[1] then redis.call('ZINCRBY', KEYS[1], now - heard, id) end
+  end
+  redis.call('HDEL', KEYS[2], 'until')
+  till = false
+end
 if heard and now - heard > lease / 2 then
   till = tostring(now + math.min(5, lease / 2))
   redis.call('HSET', KEYS[2], 'until', till)
