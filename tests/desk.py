@@ -57,7 +57,8 @@ class Desk:
             loop.close()
 
     def conclude(self, task: Any, request: Context, ending: Ending) -> None:
-        record = conclude(self.app, task, request, ending)
+        record, part = conclude(self.app, task, request, ending)
+        assert part is None  # the memory store counts at once
         if record is not None and self.app.backend is not None:
             self.app.backend.store([record])
 

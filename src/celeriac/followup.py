@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -20,20 +20,24 @@ from celeriac.clock import TextClock
 from celeriac.context import Context
 from celeriac.copies import mark, withdraw
 from celeriac.errors import ChordError, EncodeError, NotRegistered
-from celeriac.message import Outcome, Record
+from celeriac.message import Outcome, Part, Record
 from celeriac.patience import insist
 from celeriac.ports import ResultBackend
 from celeriac.run import Ending
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+# Larger ones would go through the node for nothing: what takes time then is not the round trip.
+_LARGEST_PART_BYTES: Final = 4096
+
 _clock = TextClock()
 
 
-def conclude(app: Any, task: Any, request: Context, ending: Ending) -> Record | None:
-    """Send what follows from an ending and return the record that is to be stored, if any.
+def conclude(app: Any, task: Any, request: Context, ending: Ending) -> tuple[Record | None, Part | None]:
+    """Send what follows from an ending; return the record to store and the part of a chord to count, if any.
 
-    What follows is sent in one round trip, and only when the result could be encoded.
+    What follows is sent in one round trip, and only when the result could be encoded. A part that the node
+    cannot count is counted right here.
 
     Args:
         app: The app.
@@ -56,21 +60,24 @@ def conclude(app: Any, task: Any, request: Context, ending: Ending) -> Record | 
             outcome = outcome_of(app, task, request, ending)
             record = _record(app, task, request, outcome)
         if request.chord is None:
-            return record
+            return record, None
+        part = _part(app, request, outcome)
+        if part is not None:
+            return record, part
         if record is not None:
             # First, as in Celery: a body finds the results of its header, and who dies between the two leaves
             # behind what is to be counted.
             stored = record
             insist(f"The result of {outcome.id} cannot be stored", lambda: task.backend.store([stored]))
         count_chord_part(app, request.chord, request.group, request.group_index, outcome)
-        return None
+        return None, None
     if ending.kind in {"failure", "revoked"}:
-        return fail(app, task, request, outcome_of(app, task, request, ending))
+        return fail(app, task, request, outcome_of(app, task, request, ending)), None
     if ending.kind == "retry":
-        return _record(app, task, request, outcome_of(app, task, request, ending))
+        return _record(app, task, request, outcome_of(app, task, request, ending)), None
     if not request._passed_on and not (ending.kind == "requeue" and task.acks_late):
         _abandon(app, request, outcome_of(app, task, request, ending))
-    return None
+    return None, None
 
 
 def fail(app: Any, task: Any, request: Context, outcome: Outcome) -> Record | None:
@@ -103,6 +110,17 @@ def mourn(app: Any, task: Any, request: Context, outcome: Outcome) -> Record | N
             count_chord_part(app, request.chord, request.group, request.group_index, known)
             return None
     return fail(app, task, request, outcome)
+
+
+def join(app: Any, request: Context) -> None:
+    """Send the body of a chord that a part of it, which was counted by the node, has completed.
+
+    Args:
+        app: The app.
+        request: The part's call; that its run was a success is all that has to be known of it here.
+    """
+    outcome = Outcome(id=request.id or "", state=states.SUCCESS)
+    count_chord_part(app, request.chord or {}, request.group, request.group_index, outcome)
 
 
 def fail_unregistered(app: Any, request: Context, error: BaseException) -> Record | None:
@@ -237,6 +255,15 @@ def count_chord_part(
         send_body(app, group_id, body, [part.result for part in parts])
     # Not before: should this process die, the part that comes again finds everything as it was.
     insist(f"Chord {group_id} cannot be ended", lambda: backend.end_chord(group_id))
+
+
+def _part(app: Any, request: Context, outcome: Outcome) -> Part | None:
+    """Return a success as a part that the node counts with many others; None: it is counted here."""
+    encode = getattr(app.backend, "encode_part", None)
+    if encode is None or not request.group:
+        return None
+    part: Part = encode(request.group, request.group_index, outcome)
+    return part if len(part.payload) <= _LARGEST_PART_BYTES else None
 
 
 def send_body(app: Any, group_id: str, body: Any, results: list[Any]) -> None:

@@ -195,6 +195,15 @@ class Record(msgspec.Struct, kw_only=True, array_like=True):
     correlation_id: str | None = None  # rpc only
 
 
+class Part(msgspec.Struct, kw_only=True, array_like=True):
+    """A success as a part of a chord, as `CountsParts.encode_part` made it where the task ran."""
+
+    chord_id: str
+    task_id: str
+    index: int | None  # its place in the header
+    payload: bytes
+
+
 # --- between the node and its children ----------------------------------------------------------------
 
 OutcomeKind = Literal["success", "failure", "retry", "ignore", "reject", "requeue", "revoked", "invalid"]
@@ -246,6 +255,7 @@ class Finished(msgspec.Struct, kw_only=True, array_like=True, tag="finished"):
     exception_repr: str | None = None  # with `invalid` always: what is wrong with the message
     traceback: str | None = None
     exhausted: bool = False  # it failed, has no retry left, and its task wants to be kept then
+    part: Part | None = None  # to be counted once the record is stored
 
 
 class Lost(msgspec.Struct, kw_only=True, array_like=True, tag="lost"):
@@ -259,6 +269,7 @@ class Lost(msgspec.Struct, kw_only=True, array_like=True, tag="lost"):
     pid: int = 0
     # Nobody died: the node does not want to run it, or has ended it because somebody asked for that.
     refused: Literal["expired", "invalid", "revoked", "terminated"] | None = None
+    joins: bool = False  # nobody died: it has ended and completed a chord, whose body is to be sent
 
 
 Report = Started | Finished | Lost

@@ -20,6 +20,7 @@ from celeriac.message import (
     Job,
     Outcome,
     Outgoing,
+    Part,
     Record,
     Report,
     Started,
@@ -449,6 +450,34 @@ class ResultBackend(Protocol):
 
     def close(self) -> None:
         """Close the connections of this process."""
+        ...
+
+
+class CountsParts(Protocol):
+    """What a result backend has besides when it can be told of many parts of chords at once.
+
+    Children then only encode the parts of their successes; the node counts them between storing results and
+    settling messages. `ResultBackend.chord_part` knows of parts that were counted here.
+    """
+
+    def encode_part(self, chord_id: str, index: int | None, outcome: Outcome) -> Part:
+        """Return a finished part in the form that `count_parts` takes; pure, runs where the task ran.
+
+        Raises:
+            EncodeError: The result has no form in the result serializer.
+        """
+        ...
+
+    async def count_parts(self, batch: Sequence[Part]) -> list[str]:
+        """Note finished parts, in one round trip; atomic for each chord, and idempotent per task id.
+
+        Returns:
+            The ids of the tasks that have completed chords: one for each. Such a task has to come again, to
+            `ResultBackend.chord_part`, which gives it all the parts.
+
+        Raises:
+            BackendUnreachable: Nobody answers; all or some of them were counted or none. Try again.
+        """
         ...
 
 

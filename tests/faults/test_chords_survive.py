@@ -39,29 +39,50 @@ def once(name):
         return False
     return True
 
-def kill(whom):
-    if whom == "node":
-        os.kill(int(os.environ["NODE_PID"]), signal.SIGKILL)
-    os.kill(os.getpid(), signal.SIGKILL)
+def deadly(method):
+    # When a mark says so, whoever calls this method for that chord or task dies: the child, or with its node.
+    real = getattr(type(app.backend), method)
+    def dies(when, first):
+        batch = [] if isinstance(first, str) else first
+        for marked in [getattr(each, "chord_id", None) or each.id for each in batch] or [first]:
+            mark = HERE / f"mark-{method}-{when}-{marked}"
+            if mark.exists():
+                whom = mark.read_text()
+                mark.unlink()
+                if whom.startswith("SIG"):  # nobody dies, the node is told to stop
+                    os.kill(int(os.environ["NODE_PID"]), getattr(signal, whom))
+                    return
+                if whom == "node":
+                    os.kill(int(os.environ["NODE_PID"]), signal.SIGKILL)
+                os.kill(os.getpid(), signal.SIGKILL)
+    def call(self, first, *args):
+        dies("before", first)
+        value = real(self, first, *args)
+        dies("after", first)
+        return value
+    async def acall(self, first, *args):
+        dies("before", first)
+        value = await real(self, first, *args)
+        dies("after", first)
+        return value
+    setattr(type(app.backend), method, acall if method == "count_parts" else call)
 
-def die(whom, when, method):
-    backend = app.backend
-    real = getattr(backend, method)
-    def dying(*args):
-        if when == "after":
-            real(*args)
-        kill(whom)
-    setattr(backend, method, dying)
+if "NODE_PID" in os.environ:
+    for method in ("store", "encode_part", "count_parts", "chord_part", "end_chord"):
+        if hasattr(app.backend, method):
+            deadly(method)
 
 def await_other(task_id):
     while app.backend.fetch([task_id]).get(task_id) is None:
         time.sleep(0.01)
 
-def part(value, name=None, other=None, how=()):
+def part(self, value, name=None, other=None, how=()):
     if other:
         await_other(other)
     if how and once(f"armed-{name}"):
-        die(*how)
+        whom, when, method = how
+        marked = self.request.id if method == "store" else self.request.group
+        (HERE / f"mark-{method}-{when}-{marked}").write_text(whom)
     return value
 
 def body(self, numbers, name):
@@ -69,8 +90,8 @@ def body(self, numbers, name):
         file.write(f"{self.request.celeriac_copy}\\n")
     return sum(numbers)
 
-early_part = app.task(name="proj.early_part")(part)
-late_part = app.task(name="proj.late_part", **LATE)(part)
+early_part = app.task(name="proj.early_part", bind=True)(part)
+late_part = app.task(name="proj.late_part", bind=True, **LATE)(part)
 early_body = app.task(name="proj.early_body", bind=True)(body)
 late_body = app.task(name="proj.late_body", bind=True, **LATE)(body)
 
@@ -93,11 +114,20 @@ sys.exit(Worker(app, NodeOptions(hostname=name, pool="prefork", concurrency=2)).
 
 # where the child or node dies, and whether a result was there by then
 MOMENTS = [
-    ("before", "store", False),  # before anything is known
-    ("before", "chord_part", True),  # between storing the result and counting the part
+    ("before", "store", False),  # before anything is known; where children store results of parts
+    ("before", "encode_part", False),  # the same, where the node does
+    ("before", "chord_part", True),  # between storing the result and counting the part, or joining the chord
     ("after", "chord_part", True),  # between the last part and the body's sending
     ("before", "end_chord", True),  # between the body's sending and the end of the chord
     ("after", "end_chord", True),
+]
+
+NODE_MOMENTS = [
+    ("before", "count_parts"),  # between storing the result and counting the part
+    ("after", "count_parts"),  # between counting the last part and having the chord joined
+    ("before", "chord_part"),
+    ("after", "chord_part"),
+    ("before", "end_chord"),
 ]
 
 Start = Callable[[], Program]
@@ -154,6 +184,19 @@ def send(proj: ModuleType, name: str, ack: str, how: tuple[str, ...]) -> Any:
     return chord([first, second])(body.s(name).on_error(proj.told.s(name)))
 
 
+def await_deaths(home: Path) -> None:
+    """Wait until everybody has died who was to."""
+    end = time.monotonic() + TIMEOUT
+    while marks := list(home.glob("mark-*")):
+        assert time.monotonic() < end, f"Nobody has died of {marks}"
+        time.sleep(0.02)
+
+
+def not_called(proj: ModuleType) -> tuple[str, ...]:
+    """Return the methods of the result store that workers do not need for parts of chords."""
+    return ("store",) if hasattr(proj.app.backend, "count_parts") else ("encode_part", "count_parts")
+
+
 def lines(home: Path, name: str) -> list[str]:
     """Return the lines of a file of the project; none when it is not there."""
     path = home / name
@@ -181,26 +224,45 @@ def test_a_child_that_dies_at_any_moment_leaves_the_chord_as_it_should_be(
     start()
 
     sent = {}
-    for (when, method, known), ack in itertools.product(MOMENTS, ["early", "late"]):
+    moments = [moment for moment in MOMENTS if moment[1] not in not_called(proj)]
+    for (when, method, known), ack in itertools.product(moments, ["early", "late"]):
         name = f"{when}-{method}-{ack}"
         sent[name] = send(proj, name, ack, ("child", when, method)), ack == "early" and not known
 
     for name, (result, may_fail) in sent.items():
         check(home, name, result, may_fail=may_fail)
         assert (home / f"armed-{name}").exists()
+    await_deaths(home)
     for name in sent:
         runs, told = lines(home, f"ran-{name}"), lines(home, f"told-{name}")
         assert len(runs) + len(told) == 1, f"{name}: {runs}, {told}"
 
 
-@pytest.mark.parametrize("moment", MOMENTS[1:4], ids=lambda moment: f"{moment[0]} {moment[1]}")
+@pytest.mark.parametrize("moment", NODE_MOMENTS, ids=" ".join)
 def test_a_worker_that_dies_as_a_whole_leaves_the_chord_to_another(
-    home: Path, proj: ModuleType, start: Start, moment: tuple[str, str, bool]
+    home: Path, proj: ModuleType, start: Start, moment: tuple[str, str]
 ) -> None:
-    when, method, _ = moment
+    when, method = moment
+    if method in not_called(proj):
+        method = "store"  # what comes closest
     worker = start()
     result = send(proj, "it", "late", ("node", when, method))
     worker.finish()
+
+    start()
+
+    check(home, "it", result, may_fail=False)
+
+
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGQUIT"])
+def test_a_worker_that_is_told_to_stop_while_a_chord_is_completed_sends_its_body_before_it_ends(
+    home: Path, proj: ModuleType, start: Start, signal_name: str
+) -> None:
+    method = "chord_part" if "count_parts" in not_called(proj) else "count_parts"
+    worker = start()
+    result = send(proj, "it", "early", (signal_name, "before", method))
+    assert worker.finish() == 0
+    await_deaths(home)
 
     start()
 

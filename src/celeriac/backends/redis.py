@@ -15,12 +15,12 @@ import msgspec
 
 from celeriac.backends.documents import Documents, latest
 from celeriac.backends.redis_listener import RedisListener
-from celeriac.backends.redis_scripts import CHORD_PART, REPLACE, STORE
+from celeriac.backends.redis_scripts import CHORD_PART, CHORD_PARTS, REPLACE, STORE
 from celeriac.backends.shape import Shape, in_shape, keep_shape
 from celeriac.backends.spec import DAY_SECONDS, BackendSpec
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CodecError
-from celeriac.message import Outcome, Record
+from celeriac.message import Outcome, Part, Record
 from celeriac.net.alarm import Alarm
 from celeriac.net.redis_link import (
     ConnectionLost,
@@ -163,15 +163,9 @@ class RedisBackend(Awaited):
             EncodeError: The result has no form in the serializer.
         """
         spec = self._spec
-        score = "+inf" if index is None else str(index)
-        arguments = [
-            score,
-            pack_part(outcome, spec.codecs, spec.serializer),
-            f"{outcome.id}:{score}",
-            self._keep_seconds or int(DAY_SECONDS),
-            f"celeriac {outcome.id}",
-            "zset" if self._ordered else "list",
-        ]
+        score, payload, seen, claim = _entered(self.encode_part(chord_id, index, outcome))
+        keep, kind = self._how_to_count()
+        arguments = [score, payload, seen, keep, claim, kind]
         with self._translated("counting a part of a chord"):
             found = self._run(CHORD_PART, self._chord_keys(chord_id), arguments)
         if found is None:
@@ -179,6 +173,30 @@ class RedisBackend(Awaited):
         shape, *parts = found
         outcomes = [unpack_part(part, spec.codecs, spec.accept, serializer=spec.serializer) for part in parts]
         return in_shape(self, self._documents.decode_group(chord_id, shape), outcomes) if shape else outcomes
+
+    def encode_part(self, chord_id: str, index: int | None, outcome: Outcome) -> Part:
+        """Return a finished part in the form that `count_parts` takes."""
+        payload = pack_part(outcome, self._spec.codecs, self._spec.serializer)
+        return Part(chord_id=chord_id, task_id=outcome.id, index=index, payload=payload)
+
+    async def count_parts(self, batch: Sequence[Part]) -> list[str]:
+        """Note finished parts, in one round trip, and return the tasks that have completed their chords."""
+        chords: dict[str, list[Part]] = {}
+        for part in batch:
+            chords.setdefault(part.chord_id, []).append(part)
+        commands = []
+        for chord_id, parts in chords.items():
+            arguments = [*self._how_to_count(), *(word for part in parts for word in _entered(part))]
+            commands.append(CHORD_PARTS.call(self._chord_keys(chord_id)[:5], arguments))
+        data = b"".join(commands)
+        with self._translated("counting parts of chords"):
+            stream = await self._loop_streams().get()
+            answers = await stream.call(data, len(commands))
+            if any(map(_unknown_script, answers)):
+                answers = (await stream.call(CHORD_PARTS.load() + data, 1 + len(commands)))[1:]
+            positions = checked(answers)
+        found = zip(chords.values(), positions, strict=True)
+        return [parts[position - 1].task_id for parts, position in found if position]
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord, and note that it is done."""
@@ -284,6 +302,10 @@ class RedisBackend(Awaited):
         group = self._documents.group_key(chord_id)
         return [*(f"{group}.{letter}" for letter in "jtsdc"), group]
 
+    def _how_to_count(self) -> tuple[int, str]:
+        """Return for how many seconds parts are kept, and in what."""
+        return self._keep_seconds or int(DAY_SECONDS), "zset" if self._ordered else "list"
+
     def _run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Any]
     ) -> Any:  # Any: Redis's answer
@@ -341,6 +363,12 @@ def _taken(records: Sequence[Record], answers: Sequence[Any]) -> list[Record]:  
     """Return the successes whose key was taken: of SET and PUBLISH by turns the SET answered with nothing."""
     successes = (record for record in records if record.state == SUCCESS)
     return [record for record, written in zip(successes, answers[::2], strict=True) if written is None]
+
+
+def _entered(part: Part) -> tuple[str, bytes, str, str]:
+    """Return what the scripts take of a part: its score, itself, its mark among those seen, its claim."""
+    score = "+inf" if part.index is None else str(part.index)
+    return score, part.payload, f"{part.task_id}:{score}", f"celeriac {part.task_id}"
 
 
 def _unknown_script(answer: Any) -> bool:  # Any: Redis's answer

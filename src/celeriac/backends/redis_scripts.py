@@ -63,6 +63,44 @@ return 1
 """
 )
 
+# CHORD_PARTS: note parts of one chord and, when they complete it, claim the body for one of their tasks, as
+# CHORD_PART does below; that task has to come there for all the parts.
+#
+# KEYS  1 parts   2 extra parts   3 size   4 parts seen   5 claim
+# ARGV  1 seconds to keep all this   2 "list" when parts are kept unordered, else "zset"
+#       then for each part:  score   part   "<task id>:<score>"   its claim
+# returns  0, or the position of the part whose task is to send the body
+CHORD_PARTS: Final = Script(
+    """
+local claim = redis.call('GET', KEYS[5])
+if claim == 'done' then return 0 end
+local chosen = 0
+for i = 3, #ARGV, 4 do
+  local fresh = redis.call('SADD', KEYS[4], ARGV[i + 2]) == 1
+  if fresh then
+    if ARGV[2] == 'list' then
+      redis.call('RPUSH', KEYS[1], ARGV[i + 1])
+    else
+      redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1])
+    end
+  end
+  if claim == ARGV[i + 3] or (fresh and not claim) then chosen = i end
+end
+for i = 1, 4 do redis.call('EXPIRE', KEYS[i], ARGV[1]) end
+if chosen == 0 then return 0 end
+local count
+if ARGV[2] == 'list' then
+  count = redis.call('LLEN', KEYS[1])
+else
+  count = redis.call('ZCARD', KEYS[1])
+end
+local size = redis.call('GET', KEYS[3])
+if not size or count < size + (redis.call('GET', KEYS[2]) or 0) then return 0 end
+redis.call('SETEX', KEYS[5], ARGV[1], ARGV[chosen + 3])
+return (chosen + 1) / 4
+"""
+)
+
 # CHORD_PART: note a part and, when it completes the chord, claim the body for this caller.
 #
 # The parts and their number are Celery's keys. Its 5.7 also has the set of parts seen, which makes a part

@@ -23,7 +23,7 @@ from celeriac.execute import narrator
 from celeriac.execute.coroutines import CoroutineRunner
 from celeriac.execute.loss import ending_of
 from celeriac.hooks import Hooks
-from celeriac.message import Call, Finished, Job, Outcome, Record
+from celeriac.message import Call, Finished, Job, Outcome, Part, Record
 from celeriac.pools.limits import SoftLimit
 from celeriac.run import Ending, Runnable, run
 from celeriac.saferepr import saferepr
@@ -73,6 +73,7 @@ class Executor:
         self._limit: SoftLimit | None = None  # of the job that runs
         self._job: Job | None = None
         self._record: Record | None = None
+        self._part: Part | None = None
 
     # --- a runner ------------------------------------------------------------------------------------
 
@@ -97,7 +98,7 @@ class Executor:
         except (CodecError, InvalidTaskError, SecurityError) as exc:
             return self._invalid(job, exc)
         request = self._bind(job, call)
-        self._job, self._limit, self._record = job, limit, None
+        self._job, self._limit, self._record, self._part = job, limit, None, None
         try:
             task = self._app.tasks[job.task]
         except NotRegistered as exc:
@@ -106,7 +107,7 @@ class Executor:
         if copy is not None and not is_to_run(self._app, job.id, copy):
             return Finished(number=job.number, kind="ignore", record=None)
         if job.lost is not None:
-            return self._mourn(task, request, job)
+            return self._join(task, request, job) if job.lost.joins else self._mourn(task, request, job)
         try:
             ending = run(task, request, self)
         except MemoryError:
@@ -123,7 +124,13 @@ class Executor:
                     request.id,
                     ending.state,
                 )
-        finished = Finished(number=job.number, kind=ending.kind, record=self._record, runtime=ending.runtime)
+        finished = Finished(
+            number=job.number,
+            kind=ending.kind,
+            record=self._record,
+            runtime=ending.runtime,
+            part=self._part,
+        )
         if self._with_reprs:
             self._add_reprs(finished, task, ending)
         if ending.kind == "failure" and task.dead_letter and request._retries_exhausted:
@@ -160,8 +167,8 @@ class Executor:
         return value
 
     def conclude(self, task: Runnable, request: Context, ending: Ending) -> None:
-        """Do what follows from the ending, and keep the record that is to be stored."""
-        self._record = followup.conclude(self._app, task, request, ending)
+        """Do what follows from the ending; keep the record to store, and the part of a chord to count."""
+        self._record, self._part = followup.conclude(self._app, task, request, ending)
 
     def internal_error(self, task: Runnable, request: Context, exc: Exception) -> None:
         """Say that one of the task's hooks has failed; its outcome stands."""
@@ -225,6 +232,17 @@ class Executor:
         elif ending.exception is not None:
             finished.exception_repr = saferepr(ending.exception)
             finished.traceback = ending.einfo.traceback if ending.einfo is not None else None
+
+    def _join(self, task: Any, request: Context, job: Job) -> Finished:
+        """Send the body of the chord that a task has completed; the task itself has long ended."""
+        context.push(task, request)
+        try:
+            followup.join(self._app, request)
+        except Exception as broken:  # noqa: BLE001 - wall
+            narrator.tell_internal_error(self.hooks, task, request, broken)
+        finally:
+            context.pop()
+        return Finished(number=job.number, kind="success", record=None)
 
     # --- what goes wrong -----------------------------------------------------------------------------
 

@@ -341,10 +341,12 @@ class Node:
 
     async def _end_gently(self) -> None:
         """Wait until all that runs has ended and is written down, then for the slots to end."""
-        if self.link.connected:
+        while self.link.connected:
             while len(self.ledger):
                 await self.receiver.changed()
             await self._write_down()
+            if not len(self.ledger):  # a part that was written down may have completed its chord
+                break
         await self.pool.stop(graceful=True)
 
     async def _write_down(self) -> None:
@@ -378,6 +380,7 @@ class Node:
         if self.link.connected and self._tasks:
             try:
                 async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                    await self.reporter.drain()
                     await write_obituaries(self.app, self.settings.hostname, self.reporter)
                     await self.reporter.drain()
             except TimeoutError:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import msgspec
 
@@ -23,6 +24,7 @@ from celeriac.message import (
     Delivery,
     Finished,
     Lost,
+    Part,
     Record,
     Report,
     Requeue,
@@ -35,7 +37,7 @@ from celeriac.node.link import Link
 from celeriac.node.recent import Recent
 from celeriac.node.results import Results
 from celeriac.node.work import Ledger, Work
-from celeriac.ports import ResultBackend
+from celeriac.ports import CountsParts, ResultBackend
 from celeriac.wire.task import is_alone
 
 logger: logging.Logger = logging.getLogger("celery.worker.request")
@@ -57,16 +59,20 @@ class _Entry(msgspec.Struct):
     record: Record | None  # to store, before
     delivery: Delivery  # to settle
     verdict: Verdict
+    part: Part | None = None  # to count, in between
+    work: Work | None = None  # of a part: what it was
+    joins: bool = False  # the part has completed its chord
 
 
 class Reporter:
     """Stores outcomes and settles messages, many at a time.
 
     1. decide from each report what becomes of its message
-    2. flush: store the outcomes, then settle. No stored outcome, no acknowledgement: worse to lose than to
-       repeat
+    2. flush: store the outcomes, count the parts of chords, then settle. No stored outcome, no
+       acknowledgement: worse to lose than to repeat
     3. keep trying when the store or the broker is away; deliveries stay leased meanwhile
-    4. have the failures of lost jobs recorded by another child, which can read their bodies: their obituary
+    4. have the failures of lost jobs recorded by another child, which can read their bodies: their obituary;
+       in the same way a job that has completed a chord has the body sent
     5. say how much is waiting, so that no more is received than can be written down
 
     Args:
@@ -187,6 +193,8 @@ class Reporter:
             decided = verdict(work.policy.terms, report, work.delivery.attempt) or Ack()
         self.recent.note(work.headers, decided)
         self._enter(report.record, work.delivery, decided)
+        if report.part is not None:
+            self._entries[-1].part, self._entries[-1].work = report.part, work
         return True
 
     def _started(self, report: Started) -> None:
@@ -222,7 +230,13 @@ class Reporter:
         )
 
     def _bury(self, work: Work, report: Lost, decided: Verdict) -> None:
-        record = self._results.record(work.delivery.envelope, work.headers, *ending_of(report), work.policy)
+        if report.joins:
+            logger.error("Task %s has completed a chord; its body cannot be sent.", work.headers.id)
+            record = None  # its own result is stored
+        else:
+            record = self._results.record(
+                work.delivery.envelope, work.headers, *ending_of(report), work.policy
+            )
         self._close(work, record, decided)
 
     def _close(self, work: Work, record: Record | None, decided: Verdict) -> None:
@@ -276,12 +290,28 @@ class Reporter:
         self._flushing = entries
         began = asyncio.get_running_loop().time()
         await self._store(entries)
-        verdicts: list[tuple[Delivery, Verdict]] = [(entry.delivery, entry.verdict) for entry in entries]
+        await self._count([entry for entry in entries if entry.part is not None])
+        verdicts: list[tuple[Delivery, Verdict]] = [
+            (entry.delivery, entry.verdict) for entry in entries if not entry.joins
+        ]
         verdicts.extend((delivery, Start()) for delivery in starts.values())
         await self._settle(verdicts)
         self._flush_took = asyncio.get_running_loop().time() - began
         self._flushing = []
+        for entry in entries:
+            if entry.joins:
+                self._join(entry)
         self._on_room()
+
+    def _join(self, entry: _Entry) -> None:
+        """Have the body of the chord sent that a task has completed, before its message is settled."""
+        assert entry.work is not None
+        ended = entry.work
+        work = self._ledger.open(entry.delivery, ended.headers, ended.policy)
+        work.started = True
+        reason = f"Task {ended.headers.id} has completed a chord."
+        self.mourn(work, Lost(number=work.number, started=True, reason=reason, joins=True), entry.verdict)
+        self._dispatcher.pump()
 
     async def _store(self, entries: list[_Entry]) -> None:
         records = [entry.record for entry in entries if entry.record is not None]
@@ -319,6 +349,49 @@ class Reporter:
             cause,
         )
         entry.verdict = DeadLetter(f"Its result was refused by the result store: {cause}", "unstored")
+
+    async def _count(self, entries: list[_Entry]) -> None:
+        """Count parts of chords, and note at those which have completed one that they have."""
+        parts = [entry.part for entry in entries if entry.part is not None]
+        if not parts:
+            return
+        backend = cast("CountsParts", self._backend)
+        for pause in intervals(_RETRY_START_SECONDS, _RETRY_STEP_SECONDS, _RETRY_MOST_SECONDS):
+            try:
+                completing = await backend.count_parts(parts)
+            except BackendUnreachable as exc:
+                logger.error(
+                    "%s parts of chords cannot be counted: %s; trying again in %.1f s, their messages stay "
+                    "ours.",
+                    len(parts),
+                    exc,
+                    pause,
+                )
+                await asyncio.sleep(pause)
+            except BackendError as exc:
+                await self._count_each(entries, exc)
+                return
+            else:
+                of_task = {entry.part.task_id: entry for entry in entries if entry.part is not None}
+                for task_id in completing:
+                    of_task[task_id].joins = True
+                return
+
+    async def _count_each(self, entries: list[_Entry], cause: BackendError) -> None:
+        """Find the part that the store refuses; the others must not suffer for it."""
+        if len(entries) > 1:
+            for entry in entries:
+                await self._count([entry])
+            return
+        (entry,) = entries
+        assert entry.part is not None
+        logger.error(
+            "Task %s cannot be counted as a part of chord %s: %s; its message is kept as a dead letter.",
+            entry.part.task_id,
+            entry.part.chord_id,
+            cause,
+        )
+        entry.verdict = DeadLetter(f"The result store did not count it in its chord: {cause}", "unstored")
 
     async def _settle(self, verdicts: list[tuple[Delivery, Verdict]]) -> None:
         if not verdicts:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from celeriac import states
 from celeriac.backends import BackendSpec
 from celeriac.message import Outcome
-from celeriac.ports import ResultBackend
+from celeriac.ports import CountsParts, ResultBackend
 from celeriac.testing.conformance.backend_fixtures import BackendFixtures
 from celeriac.testing.conformance.messages import PATIENCE_SECONDS, process, read_line
 from celeriac.testing.conformance.outcomes import failure, store, success
@@ -178,6 +179,37 @@ class ChordTests(BackendFixtures):
         for parts in (redelivered, mourned):
             assert parts is not None
             assert [part.result for part in parts] == [0, 1]
+
+    def test_parts_that_are_counted_many_at_once_are_those_that_come_one_by_one(
+        self, client: ResultBackend, worker: ResultBackend, make_backend: Callable[..., ResultBackend]
+    ) -> None:
+        if not hasattr(worker, "count_parts"):
+            return  # its parts come one by one only
+        counts = cast("CountsParts", worker)
+        first_id, ours = self._start(client, [success(n) for n in range(4)])
+        second_id, theirs = self._start(client, [success(7), success(8)])
+        chords = ((first_id, ours), (second_id, theirs))
+        first, second = (
+            [counts.encode_part(chord_id, n, outcome) for n, outcome in enumerate(outcomes)]
+            for chord_id, outcomes in chords
+        )
+
+        async def count() -> list[list[str]]:
+            batches = [first[:2], [first[2], second[0], first[0]], [second[1], second[1], first[2]]]
+            return [await counts.count_parts(batch) for batch in batches]
+
+        assert asyncio.run(count()) == [[], [], [theirs[1].id]]
+        parts = self._part(make_backend(), second_id, 1, theirs[1])
+        assert parts is not None
+        assert [part.result for part in parts] == [7, 8]
+        client.end_chord(second_id)
+        assert self._part(worker, first_id, 3, ours[3]) is not None  # the last one comes alone
+
+        async def again() -> list[list[str]]:
+            return [await counts.count_parts(batch) for batch in (second, first[:3], first)]
+
+        # an ended chord, those who have not completed theirs, and the one who has
+        assert asyncio.run(again()) == [[], [], [ours[3].id]]
 
     def test_a_chord_that_is_started_again_keeps_its_parts_and_who_completed_it(
         self, client: ResultBackend, worker: ResultBackend
