@@ -12,6 +12,7 @@ import msgspec
 
 from celeriac.backoff import CONNECTION_INTERVALS, intervals, left_of
 from celeriac.errors import TransportError
+from celeriac.pools.base import nothing
 from celeriac.ports import Consumer, ConsumeSpec, Transport
 
 logger: logging.Logger = logging.getLogger("celery.worker.consumer.consumer")
@@ -52,12 +53,20 @@ class Link:
         transport: The kind of broker and its address.
         spec: What to consume.
         policy: How long to try.
+        on_regained: Called when the leases were renewed after a time in which others may have taken them.
     """
 
-    def __init__(self, transport: Transport, spec: ConsumeSpec, policy: RetryPolicy) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        spec: ConsumeSpec,
+        policy: RetryPolicy,
+        on_regained: Callable[[], None] = nothing,
+    ) -> None:
         self.transport = transport
         self._spec = spec
         self._policy = policy
+        self._on_regained = on_regained
         self._consumer: Consumer | None = None
         self._up = asyncio.Event()
         self._up_at = 0.0  # the loop's time
@@ -90,8 +99,11 @@ class Link:
             TransportError: The broker does not answer.
         """
         began = asyncio.get_running_loop().time()
+        lapsed = not self.sure
         await self.consumer.renew()
         self._renewed_at = began
+        if lapsed:
+            self._on_regained()
 
     async def up(self) -> None:
         """Wait until the broker can be spoken to, as far as we know."""
