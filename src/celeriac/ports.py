@@ -108,6 +108,13 @@ class Consumer(Protocol):
         """Extend the leases of everything outstanding, in one call; take back what dead nodes left."""
         ...
 
+    def holds(self, delivery: Delivery) -> bool:
+        """Return whether a delivery is ours and not settled yet, as far as we know.
+
+        Who was silent for longer than its lease may be taken for dead; right after `renew` this is certain.
+        """
+        ...
+
     async def set_prefetch(self, limit: int) -> None:
         """Change how many deliveries may be outstanding; 0 = no limit."""
         ...

@@ -92,6 +92,11 @@ class Counting:
         assert all(verdict == Ack() for _, verdict in verdicts)
         self.trips.append(f"settle {len(verdicts)}")
 
+    async def renew(self) -> None: ...
+
+    def holds(self, delivery: Delivery) -> bool:
+        return True
+
     def free(self, *, short: bool = False) -> int:
         return 0
 
@@ -110,7 +115,8 @@ async def test_a_batch_of_reports_takes_two_round_trips() -> None:
     ledger = Ledger()
     link = Link(app.transport, ConsumeSpec(queues=(), node="w1@host"), RetryPolicy())
     link._consumer = counting
-    dispatcher = Dispatcher(counting, "w1@host", 8, lambda work: True)
+    await link.renew()
+    dispatcher = Dispatcher(counting, "w1@host", 8, lambda work: True, lambda: link.sure)
     reporter = Reporter(link, counting, ledger, dispatcher, Results(app), lambda: None)
     policy = Policies(app, None, None).get(add.name)
     assert policy is not None

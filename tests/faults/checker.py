@@ -139,6 +139,7 @@ def _wrongs(story: _Story, promise: Promise, is_left: bool) -> list[str]:
     again = len(story.starts) > story.intents > 0
     plain = sum(not start.redelivered for start in story.starts)
     states = {entry.state for entry in story.told}
+    done = story.confirmed > 0 and bool(story.ends)
     missing = story.confirmed > 0 and not story.ends
     excused = (
         bool(story.told) if promise.dies == "told" else bool(story.starts and promise.dies == "silently")
@@ -152,7 +153,7 @@ def _wrongs(story: _Story, promise: Promise, is_left: bool) -> list[str]:
         "hidden": story.intents > 0 and plain > story.intents,
         "resurrected": story.resurrected or (is_left and bool(story.ends)),
         "changed": len(states) > 1,
-        "untold": promise.results and story.confirmed > 0 and bool(story.ends) and not story.told,
+        "untold": promise.results and promise.dies != "silently" and done and not story.told,
         "repeated": again and promise.repeats,
         "died": missing and excused and bool(story.starts),
     }

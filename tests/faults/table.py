@@ -98,6 +98,7 @@ class Case:
 PREFORK: tuple[Pool, ...] = ("prefork",)
 NETWORK: Mapping[str, Any] = {"kinds": SERVERS, "resumes": True}
 TAKEN_OVER: Mapping[str, Any] = {"late": AGAIN, "early": NODE_LOST, "nodes": 2}
+CUT_OFF: Mapping[str, Any] = {"late": AGAIN, "early": TOLD, "nodes": 2, "kinds": SERVERS}
 
 ROWS: tuple[Row, ...] = (
     Row("F1", "the child that runs a task is killed", strikes.kill_child, TOLD, AGAIN, pools=PREFORK),
@@ -151,13 +152,12 @@ ROWS: tuple[Row, ...] = (
         "F12",
         "a black hole between worker and broker, for two leases",
         strikes.black_hole,
-        kinds=SERVERS,
-        **TAKEN_OVER,
+        **CUT_OFF,
     ),
     Row("F12b", "a black hole for a second", strikes.short_black_hole, **NETWORK),
     Row("F12c", "the broker stands still for two leases", strikes.freeze_broker, **NETWORK),
-    Row("F13", "the worker hears nothing for two leases", strikes.deaf, kinds=SERVERS, **TAKEN_OVER),
-    Row("F13b", "the worker is not heard for two leases", strikes.mute, kinds=SERVERS, **TAKEN_OVER),
+    Row("F13", "the worker hears nothing for two leases", strikes.deaf, **CUT_OFF),
+    Row("F13b", "the worker is not heard for two leases", strikes.mute, **CUT_OFF),
     Row("F14", "everything arrives half a second late", strikes.slow_line, kinds=SERVERS, nodes=2),
     Row("F15", "packets of one to seven bytes", strikes.slices, kinds=SERVERS),
     Row(

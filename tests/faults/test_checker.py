@@ -39,6 +39,7 @@ DONE = ("start", "end", "told:SUCCESS")
         (LATE, (*SENT, "start", "told:FAILURE"), False, "lost"),
         (SILENT, (*SENT, "start"), False, ""),
         (SILENT, SENT, False, "lost"),
+        (SILENT, (*SENT, "start", "end"), False, ""),
         (EARLY, SENT, True, "stuck"),
         (EARLY, ("intent", "refused"), False, ""),
         (EARLY, ("intent", "refused", *DONE), False, ""),

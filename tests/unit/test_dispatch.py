@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from celeriac.message import Delivery, Envelope, Job, Props, TaskHeaders
 from celeriac.node.dispatch import Dispatcher
+from celeriac.node.work import Work
 
 
 class Slots:
@@ -14,10 +18,41 @@ class Slots:
 
     size = 4
 
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    def free(self, *, short: bool) -> int:
+        return self.size - len(self.jobs)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        self.jobs += jobs
+
 
 def dispatcher(prefetch: int) -> Dispatcher:
     pool: Any = Slots()
-    return Dispatcher(pool, "node@here", prefetch, lambda work: True)
+    return Dispatcher(pool, "node@here", prefetch, lambda work: True, lambda: True)
+
+
+def work(number: int) -> Work:
+    envelope = Envelope(headers={}, body=b"", properties=Props())
+    policy: Any = SimpleNamespace(short=False, soft_seconds=None, hard_seconds=None)
+    headers = TaskHeaders(task="add", id=str(number))
+    return Work(number, Delivery(envelope=envelope, queue="celery"), headers, policy)
+
+
+def test_nothing_begins_while_others_may_have_been_given_it() -> None:
+    sure = False
+    slots = Slots()
+    pool: Any = slots
+    found = Dispatcher(pool, "node@here", 4, lambda work: True, lambda: sure)
+    found.add(work(1))
+
+    found.pump()
+    before = len(slots.jobs)
+    sure = True
+    found.pump()
+
+    assert (before, len(slots.jobs)) == (0, 1)
 
 
 def test_short_tasks_are_fetched_ahead_of_what_the_settings_ask_for() -> None:

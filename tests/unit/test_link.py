@@ -12,7 +12,7 @@ import pytest
 
 from celeriac.errors import BrokerUnreachable, TransportError
 from celeriac.node.link import GiveUp, Link, RetryPolicy
-from celeriac.ports import Consumer, ConsumeSpec, Transport
+from celeriac.ports import Caps, Consumer, ConsumeSpec, Transport
 
 AWAY = BrokerUnreachable("nobody answers")
 REFUSED = BrokerUnreachable("wrong password")
@@ -24,6 +24,7 @@ class Broker:
     """A transport and its consumer that answer connection attempts from a list; None is a success."""
 
     address = "test://"
+    caps = Caps()
 
     def __init__(self, *answers: TransportError | None) -> None:
         self.answers: Iterator[TransportError | None] = iter(answers)

@@ -29,6 +29,6 @@ class Leases:
             await asyncio.sleep(self._pause_seconds)
             await self._link.up()
             try:
-                await self._link.consumer.renew()
+                await self._link.renew()
             except TransportError as exc:
                 logger.warning("The leases could not be renewed: %s; trying again.", exc)

@@ -12,6 +12,7 @@ import msgspec
 
 from celeriac.backoff import CONNECTION_INTERVALS, intervals, left_of
 from celeriac.errors import TransportError
+from celeriac.pools.base import nothing
 from celeriac.ports import Consumer, ConsumeSpec, Transport
 
 logger: logging.Logger = logging.getLogger("celery.worker.consumer.consumer")
@@ -21,6 +22,7 @@ R = TypeVar("R")
 
 _LEAST_PAUSE_SECONDS = 0.5  # between two attempts, however long the first took
 _SETTLED_SECONDS = 5.0  # a connection that lives for so long was a good one
+_SURE = 0.8  # of a lease after its renewal: until then nobody can have taken it
 _RELAPSE_SECONDS = (0.0, 0.5, 1.0)  # the first pauses before one is tried again that was none
 
 
@@ -44,21 +46,31 @@ class Link:
     1. connect, trying again with growing pauses
     2. after a loss, wait until the broker is back, whatever it says meanwhile: somebody may mend it
     3. keep a connection that is lost again and again from being made again and again at full speed
-    4. close
+    4. know whether the leases are certainly ours
+    5. close
 
     Args:
         transport: The kind of broker and its address.
         spec: What to consume.
         policy: How long to try.
+        on_regained: Called when the leases were renewed after a time in which others may have taken them.
     """
 
-    def __init__(self, transport: Transport, spec: ConsumeSpec, policy: RetryPolicy) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        spec: ConsumeSpec,
+        policy: RetryPolicy,
+        on_regained: Callable[[], None] = nothing,
+    ) -> None:
         self.transport = transport
         self._spec = spec
         self._policy = policy
+        self._on_regained = on_regained
         self._consumer: Consumer | None = None
         self._up = asyncio.Event()
         self._up_at = 0.0  # the loop's time
+        self._renewed_at = 0.0  # the loop's time
         self._relapses: Iterator[float] = self._patience()
 
     @property
@@ -72,6 +84,27 @@ class Link:
         """Whether there is a consumer at all."""
         return self._consumer is not None
 
+    @property
+    def sure(self) -> bool:
+        """Whether nobody can have taken what we hold: false after a silence that looks like death."""
+        if not self.transport.caps.leases:
+            return True
+        now = asyncio.get_running_loop().time()
+        return now - self._renewed_at < _SURE * self._spec.lease_seconds
+
+    async def renew(self) -> None:
+        """Renew the leases.
+
+        Raises:
+            TransportError: The broker does not answer.
+        """
+        began = asyncio.get_running_loop().time()
+        lapsed = not self.sure
+        await self.consumer.renew()
+        self._renewed_at = began
+        if lapsed:
+            self._on_regained()
+
     async def up(self) -> None:
         """Wait until the broker can be spoken to, as far as we know."""
         await self._up.wait()
@@ -84,7 +117,10 @@ class Link:
         """
 
         async def attempt() -> Consumer:
-            return await self.transport.consumer(self._spec)
+            began = asyncio.get_running_loop().time()
+            consumer = await self.transport.consumer(self._spec)
+            self._renewed_at = began
+            return consumer
 
         self._consumer = await self._until(attempt, startup=True)
         self._announce()
@@ -100,7 +136,7 @@ class Link:
             "consumer: Connection to broker lost. Trying to re-establish the connection...", exc_info=exc
         )
         await asyncio.sleep(self._pause_of_relapse())
-        await self._until(self.consumer.renew, startup=False)
+        await self._until(self.renew, startup=False)
         self._announce()
 
     async def close(self) -> None:

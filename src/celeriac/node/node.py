@@ -113,12 +113,12 @@ class Node:
         self.pool = pool
         self.policies: Policies = Policies(app, settings.time_limit, settings.soft_time_limit)
         self.ledger: Ledger = Ledger()
-        self.link: Link = Link(transport, settings.spec, settings.retry)
+        self.link: Link = Link(transport, settings.spec, settings.retry, self._on_regained)
         results = Results(app)
         self.revoked: Revoked = Revoked()
         reception = Reception(app, settings.hostname, self.policies, self.revoked, clock or SystemClock())
         self.dispatcher: Dispatcher = Dispatcher(
-            pool, settings.hostname, settings.spec.prefetch, self._still_wanted
+            pool, settings.hostname, settings.spec.prefetch, self._still_wanted, lambda: self.link.sure
         )
         self.reporter: Reporter = Reporter(
             self.link, app.backend, self.ledger, self.dispatcher, results, self._on_room
@@ -177,6 +177,9 @@ class Node:
 
     def _on_room(self) -> None:
         self.receiver.on_room()
+
+    def _on_regained(self) -> None:
+        self.receiver.sort_out()
 
     @property
     def hostname(self) -> str:

@@ -91,6 +91,21 @@ class Receiver:
                 works.append(work)
         return sorted(works, key=lambda work: work.number)
 
+    def sort_out(self) -> None:
+        """Forget what was taken from us while we were out of touch and has not begun; go on with the rest."""
+        for number in reversed(self._pool.recall()):
+            work = self._ledger.get(number)
+            if work is not None:
+                self._dispatcher.ended(work)
+                self._dispatcher.add_first(work)
+        for work in self._ledger:
+            if not work.submitted and not self._link.consumer.holds(work.delivery):
+                self._dispatcher.drop(work)
+                self._intake.drop(work)
+                self._ledger.close(work.number)
+        self._dispatcher.pump()
+        self.on_room()
+
     async def _reconnect(self, exc: TransportError) -> None:
         if self._link.transport.caps.leases:
             await self._link.lost(exc)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -38,9 +39,12 @@ from celeriac.node.recent import Recent
 from celeriac.node.results import Results
 from celeriac.node.work import Ledger, Work
 from celeriac.ports import CountsParts, ResultBackend
+from celeriac.states import READY_STATES
 from celeriac.wire.task import is_alone
 
 logger: logging.Logger = logging.getLogger("celery.worker.request")
+
+R = TypeVar("R")
 
 FLUSH_ITEMS = 256
 FLUSH_SECONDS = 0.002
@@ -288,6 +292,8 @@ class Reporter:
         entries, self._entries = self._entries, []
         starts, self._starts = self._starts, {}
         self._flushing = entries
+        if self._link.transport.caps.leases:
+            await self._fence(entries)
         began = asyncio.get_running_loop().time()
         await self._store(entries)
         await self._count([entry for entry in entries if entry.part is not None])
@@ -312,6 +318,32 @@ class Reporter:
         reason = f"Task {ended.headers.id} has completed a chord."
         self.mourn(work, Lost(number=work.number, started=True, reason=reason, joins=True), entry.verdict)
         self._dispatcher.pump()
+
+    async def _fence(self, entries: list[_Entry]) -> None:
+        """Keep what others have told of a task that was taken from us while we were out of touch.
+
+        What nobody has told anything of is stored all the same: the broker may have lost its messages.
+        """
+        if not self._link.sure:
+            await self._insist(self._link.renew, "The leases cannot be renewed")
+        holds = self._link.consumer.holds
+        taken = {
+            entry.record.id: entry
+            for entry in entries
+            if entry.record is not None and not holds(entry.delivery)
+        }
+        if not taken or self._backend is None or not self._backend.persistent:
+            return
+        fetch = functools.partial(asyncio.to_thread, self._backend.fetch, list(taken))
+        for id_, outcome in (await self._insist(fetch, "Results cannot be looked at")).items():
+            if outcome.state in READY_STATES:
+                taken[id_].record = None
+                logger.warning(
+                    "The result of task %s is dropped: this node was out of touch for longer than its lease, "
+                    "and others have recorded %s.",
+                    id_,
+                    outcome.state,
+                )
 
     async def _store(self, entries: list[_Entry]) -> None:
         records = [entry.record for entry in entries if entry.record is not None]
@@ -356,26 +388,17 @@ class Reporter:
         if not parts:
             return
         backend = cast("CountsParts", self._backend)
-        for pause in intervals(_RETRY_START_SECONDS, _RETRY_STEP_SECONDS, _RETRY_MOST_SECONDS):
-            try:
-                completing = await backend.count_parts(parts)
-            except BackendUnreachable as exc:
-                logger.error(
-                    "%s parts of chords cannot be counted: %s; trying again in %.1f s, their messages stay "
-                    "ours.",
-                    len(parts),
-                    exc,
-                    pause,
-                )
-                await asyncio.sleep(pause)
-            except BackendError as exc:
-                await self._count_each(entries, exc)
-                return
-            else:
-                of_task = {entry.part.task_id: entry for entry in entries if entry.part is not None}
-                for task_id in completing:
-                    of_task[task_id].joins = True
-                return
+        try:
+            completing = await self._insist(
+                functools.partial(backend.count_parts, parts),
+                f"{len(parts)} parts of chords cannot be counted, and their messages stay ours",
+            )
+        except BackendError as exc:
+            await self._count_each(entries, exc)
+            return
+        of_task = {entry.part.task_id: entry for entry in entries if entry.part is not None}
+        for task_id in completing:
+            of_task[task_id].joins = True
 
     async def _count_each(self, entries: list[_Entry], cause: BackendError) -> None:
         """Find the part that the store refuses; the others must not suffer for it."""
@@ -394,15 +417,16 @@ class Reporter:
         entry.verdict = DeadLetter(f"The result store did not count it in its chord: {cause}", "unstored")
 
     async def _settle(self, verdicts: list[tuple[Delivery, Verdict]]) -> None:
-        if not verdicts:
-            return
+        if verdicts:
+            settle = functools.partial(self._link.consumer.settle, verdicts)
+            await self._insist(settle, f"{len(verdicts)} messages cannot be settled")
+
+    async def _insist(self, call: Callable[[], Awaitable[R]], failing: str) -> R:
+        """Ask the broker or the result store until it answers."""
         for pause in intervals(_RETRY_START_SECONDS, _RETRY_STEP_SECONDS, _RETRY_MOST_SECONDS):
             try:
-                await self._link.consumer.settle(verdicts)
-            except TransportError as exc:
-                logger.warning(
-                    "%s messages cannot be settled: %s; trying again in %.1f s.", len(verdicts), exc, pause
-                )
+                return await call()
+            except (TransportError, BackendUnreachable) as exc:
+                logger.warning("%s: %s; trying again in %.1f s.", failing, exc, pause)
                 await asyncio.sleep(pause)
-            else:
-                return
+        raise AssertionError("the pauses never end")

@@ -79,6 +79,10 @@ class MemoryConsumer:
         """Extend the leases and take back what dead nodes left."""
         self._broker.renew(self)
 
+    def holds(self, delivery: Delivery) -> bool:
+        """Return whether it is still ours; see `celeriac.ports.Consumer`."""
+        return delivery.token in self.leases
+
     async def set_prefetch(self, limit: int) -> None:
         """Change how many deliveries may be outstanding."""
         self._prefetch = limit

@@ -118,6 +118,11 @@ class SqliteConsumer:
         if not self._closed and await self._alone(self._visitor.renew):
             self._void()
 
+    def holds(self, delivery: Delivery) -> bool:
+        """Return whether it is still ours; see `celeriac.ports.Consumer`."""
+        token: Token = delivery.token
+        return self._outstanding.get(token.message) == token.number
+
     async def set_prefetch(self, limit: int) -> None:
         """Change how many deliveries may be outstanding."""
         self._prefetch = limit

@@ -180,10 +180,15 @@ class LeaseTests(TransportFixtures):
         await producer.asend([to_queue(queue, "first")], deadline=DEADLINE_SECONDS)
 
         async with consume(queue, lease_seconds=0.3, prefetch=1) as zombie:
-            await take(zombie, 1)
+            [lost] = await take(zombie, 1)
+            assert zombie.holds(lost)
             async with consume(queue, lease_seconds=30.0, node="heir@conformance") as heir:
-                await ack(heir, [await self._inherit(heir)])
+                inherited = await self._inherit(heir)
+                assert heir.holds(inherited)
+                await ack(heir, [inherited])
+                assert not heir.holds(inherited)
             await zombie.renew()
+            assert not zombie.holds(lost)
 
             await producer.asend([to_queue(queue, "second")], deadline=DEADLINE_SECONDS)
             got = await take(zombie, 1)

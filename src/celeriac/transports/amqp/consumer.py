@@ -289,6 +289,10 @@ class AmqpConsumer:
 
     # --- what is consumed ---
 
+    def holds(self, delivery: Delivery) -> bool:
+        """Return whether it is still ours. See `celeriac.ports.Consumer`."""
+        return self._holds(delivery.token)
+
     async def set_prefetch(self, limit: int) -> None:
         """Change how many deliveries may be outstanding; 0 = no limit."""
         self._prefetch = limit

@@ -212,6 +212,12 @@ class RedisConsumer:
             raise self._failed(exc, "renewing leases") from exc
         self._look()
 
+    def holds(self, delivery: Delivery) -> bool:
+        """See `celeriac.ports.Consumer`."""
+        if type(delivery.token) is Heard:
+            return self._broadcasts.outstanding(delivery)
+        return self._member.holding.holds(delivery.token)
+
     @property
     def taken_back(self) -> int:
         """How many messages of dead nodes have gone back to their queues by our hand."""
