@@ -18,6 +18,7 @@ from celeriac.node.link import Link, RetryPolicy
 from celeriac.node.policy import Policies
 from celeriac.node.report import Reporter
 from celeriac.node.results import Results
+from celeriac.node.scribe import Scribe
 from celeriac.node.work import Ledger
 from celeriac.pools.prefork.board import Board
 from celeriac.pools.prefork.child import Child
@@ -117,7 +118,7 @@ async def test_a_batch_of_reports_takes_two_round_trips() -> None:
     link._consumer = counting
     await link.renew()
     dispatcher = Dispatcher(counting, "w1@host", 8, lambda work: True, lambda: link.sure)
-    reporter = Reporter(link, counting, ledger, dispatcher, Results(app), lambda: None)
+    reporter = Reporter(Scribe(link, counting), ledger, dispatcher, Results(app), lambda: None)
     policy = Policies(app, None, None).get(add.name)
     assert policy is not None
     works = [ledger.open(delivery, unpack_headers(delivery.envelope), policy) for delivery in taken]

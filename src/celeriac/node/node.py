@@ -31,6 +31,7 @@ from celeriac.node.report import Reporter
 from celeriac.node.results import Results
 from celeriac.node.revoked import Revoked
 from celeriac.node.revoker import Revoker
+from celeriac.node.scribe import Scribe
 from celeriac.node.work import Ledger, Work
 from celeriac.ports import ConsumeSpec, Pool, Transport
 from celeriac.queues import Queue
@@ -120,9 +121,8 @@ class Node:
         self.dispatcher: Dispatcher = Dispatcher(
             pool, settings.hostname, settings.spec.prefetch, self._still_wanted, lambda: self.link.sure
         )
-        self.reporter: Reporter = Reporter(
-            self.link, app.backend, self.ledger, self.dispatcher, results, self._on_room
-        )
+        scribe = Scribe(self.link, app.backend)
+        self.reporter: Reporter = Reporter(scribe, self.ledger, self.dispatcher, results, self._on_room)
         refusals = Refusals(reception, results, self.ledger, self.reporter)
         self.intake: Intake = Intake(
             reception,

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar, cast
+from collections.abc import Callable, Sequence
 
-import msgspec
-
-from celeriac.backoff import intervals
-from celeriac.errors import (
-    BackendError,
-    BackendUnreachable,
-    TransportError,
-)
 from celeriac.execute.loss import ending_of
 from celeriac.execute.verdict import fails, verdict
 from celeriac.message import (
     Ack,
-    DeadLetter,
     Delivery,
     Finished,
     Lost,
-    Part,
     Record,
     Report,
     Requeue,
@@ -34,17 +22,13 @@ from celeriac.message import (
     Verdict,
 )
 from celeriac.node.dispatch import Dispatcher
-from celeriac.node.link import Link
 from celeriac.node.recent import Recent
 from celeriac.node.results import Results
+from celeriac.node.scribe import Entry, Scribe
 from celeriac.node.work import Ledger, Work
-from celeriac.ports import CountsParts, ResultBackend
-from celeriac.states import READY_STATES
 from celeriac.wire.task import is_alone
 
 logger: logging.Logger = logging.getLogger("celery.worker.request")
-
-R = TypeVar("R")
 
 FLUSH_ITEMS = 256
 FLUSH_SECONDS = 0.002
@@ -54,34 +38,18 @@ BACKLOG_ITEMS = 4096  # unsettled beyond this, nothing more is received
 _MOST_IDS = 20  # in one line of the log
 _MOST_OBITUARIES = 3  # children that may die of one before the node records the failure, and no more
 
-_RETRY_START_SECONDS, _RETRY_STEP_SECONDS, _RETRY_MOST_SECONDS = 0.2, 0.4, 3.0
-
-
-class _Entry(msgspec.Struct):
-    """One thing to write down."""
-
-    record: Record | None  # to store, before
-    delivery: Delivery  # to settle
-    verdict: Verdict
-    part: Part | None = None  # to count, in between
-    work: Work | None = None  # of a part: what it was
-    joins: bool = False  # the part has completed its chord
-
 
 class Reporter:
-    """Stores outcomes and settles messages, many at a time.
+    """Decides from what the pool reports what becomes of the messages, and has it written down in batches.
 
     1. decide from each report what becomes of its message
-    2. flush: store the outcomes, count the parts of chords, then settle. No stored outcome, no
-       acknowledgement: worse to lose than to repeat
-    3. keep trying when the store or the broker is away; deliveries stay leased meanwhile
-    4. have the failures of lost jobs recorded by another child, which can read their bodies: their obituary;
+    2. flush, when there is enough or nothing more is about to come
+    3. have the failures of lost jobs recorded by another child, which can read their bodies: their obituary;
        in the same way a job that has completed a chord has the body sent
-    5. say how much is waiting, so that no more is received than can be written down
+    4. say how much is waiting, so that no more is received than can be written down
 
     Args:
-        link: To the broker.
-        backend: The result store; None when results are not kept.
+        scribe: Writes down.
         ledger: The open work.
         dispatcher: Told what has ended.
         results: Encodes what no child can.
@@ -90,22 +58,20 @@ class Reporter:
 
     def __init__(
         self,
-        link: Link,
-        backend: ResultBackend | None,
+        scribe: Scribe,
         ledger: Ledger,
         dispatcher: Dispatcher,
         results: Results,
         on_room: Callable[[], None],
     ) -> None:
-        self._link = link
-        self._backend = backend
+        self._scribe = scribe
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._results = results
         self._on_room = on_room
-        self._entries: list[_Entry] = []
+        self._entries: list[Entry] = []
         self._starts: dict[int, Delivery] = {}  # begun, not told to the broker yet
-        self._flushing: list[_Entry] = []  # on their way
+        self._flushing: list[Entry] = []  # on their way
         self._flush_took = 0.0  # seconds, the latest one
         self._due = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -250,7 +216,7 @@ class Reporter:
         self._enter(record, work.delivery, decided)
 
     def _enter(self, record: Record | None, delivery: Delivery, decided: Verdict) -> None:
-        self._entries.append(_Entry(record, delivery, decided))
+        self._entries.append(Entry(record, delivery, decided))
         if isinstance(decided, Requeue):
             self.returned += 1
 
@@ -292,16 +258,8 @@ class Reporter:
         entries, self._entries = self._entries, []
         starts, self._starts = self._starts, {}
         self._flushing = entries
-        if self._link.transport.caps.leases:
-            await self._fence(entries)
         began = asyncio.get_running_loop().time()
-        await self._store(entries)
-        await self._count([entry for entry in entries if entry.part is not None])
-        verdicts: list[tuple[Delivery, Verdict]] = [
-            (entry.delivery, entry.verdict) for entry in entries if not entry.joins
-        ]
-        verdicts.extend((delivery, Start()) for delivery in starts.values())
-        await self._settle(verdicts)
+        await self._scribe.write(entries, starts.values())
         self._flush_took = asyncio.get_running_loop().time() - began
         self._flushing = []
         for entry in entries:
@@ -309,7 +267,7 @@ class Reporter:
                 self._join(entry)
         self._on_room()
 
-    def _join(self, entry: _Entry) -> None:
+    def _join(self, entry: Entry) -> None:
         """Have the body of the chord sent that a task has completed, before its message is settled."""
         assert entry.work is not None
         ended = entry.work
@@ -318,115 +276,3 @@ class Reporter:
         reason = f"Task {ended.headers.id} has completed a chord."
         self.mourn(work, Lost(number=work.number, started=True, reason=reason, joins=True), entry.verdict)
         self._dispatcher.pump()
-
-    async def _fence(self, entries: list[_Entry]) -> None:
-        """Keep what others have told of a task that was taken from us while we were out of touch.
-
-        What nobody has told anything of is stored all the same: the broker may have lost its messages.
-        """
-        if not self._link.sure:
-            await self._insist(self._link.renew, "The leases cannot be renewed")
-        holds = self._link.consumer.holds
-        taken = {
-            entry.record.id: entry
-            for entry in entries
-            if entry.record is not None and not holds(entry.delivery)
-        }
-        if not taken or self._backend is None or not self._backend.persistent:
-            return
-        fetch = functools.partial(asyncio.to_thread, self._backend.fetch, list(taken))
-        for id_, outcome in (await self._insist(fetch, "Results cannot be looked at")).items():
-            if outcome.state in READY_STATES:
-                taken[id_].record = None
-                logger.warning(
-                    "The result of task %s is dropped: this node was out of touch for longer than its lease, "
-                    "and others have recorded %s.",
-                    id_,
-                    outcome.state,
-                )
-
-    async def _store(self, entries: list[_Entry]) -> None:
-        records = [entry.record for entry in entries if entry.record is not None]
-        if not records or self._backend is None:
-            return
-        for pause in intervals(_RETRY_START_SECONDS, _RETRY_STEP_SECONDS, _RETRY_MOST_SECONDS):
-            try:
-                await self._backend.astore(records)
-            except BackendUnreachable as exc:
-                logger.error(
-                    "%s results cannot be stored: %s; trying again in %.1f s, their messages stay ours.",
-                    len(records),
-                    exc,
-                    pause,
-                )
-                await asyncio.sleep(pause)
-            except BackendError as exc:
-                await self._store_each(entries, exc)
-                return
-            else:
-                return
-
-    async def _store_each(self, entries: list[_Entry], cause: BackendError) -> None:
-        """Find the record that the store refuses; the others must not suffer for it."""
-        with_records = [entry for entry in entries if entry.record is not None]
-        if len(with_records) > 1:
-            for entry in with_records:
-                await self._store([entry])
-            return
-        (entry,) = with_records
-        assert entry.record is not None
-        logger.error(
-            "The result of task %s is refused: %s; its message is kept as a dead letter.",
-            entry.record.id,
-            cause,
-        )
-        entry.verdict = DeadLetter(f"Its result was refused by the result store: {cause}", "unstored")
-
-    async def _count(self, entries: list[_Entry]) -> None:
-        """Count parts of chords, and note at those which have completed one that they have."""
-        parts = [entry.part for entry in entries if entry.part is not None]
-        if not parts:
-            return
-        backend = cast("CountsParts", self._backend)
-        try:
-            completing = await self._insist(
-                functools.partial(backend.count_parts, parts),
-                f"{len(parts)} parts of chords cannot be counted, and their messages stay ours",
-            )
-        except BackendError as exc:
-            await self._count_each(entries, exc)
-            return
-        of_task = {entry.part.task_id: entry for entry in entries if entry.part is not None}
-        for task_id in completing:
-            of_task[task_id].joins = True
-
-    async def _count_each(self, entries: list[_Entry], cause: BackendError) -> None:
-        """Find the part that the store refuses; the others must not suffer for it."""
-        if len(entries) > 1:
-            for entry in entries:
-                await self._count([entry])
-            return
-        (entry,) = entries
-        assert entry.part is not None
-        logger.error(
-            "Task %s cannot be counted as a part of chord %s: %s; its message is kept as a dead letter.",
-            entry.part.task_id,
-            entry.part.chord_id,
-            cause,
-        )
-        entry.verdict = DeadLetter(f"The result store did not count it in its chord: {cause}", "unstored")
-
-    async def _settle(self, verdicts: list[tuple[Delivery, Verdict]]) -> None:
-        if verdicts:
-            settle = functools.partial(self._link.consumer.settle, verdicts)
-            await self._insist(settle, f"{len(verdicts)} messages cannot be settled")
-
-    async def _insist(self, call: Callable[[], Awaitable[R]], failing: str) -> R:
-        """Ask the broker or the result store until it answers."""
-        for pause in intervals(_RETRY_START_SECONDS, _RETRY_STEP_SECONDS, _RETRY_MOST_SECONDS):
-            try:
-                return await call()
-            except (TransportError, BackendUnreachable) as exc:
-                logger.warning("%s: %s; trying again in %.1f s.", failing, exc, pause)
-                await asyncio.sleep(pause)
-        raise AssertionError("the pauses never end")
