@@ -15,6 +15,11 @@ from processes import Program, celery, user_environment
 PROGRAM = """
 from celery import Celery
 app = Celery("prog", broker="sqlite:///broker.db", result_backend=None)
+
+@app.task(name="prog.often")
+def often():
+    pass
+
 app.conf.beat_schedule = {"often": {"task": "prog.often", "schedule": 0.2}}
 
 @app.on_after_finalize.connect
@@ -62,6 +67,27 @@ def test_it_sends_what_is_due_and_ends_when_told_to(folder: Path) -> None:
     assert runs(folder)["often"] >= 1
     assert runs(folder)["seldom"] == 0
     assert not (folder / "beat.pid").exists()
+
+
+def test_a_worker_sends_periodic_tasks_too_and_takes_the_scheduler_along(folder: Path) -> None:
+    command = celery("-A", "prog", "worker", "-B", "-s", "embedded", "-l", "info", "-c", "1")
+    with Program(command, cwd=folder, env=user_environment(folder)) as worker:
+        worker.wait_for(r"beat: Starting\.\.\.")
+        worker.wait_for(r"Task prog\.often\[.*\] succeeded", count=2)
+
+        assert worker.stop() == 0
+
+    assert "beat: Shutting down..." in worker.output
+    assert (folder / "embedded").exists()
+
+
+def test_the_scheduler_of_a_killed_worker_ends(folder: Path) -> None:
+    command = celery("-A", "prog", "worker", "-B", "-l", "info", "-P", "solo")
+    with Program(command, cwd=folder, env=user_environment(folder)) as worker:
+        worker.wait_for(r"Sending due task often")
+        worker.signal(signal.SIGKILL)
+
+        worker.wait_for(r"beat: Shutting down\.\.\.")
 
 
 def test_a_killed_scheduler_knows_what_it_sent(folder: Path) -> None:

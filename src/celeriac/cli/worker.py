@@ -8,12 +8,14 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import click
 
 from celeriac import addresses
 from celeriac.app import Celeriac
+from celeriac.beat.embedded import embedded_beat
 from celeriac.cli import logs
 from celeriac.cli.banner import BannerFacts, render
 from celeriac.cli.context import CLIContext
@@ -116,6 +118,11 @@ def file_name(path: str | None, node: str, place: int = 0) -> str | None:
 @click.option(
     "--max-memory-per-child", type=click.IntRange(min=1), help="Replace a process above so many KiB."
 )
+@click.option(
+    "-B", "--beat", is_flag=True, help="Send periodic tasks too; with one worker of a program only."
+)
+@click.option("-s", "--schedule-filename", help="With -B: the file that keeps when entries were sent.")
+@click.option("--scheduler", help="With -B: class of the scheduler, or the name of an installed one.")
 @click.option("--purge", "--discard", is_flag=True, help="Throw away what waits in the queues first.")
 @click.option("-Q", "--queues", type=CommaSeparated(), default=(), help="Consume only from these queues.")
 @click.option("-X", "--exclude-queues", type=CommaSeparated(), default=(), help="Do not consume from these.")
@@ -139,6 +146,7 @@ def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
     pidfile = file_name(options.pop("pidfile") or app.conf.get("worker_pidfile"), node)
     options["max_memory_per_child_kib"] = options.pop("max_memory_per_child")
     purge: bool = options.pop("purge")
+    scheduler = options.pop("beat"), options.pop("schedule_filename"), options.pop("scheduler")
     node_options = NodeOptions(hostname=node, loglevel=level, logfile=logfile, **options)
     _refuse_pickle_as_root(obj)
     invited = invitation()
@@ -161,7 +169,8 @@ def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
             app.close()  # the worker forks next, and no child shall inherit a connection
             obj.echo(f"purge: Erased {removed} message{'s' if removed != 1 else ''} from the queue.")
         _show_banner(obj, worker, level)
-        code = worker.run()
+        with _beat(app, *scheduler):
+            code = worker.run()
     except (ConfigError, QueueNotFound) as exc:
         raise click.UsageError(str(exc.args[0] if exc.args else exc)) from exc
     finally:
@@ -169,6 +178,12 @@ def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
         if lock is not None:
             lock.release()
     sys.exit(code)
+
+
+def _beat(
+    app: Celeriac, wanted: bool, schedule_filename: str | None, scheduler: str | None
+) -> AbstractContextManager[Any]:  # Any: nobody asks what is entered
+    return embedded_beat(app, schedule_filename, scheduler) if wanted else nullcontext()
 
 
 def _refuse_pickle_as_root(obj: CLIContext) -> None:

@@ -1,0 +1,70 @@
+"""A scheduler in a process of its own beside a worker: ``worker -B``."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Final
+
+from celeriac.app import Celeriac
+from celeriac.beat.service import Service
+
+__all__ = ["embedded_beat"]
+
+logger: logging.Logger = logging.getLogger("celery.beat")
+
+_LOOK_SECONDS: Final = 1.0  # for whether the worker is still there
+
+
+@contextlib.contextmanager
+def embedded_beat(app: Celeriac, schedule_filename: str | None, scheduler_cls: str | None) -> Iterator[int]:
+    """Run a scheduler meanwhile; gives its process id. It ends by itself when this process dies.
+
+    Forks: no loop, thread or connection may have begun in this process.
+
+    Args:
+        app: The app, finalized.
+        schedule_filename: The file that keeps when entries were sent; the setting's without.
+        scheduler_cls: Class or name of the scheduler; the setting's without.
+    """
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            _run(app, parent, schedule_filename, scheduler_cls)
+            code = 0
+        except BaseException as exc:
+            logger.critical("beat: The scheduler beside the worker has ended: %s", exc, exc_info=exc)
+        finally:
+            os._exit(code)
+    try:
+        yield pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+def _run(app: Celeriac, parent: int, schedule_filename: str | None, scheduler_cls: str | None) -> None:
+    service = Service(app, schedule_filename=schedule_filename, scheduler_cls=scheduler_cls)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, lambda signum, frame: service.stop())
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_LOOK_SECONDS):
+            if os.getppid() != parent:
+                service.stop()
+
+    threading.Thread(target=watch, name="celeriac-beat-watch", daemon=True).start()
+    try:
+        service.start(embedded_process=True)
+    finally:
+        ended.set()
