@@ -81,6 +81,21 @@ def test_a_worker_sends_periodic_tasks_too_and_takes_the_scheduler_along(folder:
     assert (folder / "embedded").exists()
 
 
+def test_a_worker_that_begins_anew_has_one_scheduler(folder: Path) -> None:
+    command = celery("-A", "prog", "worker", "-B", "-l", "info", "-c", "1")
+    with Program(command, cwd=folder, env=user_environment(folder)) as worker:
+        worker.wait_for(r"beat: Starting\.\.\.")
+        worker.wait_for(r" ready\.")
+
+        worker.signal(signal.SIGHUP)
+
+        worker.wait_for(r"beat: Shutting down\.\.\.")
+        worker.wait_for(r"beat: Starting\.\.\.", count=2)
+        worker.wait_for(r" ready\.", count=2)
+        assert worker.stop() == 0
+    assert worker.output.count("beat: Shutting down...") == 2
+
+
 def test_the_scheduler_of_a_killed_worker_ends(folder: Path) -> None:
     command = celery("-A", "prog", "worker", "-B", "-l", "info", "-P", "solo")
     with Program(command, cwd=folder, env=user_environment(folder)) as worker:

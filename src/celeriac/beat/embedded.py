@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -32,39 +33,41 @@ def embedded_beat(app: Celeriac, schedule_filename: str | None, scheduler_cls: s
         scheduler_cls: Class or name of the scheduler; the setting's without.
     """
     parent = os.getpid()
+    # Its end is closed when this process becomes another program, as a worker does that begins anew.
+    theirs, ours = os.pipe()
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            _run(app, parent, schedule_filename, scheduler_cls)
+            os.close(ours)
+            service = Service(app, schedule_filename=schedule_filename, scheduler_cls=scheduler_cls)
+            _run(service, parent, theirs)
             code = 0
         except BaseException as exc:
             logger.critical("beat: The scheduler beside the worker has ended: %s", exc, exc_info=exc)
         finally:
             os._exit(code)
+    os.close(theirs)
     try:
         yield pid
     finally:
+        os.close(ours)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, 0)
 
 
-def _run(app: Celeriac, parent: int, schedule_filename: str | None, scheduler_cls: str | None) -> None:
-    service = Service(app, schedule_filename=schedule_filename, scheduler_cls=scheduler_cls)
+def _run(service: Service, parent: int, pipe: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda signum, frame: service.stop())
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(_LOOK_SECONDS):
-            if os.getppid() != parent:
-                service.stop()
+        # Two ways, as a child of the worker may hold the pipe open that outlives it for a moment.
+        while os.getppid() == parent and not select.select([pipe], [], [], _LOOK_SECONDS)[0]:
+            pass
+        service.stop()
 
     threading.Thread(target=watch, name="celeriac-beat-watch", daemon=True).start()
-    try:
-        service.start(embedded_process=True)
-    finally:
-        ended.set()
+    service.start(embedded_process=True)

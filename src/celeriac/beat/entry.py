@@ -65,7 +65,7 @@ class ScheduleEntry:  # noqa: PLW1641 - unhashable, as it can be changed
     kwargs: Any = None  # Any: a mapping
     options: Any = None  # Any: a mapping
     last_run_at: datetime.datetime | None = None
-    total_run_count = 0
+    total_run_count: int = 0
 
     def __init__(
         self,
@@ -106,7 +106,12 @@ class ScheduleEntry:  # noqa: PLW1641 - unhashable, as it can be changed
         state["total_run_count"] = self.total_run_count + 1
         return type(self)(**state)
 
-    __next__ = next = _next_instance
+    def __next__(self) -> Self:
+        return self._next_instance()
+
+    def next(self) -> Self:
+        """Return the entry as it is after one more run."""
+        return self._next_instance()
 
     def update(self, other: ScheduleEntry) -> None:
         """Take over what another entry of the name says; when it ran last stays."""

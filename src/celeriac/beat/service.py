@@ -43,9 +43,9 @@ class Service:
         scheduler_cls: Any = None,
     ) -> None:
         self.app: Any = app
-        self.max_interval = max_interval or app.conf.beat_max_loop_interval
+        self.max_interval: float | None = max_interval or app.conf.beat_max_loop_interval
         self.scheduler_cls = scheduler_cls or app.conf.beat_scheduler or self.scheduler_cls
-        self.schedule_filename = schedule_filename or app.conf.beat_schedule_filename
+        self.schedule_filename: str = schedule_filename or app.conf.beat_schedule_filename
         self._scheduler: Any = None
         self._is_shutdown = threading.Event()
         self._is_stopped = threading.Event()

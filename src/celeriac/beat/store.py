@@ -57,7 +57,7 @@ class SqliteRunStore:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)
+        self.path: str = os.path.abspath(path)
         try:
             self._database = self._open()
         except sqlite3.DatabaseError as exc:

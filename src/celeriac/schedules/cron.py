@@ -57,11 +57,11 @@ class crontab(BaseSchedule):  # noqa: N801, PLW1641 - Celery's name; unhashable,
         self._orig_day_of_week = day_of_week
         self._orig_day_of_month = day_of_month
         self._orig_month_of_year = month_of_year
-        self.minute = MINUTE.numbers(minute)
-        self.hour = HOUR.numbers(hour)
-        self.day_of_week = DAY_OF_WEEK.numbers(day_of_week)
-        self.day_of_month = DAY_OF_MONTH.numbers(day_of_month)
-        self.month_of_year = MONTH_OF_YEAR.numbers(month_of_year)
+        self.minute: set[int] = MINUTE.numbers(minute)
+        self.hour: set[int] = HOUR.numbers(hour)
+        self.day_of_week: set[int] = DAY_OF_WEEK.numbers(day_of_week)
+        self.day_of_month: set[int] = DAY_OF_MONTH.numbers(day_of_month)
+        self.month_of_year: set[int] = MONTH_OF_YEAR.numbers(month_of_year)
         super().__init__(nowfun=nowfun, app=app, tz=tz)
 
     @classmethod

@@ -37,7 +37,7 @@ class schedule(BaseSchedule):  # noqa: N801, PLW1641 - Celery's name; unhashable
         app: SchedulingApp | None = None,
         tz: datetime.tzinfo | str | None = None,
     ) -> None:
-        self.run_every = _interval(run_every)
+        self.run_every: datetime.timedelta = _interval(run_every)
         self.relative = relative
         super().__init__(nowfun=nowfun, app=app, tz=tz)
 
