@@ -656,7 +656,7 @@ def test_what_replaces_a_task_is_run_by_the_same_node_when_it_comes_again(app: C
         return self.replace(inner.s().set(queue="other"))
 
     async def die_with_it() -> None:
-        dying: Any = await app.transport.consumer(ConsumeSpec(queues=[other], node="dying@here"))
+        dying: Any = await app.transport.consumer(ConsumeSpec(queues=(other,), node="dying@here"))
         assert await dying.receive(1)
         dying.expires = 0.0
 
