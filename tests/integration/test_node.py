@@ -30,6 +30,8 @@ from celeriac.errors import (
 )
 from celeriac.message import Delivery, Record, Verdict
 from celeriac.node.link import RetryPolicy
+from celeriac.ports import ConsumeSpec
+from celeriac.queues import Queue
 from celeriac.task import Task
 from celeriac.testing.worker import start_worker
 from job_factory import memory_app
@@ -640,6 +642,33 @@ def test_a_message_that_comes_again_is_not_run_again(
     assert runs == [1]
     assert dead(app) == []
     assert app.transport.size("celery") == 0
+
+
+def test_what_replaces_a_task_is_run_by_the_same_node_when_it_comes_again(app: Celeriac) -> None:
+    other = Queue(name="other")
+
+    @app.task(acks_late=True, reject_on_worker_lost=True)
+    def inner() -> str:
+        return "inner"
+
+    @app.task(bind=True)
+    def outer(self: Any) -> Any:
+        return self.replace(inner.s().set(queue="other"))
+
+    async def die_with_it() -> None:
+        dying: Any = await app.transport.consumer(ConsumeSpec(queues=(other,), node="dying@here"))
+        assert await dying.receive(1)
+        dying.expires = 0.0
+
+    with start_worker(app, pool="threads") as worker:
+        assert worker.node is not None
+        result = outer.delay()
+        until(lambda: app.transport.size("other") == 1)  # under the id of the task that is done here
+        asyncio.run(die_with_it())
+        consumer: Any = worker.node.link.consumer
+        asyncio.run_coroutine_threadsafe(consumer.add_queue(other), consumer._loop).result(TIMEOUT)
+
+        assert result.get(timeout=TIMEOUT) == "inner"
 
 
 def test_a_worker_gives_up_when_it_shall_not_retry(app: Celeriac, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,6 +9,7 @@ from celeriac.message import Ack, Delivery, Lost, Park, Requeue
 from celeriac.node.admit import Admitted, Dead, Early, Refused, admit, expired
 from celeriac.node.dispatch import Dispatcher
 from celeriac.node.rates import Rates
+from celeriac.node.recent import turn_of
 from celeriac.node.reception import Reception
 from celeriac.node.refusals import Refusals
 from celeriac.node.report import Reporter
@@ -125,7 +126,7 @@ class Intake:
         """
         headers = decision.headers
         work = self._ledger.of_task(headers.id)
-        if work is not None and work.headers.retries == headers.retries:
+        if work is not None and turn_of(work.headers) == turn_of(headers):
             self._reporter.replace(work, delivery)
             return True
         done = self._reporter.recent.verdict_of(headers)
@@ -141,7 +142,7 @@ class Intake:
         """
         headers = decision.headers
         work = self._ledger.of_task(headers.id)
-        here = work is not None and work.headers.retries == headers.retries
+        here = work is not None and turn_of(work.headers) == turn_of(headers)
         if not delivery.redelivered and (here or self._reporter.recent.verdict_of(headers) is not None):
             self._reporter.add(None, delivery, Ack())
             return True
