@@ -12,6 +12,8 @@ done
 if ! command -v initdb >/dev/null 2>&1 && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
     missing="$missing postgresql"
 fi
+ls /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 ||
+    missing="$missing libfaketime"
 if [ -n "$missing" ]; then
     apt_install "${missing# }" "The tests need servers that are not installed"
 fi

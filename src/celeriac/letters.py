@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import msgspec
 
 from celeriac.message import Envelope
@@ -58,11 +56,6 @@ def task_of(letter: Letter) -> str:
 def task_id_of(letter: Letter) -> str:
     """Return the id of the task; empty when the message has none that can be read."""
     return _header(letter, "id") or letter.envelope.properties.correlation_id or ""
-
-
-def pairs(letters: Collection[Letter]) -> list[tuple[str, Envelope]]:
-    """Return reason and message of each: all that many a caller wants."""
-    return [(letter.reason, letter.envelope) for letter in letters]
 
 
 def _header(letter: Letter, name: str) -> str:

@@ -16,7 +16,6 @@ from celeriac.letters import EVERYTHING, Letter, Wanted
 from celeriac.message import (
     Broadcast,
     Delivery,
-    Envelope,
     Job,
     Outcome,
     Outgoing,
@@ -263,10 +262,6 @@ class Transport(Protocol):
 
     def graveyard(self) -> Graveyard:
         """Return the dead letters; cheap, no I/O."""
-        ...
-
-    def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
-        """Return dead letters of a queue with their reasons, newest first: a short form of `graveyard`."""
         ...
 
     def whereabouts(self, task_id: str) -> str | None:

@@ -30,7 +30,8 @@ from pathlib import Path
 from celeriac import Celeriac
 
 app = Celeriac("tasks", broker="sqlite:///{folder}/q.db", backend="sqlite:///{folder}/q.db",
-    worker_lease_seconds={lease}, task_acks_late=True, task_reject_on_worker_lost=True)
+    worker_lease_seconds={lease}, task_acks_late=True,
+    task_reject_on_worker_lost=True, worker_prefetch_multiplier=1)
 folder = Path("{folder}")
 
 @app.task(bind=True)

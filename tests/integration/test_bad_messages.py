@@ -113,7 +113,7 @@ class Place:
 
     def dead(self) -> list[str]:
         """Return the reasons of the dead letters."""
-        return [reason for reason, _ in self.app.transport.dead_letters("celery")]
+        return [letter.reason for letter in self.app.transport.graveyard().find("celery")]
 
 
 @pytest.fixture(

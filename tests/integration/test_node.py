@@ -43,7 +43,7 @@ TIMEOUT = 60.0
 
 def dead(app: Celeriac) -> list[str]:
     """Return the reasons of the dead letters."""
-    return [reason for reason, _ in app.transport.dead_letters("celery")]
+    return [letter.reason for letter in app.transport.graveyard().find("celery")]
 
 
 def until(condition: Any, seconds: float = TIMEOUT) -> None:

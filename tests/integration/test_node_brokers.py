@@ -35,7 +35,7 @@ def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Celeriac]:
 
 
 def dead(app: Celeriac) -> list[str]:
-    return [reason for reason, _ in app.transport.dead_letters("celery")]
+    return [letter.reason for letter in app.transport.graveyard().find("celery")]
 
 
 def test_many_tasks_run_once_each(app: Celeriac, tmp_path: Path) -> None:

@@ -370,7 +370,7 @@ class TestSettling:
         await consumer.close()
 
         assert (texts([again]), again.redelivered, again.attempt) == (["b"], True, 2)
-        assert [reason for reason, _ in transport.dead_letters(queue.name)] == ["its process died"]
+        assert [letter.reason for letter in transport.graveyard().find(queue.name)] == ["its process died"]
 
     async def test_attempts_are_counted_where_rabbitmq_does_not(self, transport: AmqpTransport) -> None:
         queue = new_queue(exchange=Exchange(name=f"x-{uuid.uuid4()}", type="topic"), routing_key="a.#")

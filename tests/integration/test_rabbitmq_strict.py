@@ -186,7 +186,7 @@ class TestQuestions:
     def test_dead_letters_are_read_from_the_broker_that_lives(self, rabbitmq_url: str, queue: Queue) -> None:
         transport = AmqpTransport(f"amqp://127.0.0.1:{free_port()}//;{rabbitmq_url}", {})
 
-        assert transport.dead_letters(queue.name) == []
+        assert transport.graveyard().find(queue.name) == []
 
         transport.close()
 
@@ -232,7 +232,8 @@ class TestPoison:
         await ack(consumer, held[1:])
         await consumer.close()
 
-        [(reason, kept)] = transport.dead_letters(queue.name)
+        [letter] = transport.graveyard().find(queue.name)
+        reason, kept = letter.reason, letter.envelope
         assert (reason, kept.body) == ("poison", b"what it said")
         assert transport.size(queue.name) == 0
 
@@ -263,7 +264,7 @@ class TestPoison:
         await consumer.settle([(delivery, DeadLetter(reason="broken")) for delivery in held])
         await consumer.close()
 
-        assert [kept.body for _, kept in transport.dead_letters(queue.name)] == [b"next"]
+        assert [letter.envelope.body for letter in transport.graveyard().find(queue.name)] == [b"next"]
         assert transport.size(queue.name) == 1
         [told] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
         assert f"queue {queue.name} cannot be sent to queue {queue.name}.dead" in told
@@ -317,7 +318,7 @@ class TestCounting:
         )
         await consumer.close()
 
-        assert [kept.body for _, kept in transport.dead_letters(queue.name)] == [b"a"]
+        assert [letter.envelope.body for letter in transport.graveyard().find(queue.name)] == [b"a"]
         assert transport.size(queue.name) == 2
 
     async def test_a_dead_letter_is_confirmed_also_where_publishing_is_not(

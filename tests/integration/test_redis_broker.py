@@ -266,7 +266,8 @@ class TestDeath:
         await kin.settle([(lost, DeadLetter(reason="Worker exited prematurely"))])
 
         assert (lost.lost, lost.redelivered, lost.queue) == (True, True, queue.name)
-        [(reason, kept)] = transport.dead_letters(queue.name)
+        [letter] = transport.graveyard().find(queue.name)
+        reason, kept = letter.reason, letter.envelope
         assert (reason, kept.body) == ("Worker exited prematurely", b"begun")
         await stranger.close()
         await kin.close()
@@ -543,7 +544,8 @@ class TestHandingOver:
 
         await consumer.settle([(delivery, DeadLetter("why"))])
 
-        [(reason, kept)] = transport.dead_letters(queue.name)
+        [letter] = transport.graveyard().find(queue.name)
+        reason, kept = letter.reason, letter.envelope
         assert (reason, kept.body) == ("why", b"x")
         assert command(redis_url, "KEYS", "celeriac.catch:*") == []
         await consumer.close()
@@ -781,7 +783,7 @@ class TestWire:
             (True, 2),
             (True, 2),
         ]
-        assert [reason for reason, _ in transport.dead_letters(queue.name)] == ["enough"]
+        assert [letter.reason for letter in transport.graveyard().find(queue.name)] == ["enough"]
         await consumer.close()
         producer.close()
 

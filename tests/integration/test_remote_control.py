@@ -175,7 +175,7 @@ def test_a_running_task_is_ended(app: Celeriac) -> None:
         assert ask(app, "terminate", signal="KILL", task_id="nobody") == {"ok": "terminate: tasks unknown"}
     [facts] = heard
     assert (facts["terminated"], facts["signum"], facts["expired"]) == (True, 9, False)
-    assert app.transport.dead_letters("celery") == []
+    assert app.transport.graveyard().find("celery") == []
 
 
 def test_a_rate_limit_holds_tasks_of_its_kind_and_no_others(app: Celeriac) -> None:

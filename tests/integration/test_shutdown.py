@@ -47,7 +47,7 @@ def test_term_gives_back_at_once_what_has_not_begun_and_waits_for_what_has(
     # 1 was seen once on a busy machine (Redis, threads), why is not known; that both ran once is shown above.
     assert re.search(r"INFO/MainProcess\] Restoring [12] unacknowledged message\(s\)", worker.output)
     assert other.stop() == 0
-    assert proj.app.transport.dead_letters("celery") == []
+    assert proj.app.transport.graveyard().find("celery") == []
 
 
 @everywhere
@@ -85,7 +85,7 @@ def test_quit_tells_that_what_was_acknowledged_early_is_lost(
     assert worker.finish(BOUND_SECONDS) == 0
     with pytest.raises(WorkerLostError):
         result.get(timeout=TIMEOUT)
-    assert len(proj.app.transport.dead_letters("celery")) == 1
+    assert len(proj.app.transport.graveyard().find("celery")) == 1
 
 
 @every_one_once

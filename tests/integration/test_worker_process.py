@@ -126,7 +126,7 @@ def test_a_cold_shutdown_does_not_hide_the_loss_of_early_tasks(
     assert worker.finish() == 0
     with pytest.raises(WorkerLostError):
         result.get(timeout=TIMEOUT)
-    assert len(proj.app.transport.dead_letters("celery")) == 1
+    assert len(proj.app.transport.graveyard().find("celery")) == 1
 
 
 def test_a_soft_shutdown_gives_running_tasks_time(home: Path, proj: ModuleType, start: Start) -> None:

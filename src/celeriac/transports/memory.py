@@ -14,8 +14,8 @@ from typing import Any
 
 from celeriac.clock import SystemClock
 from celeriac.errors import TransportError
-from celeriac.letters import EVERYTHING, Letter, Wanted, pairs
-from celeriac.message import Delivery, Envelope, Outgoing, Verdict
+from celeriac.letters import EVERYTHING, Letter, Wanted
+from celeriac.message import Delivery, Outgoing, Verdict
 from celeriac.ports import Caps, ConsumeSpec
 from celeriac.queues import Queue
 from celeriac.transports.memory_broker import Broker, Lease, broker_at
@@ -200,10 +200,6 @@ class MemoryTransport:
     def ready(self, queue: str) -> int:
         """See `celeriac.ports.Transport`."""
         return self.broker.ready(queue)
-
-    def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
-        """See `celeriac.ports.Transport`."""
-        return pairs(self.graveyard().find(queue, limit=limit))
 
     def reap(self) -> int:
         """Take over what dead nodes held; see `celeriac.ports.Transport`."""

@@ -6,13 +6,11 @@ No server: whoever sends commits to the file, rings the doorbells beside it, and
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from celeriac.clock import Clock, SystemClock
 from celeriac.errors import BrokerUnreachable, CeleriacError, TransportError
-from celeriac.letters import pairs
-from celeriac.message import Envelope
 from celeriac.net.doorbell import Ringer
 from celeriac.net.url import parse
 from celeriac.ports import Caps, ConsumeSpec, Fanout
@@ -111,10 +109,6 @@ class SqliteTransport:
         count: int = row[0]
         return count
 
-    def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
-        """See `celeriac.ports.Transport`."""
-        return pairs(self.graveyard().find(queue, limit=limit))
-
     def reap(self) -> int:
         """See `celeriac.ports.Transport`; what had begun goes back too: a worker tells that it is lost."""
         ringer = Ringer(self.location.bells)
@@ -143,7 +137,7 @@ class SqliteTransport:
         return self._admin.read(lambda connection: whereabouts(connection, task_id))
 
     def close(self) -> None:
-        """Close the connection for `purge`, `size` and `dead_letters`."""
+        """Close the connection for administration."""
         self._admin.close()
 
     def _handle(self, synchronous: str) -> Handle:

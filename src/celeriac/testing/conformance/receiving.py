@@ -267,5 +267,6 @@ class ReceiveTests(TransportFixtures):
         [bad] = [d for d in got if d.defect is not None]
         assert bad.envelope.body == b"\xc1 what is this"
         assert sorted(texts([d for d in got if d.defect is None])) == ["good", "good too"]
-        [(reason, kept)] = transport.dead_letters(queue.name)
+        [letter] = transport.graveyard().find(queue.name)
+        reason, kept = letter.reason, letter.envelope
         assert (reason, kept.body) == (bad.defect, b"\xc1 what is this")

@@ -180,15 +180,15 @@ class SettleTests(TransportFixtures):
                 await consumer.settle([(delivery, DeadLetter(reason=f"no good: {text} é"))])
             assert await nothing_arrives(consumer)
 
-        kept = await asyncio.to_thread(transport.dead_letters, queue.name)
-        assert [(reason, envelope.body) for reason, envelope in kept] == [
+        kept = await asyncio.to_thread(transport.graveyard().find, queue.name)
+        assert [(letter.reason, letter.envelope.body) for letter in kept] == [
             ("no good: c é", b"c"),
             ("no good: b é", b"b"),
             ("no good: a é", b"a"),
         ]
-        assert kept[0][1].headers["task"] == "conformance.task"
-        assert len(transport.dead_letters(queue.name, limit=2)) == 2
-        assert len(transport.dead_letters(queue.name)) == 3
+        assert kept[0].envelope.headers["task"] == "conformance.task"
+        assert len(transport.graveyard().find(queue.name, limit=2)) == 2
+        assert len(transport.graveyard().find(queue.name)) == 3
         assert transport.size(queue.name) == 0
 
     async def test_a_started_delivery_is_ended_by_ack(
@@ -262,7 +262,7 @@ class SettleTests(TransportFixtures):
         name = new_queue().name
 
         assert transport.size(name) == 0
-        assert list(transport.dead_letters(name)) == []
+        assert transport.graveyard().find(name) == []
 
     def test_closing_a_transport_twice_is_allowed(self, transport: Transport) -> None:
         transport.close()

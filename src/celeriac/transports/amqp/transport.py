@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from celeriac.letters import pairs
-from celeriac.message import Envelope
 from celeriac.ports import Caps, ConsumeSpec, Fanout
 from celeriac.transports.amqp import topology
 from celeriac.transports.amqp.address import Address, read
@@ -98,10 +96,6 @@ class AmqpTransport:
     def graveyard(self) -> AmqpGraveyard:
         """Return the dead letters."""
         return AmqpGraveyard(self.quiet_addresses, self._safe_producer)
-
-    def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
-        """See `celeriac.ports.Transport`."""
-        return pairs(self.graveyard().find(queue, limit=limit))
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: AMQP cannot look into queues."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from celeriac.letters import MOST_LETTERS, pairs
-from celeriac.message import Envelope
+from celeriac.letters import MOST_LETTERS
 from celeriac.net.redis_link import Links, RedisFailure, checked, pack
 from celeriac.net.redis_servers import servers
 from celeriac.net.url import mask
@@ -81,10 +80,6 @@ class RedisTransport:
         lists = self._names.lists(queue)
         data = b"".join(pack(("LLEN", key)) for key in lists)
         return sum(self._call(data, len(lists), f"counting {queue!r}"))
-
-    def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
-        """See `celeriac.ports.Transport`."""
-        return pairs(self.graveyard().find(queue, limit=limit))
 
     def reap(self) -> int:
         """See `celeriac.ports.Transport`; what had begun stays until a worker of its queue tells of it.
