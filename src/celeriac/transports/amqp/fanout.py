@@ -23,6 +23,7 @@ from celeriac.transports.subscription import Inbox
 
 _PUBLISH: Final = 1  # the channel that is published on; each subscription has one of its own
 _NOT_FOUND: Final = 404
+_MOST_UNSENT: Final = 1 << 20  # bytes that wait for RabbitMQ to read them
 
 
 class AmqpFanout:
@@ -99,10 +100,9 @@ class AmqpFanout:
             raise TransportError(f"RabbitMQ at {self._shown} did not answer in {deadline:g} s.") from exc
         except (Refused, Lost) as exc:
             raise self._addresses[0].failure(exc) from exc
-        if stream.core.blocked:
-            raise TransportError(
-                f"RabbitMQ at {self._shown} takes no messages at the moment: {stream.core.blocked}."
-            )
+        if stream.unsent > _MOST_UNSENT:  # it takes nothing: an alarm, or it hangs
+            why = stream.core.blocked or "it does not read"
+            raise TransportError(f"RabbitMQ at {self._shown} takes no messages at the moment: {why}.")
         parts = []
         for broadcast in batch:
             name, key, envelope = broadcast.exchange.name, broadcast.routing_key, broadcast.envelope
@@ -131,11 +131,15 @@ class AmqpFanout:
         )
         try:
             await stream.call(*topology.declarations(queue), consume, channel=channel)
-        except (Refused, Lost, TimeoutError) as exc:
+        except (Refused, Lost) as exc:
             self._inboxes.pop(channel, None)
             raise stream.address.failure(exc) from exc
-        except BaseException:
+        except BaseException as exc:
             self._inboxes.pop(channel, None)
+            # RabbitMQ may still begin to deliver to a consumer that nobody listens to.
+            stream.abort(Lost("the wait for a subscription was given up"))
+            if isinstance(exc, TimeoutError):
+                raise stream.address.failure(exc) from exc
             raise
         return inbox
 

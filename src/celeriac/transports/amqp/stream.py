@@ -97,6 +97,11 @@ class Stream(asyncio.Protocol):
             self._spoke = True
             self._transport.write(data)
 
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait for the broker to read them."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     async def close(self, seconds: float = 2.0) -> None:
         """Close politely and return when the socket is closed."""
         if self._transport is None:
