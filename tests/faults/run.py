@@ -66,6 +66,11 @@ def _run(wanted: Sequence[Case], lanes: int) -> list[Played]:
                     one = _play(case, servers)
                     played.append(one)
                     progress.advance(bar)
+                    if not console.is_terminal:
+                        print(
+                            f"{len(played)}/{len(wanted)} {case} {one.seconds:.1f} s: {one.findings}",
+                            flush=True,
+                        )
                     for problem in one.problems:
                         progress.console.print(f"{case}: {problem[:400]}", style="red", markup=False)
             finally:

@@ -32,7 +32,7 @@ def chosen() -> Iterator[object]:
         yield pytest.param(case, id=str(case), marks=[getattr(pytest.mark, need) for need in sorted(needs)])
 
 
-@pytest.mark.parametrize("case", chosen())
+@pytest.mark.parametrize("case", list(chosen()))
 def test_what_is_promised_holds(case: Case, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     servers = Servers()
     for mark in request.node.iter_markers():
