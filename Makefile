@@ -1,6 +1,6 @@
 # Everything a contributor runs; `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint format type test test-python unit integration interop faults bench verify docs clean servers canvas-soak
+.PHONY: help setup demo lint format type test test-python unit integration interop faults chaos bench verify docs clean servers canvas-soak
 .NOTPARALLEL:
 
 BIN := .venv/bin
@@ -67,6 +67,9 @@ interop: setup servers ## Run the tests together with real Celery (in an environ
 
 faults: setup servers ## Break things on purpose, all of the table, and write docs/reliability.md (ARGS="F11 --seeds 5" for a part)
 	@PYTHONPATH=src:dropin/src:tests $(BIN)/python -m faults.run $(ARGS)
+
+chaos: setup servers ## Kill a random worker every 3 s under 10,000 calls, beside real Celery (ARGS="--calls 2000")
+	@PYTHONPATH=src:dropin/src:tests:benchmarks $(BIN)/python -m faults.chaos $(ARGS)
 
 canvas-soak: setup servers ## Run 50,000 random workflows on workers that are killed all the time (ARGS="-n 2000" for fewer)
 	@$(BIN)/python tests/soak/run.py $(ARGS)

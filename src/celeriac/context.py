@@ -22,6 +22,7 @@ class Context:
 
     # Any: values are what the peer sent; names and defaults are Celery's
     args: Any = None
+    attempt: int = 1  # how many times the message was handed to a worker, this time included, as far as known
     kwargs: Any = None
     callbacks: Any = None
     called_directly: bool = True

@@ -72,6 +72,7 @@ class Field:
         late: Whether tasks are acknowledged late.
         seed: For everything that is left to chance.
         settings: More settings of the program.
+        celery_python: The interpreter of an environment with real Celery, to run that instead of ours.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class Field:
         late: bool,
         seed: int,
         settings: Mapping[str, Any],
+        celery_python: Path | None = None,
     ) -> None:
+        self._celery_python = celery_python
         self.broker = broker
         self.folder = folder
         self.pool = pool
@@ -119,10 +122,11 @@ class Field:
             direct: Connect it to the broker itself and not to the proxy.
         """
         name = f"w{len(self.nodes) + 1}@here"
+        options = (*options, "-l", "INFO")
         size = [] if self.pool == "solo" else ["-c", "2"]
-        command = [sys.executable, "-m", "celeriac", "-A", "faults.program", "worker", "-n", name]
+        command = [self._python, "-m", "celeriac" if self._celery_python is None else "celery"]
         program = Program(
-            [*command, "-P", self.pool, *size, "-l", "INFO", *options],
+            [*command, "-A", "faults.program", "worker", "-n", name, "-P", self.pool, *size, *options],
             cwd=self.folder,
             env=self.program_environment(direct=direct),
         )
@@ -136,7 +140,7 @@ class Field:
         """Start a client in a process of its own."""
         arguments = [prefix, str(count), how, str(pause_seconds)]
         program = Program(
-            [sys.executable, "-m", "faults.sender", *arguments],
+            [self._python, "-m", "faults.sender", *arguments],
             cwd=self.folder,
             env=self.program_environment(direct=True),
         )
@@ -153,7 +157,8 @@ class Field:
             FAULTS_SETTINGS=json.dumps(self._settings),
             **self.environment,
         )
-        environment["PYTHONPATH"] += os.pathsep + str(ROOT / "tests")
+        ours = environment["PYTHONPATH"].split(os.pathsep) if self._celery_python is None else []
+        environment["PYTHONPATH"] = os.pathsep.join([*ours, str(ROOT / "tests")])
         return environment
 
     def node_of(self, pid: int) -> Node:
@@ -305,6 +310,10 @@ class Field:
         self.app.close()
         self.ledger.close()
         self.broker.close()
+
+    @property
+    def _python(self) -> str:
+        return sys.executable if self._celery_python is None else str(self._celery_python)
 
     def _client(self, url: str) -> Celeriac:
         app = Celeriac("faults", broker=url, backend=self.broker.results, set_as_current=False)

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from faults.brokers import Servers
 from faults.page import written
 from faults.play import Played, play
-from faults.table import Case, cases
+from faults.table import Case, cases, sample
 from processes import ROOT
 
 PAGE = ROOT / "docs" / "reliability.md"
@@ -34,9 +34,12 @@ def main() -> int:
         "pattern", nargs="?", default="", help="run the cases whose names match, write no page"
     )
     parser.add_argument("--seeds", type=int, default=2, help="how often each case is run")
+    parser.add_argument("--most", type=int, help="run so many of the cases only, of all rows alike")
     parser.add_argument("--lanes", type=int, default=2, help="how many run at once, on servers of their own")
     arguments = parser.parse_args()
     wanted = [case for case in cases(arguments.seeds) if re.search(arguments.pattern, str(case))]
+    if arguments.most is not None:
+        wanted = sample(wanted, arguments.most, seed=1)
     played = _run(wanted, arguments.lanes)
     bad = [one for one in played if one.problems]
     if not arguments.pattern:
@@ -66,6 +69,11 @@ def _run(wanted: Sequence[Case], lanes: int) -> list[Played]:
                     one = _play(case, servers)
                     played.append(one)
                     progress.advance(bar)
+                    if not console.is_terminal:
+                        print(
+                            f"{len(played)}/{len(wanted)} {case} {one.seconds:.1f} s: {one.findings}",
+                            flush=True,
+                        )
                     for problem in one.problems:
                         progress.console.print(f"{case}: {problem[:400]}", style="red", markup=False)
             finally:

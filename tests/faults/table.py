@@ -6,7 +6,9 @@ promise is the strict one: every confirmed call runs once, ends once, and its cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal
@@ -173,7 +175,9 @@ ROWS: tuple[Row, ...] = (
         environment={"FAULTS_HOSTS": "1"},
         **NETWORK,
     ),
-    Row("F23", "four workers and ten clients use one file", strikes.kill_clients, nodes=4, kinds=("sqlite",)),
+    Row(
+        "F23", "four workers and five clients use one file", strikes.kill_clients, nodes=4, kinds=("sqlite",)
+    ),
     Row(
         "F24",
         "tasks that kill their process each time",
@@ -230,6 +234,30 @@ ROWS: tuple[Row, ...] = (
         environment={"FAULTS_THREADS": "1"},
     ),
 )
+
+
+def sample(
+    every: Iterable[Case], count: int, seed: int, weights: Mapping[Kind, float] | None = None
+) -> list[Case]:
+    """Return so many cases, chosen by chance, from all rows alike.
+
+    Args:
+        every: To choose from.
+        count: How many; fewer when there are not so many.
+        seed: For chance.
+        weights: How much likelier some brokers are than 1.
+    """
+    dice = random.Random(seed)
+    rows: defaultdict[str, list[tuple[float, Case]]] = defaultdict(list)
+    for case in every:
+        weight = (weights or {}).get(case.kind, 1.0)
+        rows[case.row.number].append((dice.random() ** (1 / weight), case))
+    turns = [
+        (turn, number, case)
+        for number, cases_ in rows.items()
+        for turn, (_, case) in enumerate(sorted(cases_, key=lambda one: -one[0]))
+    ]
+    return [case for _, _, case in sorted(turns, key=lambda one: one[0])[:count]]
 
 
 def cases(seeds: int = 1) -> list[Case]:

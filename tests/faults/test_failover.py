@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -86,7 +87,7 @@ class Watched:
     def fail_over(self) -> bool | None:
         """Order another master; None when no replica is known to be fit yet."""
         try:
-            return self.ask(0, "SENTINEL", "FAILOVER", NAME) == b"OK"
+            return bool(self.ask(0, "SENTINEL", "FAILOVER", NAME) == b"OK")
         except RedisFailure as exc:
             if "NOGOODSLAVE" in str(exc) or "INPROG" in str(exc):
                 return None
@@ -202,7 +203,7 @@ def test_worker_and_clients_follow_one_master_after_the_other(watched: Watched) 
                 before = until(watched.master, TIMEOUT, "a master")
                 watched.in_step(before)
                 until(watched.fail_over, TIMEOUT, "the sentinels to trust the replica")
-                until(lambda before=before: watched.demoted(before), TIMEOUT, "the old one to be demoted")
+                until(functools.partial(watched.demoted, before), TIMEOUT, "the old one to be demoted")
                 assert first_success_after(echo, time.monotonic()) < RESUME_SECONDS
     finally:
         app.close()

@@ -77,6 +77,7 @@ def test_the_request_knows_the_message() -> None:
     assert request.delivery_info["routing_key"] == "celery"
     assert request.delivery_info["priority"] == 3
     assert request.correlation_id == result.id
+    assert request.attempt == 1
 
 
 def test_a_failure_is_reported_with_its_exception(caplog: pytest.LogCaptureFixture) -> None:

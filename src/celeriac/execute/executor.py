@@ -203,6 +203,7 @@ class Executor:
         attributes["retries"] = headers.get("retries") or 0
         attributes["hostname"] = self._hostname
         attributes["delivery_info"] = job.delivery_info
+        attributes.setdefault("attempt", job.attempt)  # a header of the user's own comes first
         attributes["reply_to"] = job.reply_to
         attributes["correlation_id"] = job.correlation_id
         attributes["properties"] = {
