@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 
 from celeriac.errors import TransportError
 from celeriac.message import Ack, DeadLetter, Delivery, Outgoing, Park, Reject, Requeue, Start, Verdict
-from celeriac.ports import Consumer, ConsumeSpec, Transport
+from celeriac.ports import Caps, Consumer, ConsumeSpec, Transport
 from celeriac.queues import Queue
 from celeriac.testing.conformance.fixtures import DEADLINE_SECONDS, TransportFixtures
 from celeriac.testing.conformance.messages import new_queue, texts, to_queue
@@ -126,15 +126,15 @@ class QueueMachine(RuleBasedStateMachine):
         super().__init__()
         self.bench = bench
         self.transport = transport
-        self.caps = transport.caps
-        self.model = QueueModel(leases=self.caps.leases)
+        self.caps: Caps = transport.caps
+        self.model: QueueModel = QueueModel(leases=self.caps.leases)
         self.nodes: list[_Node] = []
         self.stale: list[tuple[_Node, Delivery]] = []  # settled, or taken back by the broker
-        self.exact = self.caps.leases  # whether attempts are known to the last digit
-        self.numbers = itertools.count(1)
-        self.runner = asyncio.Runner()
+        self.exact: bool = self.caps.leases  # whether attempts are known to the last digit
+        self.numbers: itertools.count[int] = itertools.count(1)
+        self.runner: asyncio.Runner = asyncio.Runner()
         self.queues: list[Queue] = [new_queue(), new_queue()]
-        self.producer = transport.producer()
+        self.producer: Producer = transport.producer()
 
     # --- rules ---------------------------------------------------------------------------------------
 
