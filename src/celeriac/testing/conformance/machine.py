@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 
 from celeriac.errors import TransportError
 from celeriac.message import Ack, DeadLetter, Delivery, Outgoing, Park, Reject, Requeue, Start, Verdict
-from celeriac.ports import Caps, Consumer, ConsumeSpec, Transport
+from celeriac.ports import Caps, Consumer, ConsumeSpec, Producer, Transport
 from celeriac.queues import Queue
 from celeriac.testing.conformance.fixtures import DEADLINE_SECONDS, TransportFixtures
 from celeriac.testing.conformance.messages import new_queue, texts, to_queue
