@@ -64,10 +64,10 @@ class Backend:
         conf = app.conf
         self.app = app
         self.url = url
-        self.serializer = serializer or conf.result_serializer
-        self.accept = accept if accept is not None else conf.result_accept_content or conf.accept_content
-        self.expires = self.prepare_expires(expires, expires_type)
-        self.always_retry = bool(conf.get("result_backend_always_retry", False))
+        self.serializer: Any = serializer or conf.result_serializer
+        self.accept: Any = accept if accept is not None else conf.result_accept_content or conf.accept_content
+        self.expires: Any = self.prepare_expires(expires, expires_type)
+        self.always_retry: bool = bool(conf.get("result_backend_always_retry", False))
 
     @classmethod
     def from_spec(cls, spec: BackendSpec) -> AdaptedBackend:

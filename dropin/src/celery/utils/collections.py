@@ -302,8 +302,8 @@ class LimitedSet:
     """
 
     def __init__(self, maxlen: int = 0, expires: float = 0, data: Any = None, minlen: int = 0) -> None:
-        self.maxlen = maxlen or 0
-        self.minlen = minlen or 0
+        self.maxlen: int = maxlen or 0
+        self.minlen: int = minlen or 0
         self.expires = expires or 0
         self._added: _OrderedDict[Any, float] = _OrderedDict()
         if not self.maxlen >= self.minlen >= 0 or self.expires < 0:
@@ -385,7 +385,8 @@ class LimitedSet:
     def __eq__(self, other: object) -> bool:
         return self._added == other._added if isinstance(other, LimitedSet) else NotImplemented
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        return object.__hash__(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.maxlen, self.expires, self.as_dict(), self.minlen)
@@ -420,7 +421,7 @@ class Messagebuffer(Evictable):
         self, maxsize: int | None, iterable: Iterable[Any] | None = None, deque: Callable[..., Any] = deque
     ) -> None:
         self.maxsize = maxsize
-        self.data = deque(iterable or [])
+        self.data: deque[Any] = deque(iterable or [])
 
     def put(self, item: Any) -> None:
         """Add an item at the end."""
@@ -485,7 +486,7 @@ class BufferMap(OrderedDict, Evictable):
         super().__init__(iterable or ())
         self.maxsize = maxsize
         self.bufmaxsize = bufmaxsize
-        self.total = sum(len(buffer) for buffer in self.values())
+        self.total: int = sum(len(buffer) for buffer in self.values())
         self.evict()
 
     def put(self, key: Any, item: Any) -> None:

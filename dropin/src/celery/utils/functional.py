@@ -50,7 +50,7 @@ class DummyContext:
 class mlazy(lazy):  # type: ignore[misc]  # noqa: N801 - kombu's has no types; Celery's name
     """A value that is computed when it is first asked for, and once only."""
 
-    evaluated = False
+    evaluated: bool = False
     _value: Any = None
 
     def evaluate(self) -> Any:  # Any: what the function returns

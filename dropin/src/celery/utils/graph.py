@@ -27,7 +27,12 @@ class GraphFormatter:
     """
 
     _arrows = {"graph": "--", "digraph": "->"}  # noqa: RUF012 - a table
-    scheme = {"shape": "box", "arrowhead": "vee", "style": "filled", "fontname": "HelveticaNeue"}  # noqa: RUF012 - a table
+    scheme: dict[str, Any] = {  # noqa: RUF012 - a table
+        "shape": "box",
+        "arrowhead": "vee",
+        "style": "filled",
+        "fontname": "HelveticaNeue",
+    }
 
     def __init__(
         self,
@@ -38,14 +43,14 @@ class GraphFormatter:
         inw: str = " " * 4,
         **scheme: Any,
     ) -> None:
-        self.id = id or "dependencies"
+        self.id: str = id or "dependencies"
         self.root = root
-        self.type = type or "digraph"
-        self.direction = self._arrows[self.type]
+        self.type: str = type or "digraph"
+        self.direction: str = self._arrows[self.type]
         self.IN = inw * (indent or 0)
-        self.INp = self.IN + inw
+        self.INp: str = self.IN + inw
         self.scheme = {**self.scheme, **scheme}
-        self.graph_scheme = {"root": self.label(root)} if root else {}
+        self.graph_scheme: dict[str, str] = {"root": self.label(root)} if root else {}
 
     def attr(self, name: str, value: Any) -> str:
         """Return an attribute."""
@@ -90,7 +95,7 @@ class DependencyGraph:
     """
 
     def __init__(self, it: Iterable[tuple[Any, Iterable[Any]]] | None = None, formatter: Any = None) -> None:
-        self.formatter = formatter or GraphFormatter()
+        self.formatter: Any = formatter or GraphFormatter()
         self.adjacent: dict[Any, list[Any]] = {}
         if it is not None:
             self.update(it)

@@ -115,7 +115,7 @@ class LoggingProxy:
 
     mode = "w"
     name: str | None = None
-    closed = False
+    closed: bool = False
     loglevel: int = logging.ERROR
 
     def __init__(self, logger: logging.Logger, loglevel: str | int | None = None) -> None:

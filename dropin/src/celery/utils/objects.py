@@ -76,6 +76,8 @@ class getitem_property:  # noqa: N801 - Celery's name
     """
 
     def __init__(self, keypath: str, doc: str | None = None) -> None:
+        self.path: str
+        self.key: str
         self.path, _, self.key = keypath.rpartition(".")
         self.__doc__ = doc
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 __all__ = ("colored",)
@@ -31,7 +32,7 @@ class colored:  # noqa: N801 - Celery's name
         self.s: tuple[object, ...] = s
         self.enabled: bool = not IS_WINDOWS and kwargs.get("enabled", True)
         self.op: str = kwargs.get("op", "")
-        self.names = {
+        self.names: dict[str, Callable[..., colored]] = {
             "black": self.black,
             "red": self.red,
             "green": self.green,

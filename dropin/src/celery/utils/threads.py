@@ -178,7 +178,7 @@ class LocalManager:
             self.locals = [locals]
         else:
             self.locals = list(locals)
-        self.ident_func = ident_func or get_ident
+        self.ident_func: Callable[[], int] = ident_func or get_ident
 
     def get_ident(self) -> int:
         """Return what tells this thread from others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from kombu.log import get_logger
 
 __all__ = ("Entry", "Schedule", "Timer", "to_timestamp")
 
-logger = get_logger("celery.utils.timer2")
+logger: logging.Logger = get_logger("celery.utils.timer2")
 
 
 class Timer(threading.Thread):
@@ -29,7 +30,7 @@ class Timer(threading.Thread):
 
     Entry = Entry
     Schedule = Schedule
-    running = False
+    running: bool = False
 
     def __init__(
         self,
@@ -42,7 +43,7 @@ class Timer(threading.Thread):
     ) -> None:
         super().__init__(name="Timer", daemon=True)
         self.schedule: Any = schedule or self.Schedule(on_error=on_error, max_interval=max_interval, **kwargs)
-        self.max_interval = max_interval or 2.0
+        self.max_interval: float = max_interval or 2.0
         self.on_tick = on_tick
         self.on_start = on_start
         self._changed = threading.Condition()

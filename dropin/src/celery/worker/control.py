@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from celeriac.control.panel import Panel as _Panel
 from celeriac.control.state import nok, ok
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from celeriac.control.panel import ControlCommand
     from celeriac.node.node import Node
     from celeriac.node.worker import Worker
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = ("Panel", "control_command", "inspect_command", "nok", "ok")
 
@@ -53,7 +55,7 @@ class _Consumer:
         self.qos = _QoS(node)
 
 
-class _Registry(_Panel):
+class Registry(_Panel):
     """The commands that all apps of this process share."""
 
     @property
@@ -71,11 +73,19 @@ class _Registry(_Panel):
         return _Consumer(worker, node)
 
 
-Panel = _Registry()
-control_command = Panel.control_command
-inspect_command = Panel.inspect_command
+Panel: Registry = Registry()
 
 
-def panel_of(app: Any) -> _Registry:
+def control_command(**options: Any) -> Callable[[F], F]:
+    """Return a decorator that makes a function a command that changes something, in every app's workers."""
+    return Panel.control_command(**options)
+
+
+def inspect_command(**options: Any) -> Callable[[F], F]:
+    """Return a decorator that makes a function a command that asks something, in every app's workers."""
+    return Panel.inspect_command(**options)
+
+
+def panel_of(app: Any) -> Registry:
     """Return the commands that an app's workers know."""
     return Panel
