@@ -421,7 +421,7 @@ class Messagebuffer(Evictable):
         self, maxsize: int | None, iterable: Iterable[Any] | None = None, deque: Callable[..., Any] = deque
     ) -> None:
         self.maxsize = maxsize
-        self.data: deque[Any] = deque(iterable or [])
+        self.data: Any = deque(iterable or [])
 
     def put(self, item: Any) -> None:
         """Add an item at the end."""
@@ -478,7 +478,7 @@ class BufferMap(OrderedDict, Evictable):
 
     Buffer = Messagebuffer
     maxsize: int | None = None
-    total = 0
+    total: int = 0
 
     def __init__(
         self, maxsize: int | None, iterable: Iterable[Any] | None = None, bufmaxsize: int | None = 1000
@@ -486,7 +486,7 @@ class BufferMap(OrderedDict, Evictable):
         super().__init__(iterable or ())
         self.maxsize = maxsize
         self.bufmaxsize = bufmaxsize
-        self.total: int = sum(len(buffer) for buffer in self.values())
+        self.total = sum(len(buffer) for buffer in self.values())
         self.evict()
 
     def put(self, key: Any, item: Any) -> None:
