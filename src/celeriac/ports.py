@@ -249,6 +249,10 @@ class Transport(Protocol):
         """Return how many messages wait in a queue (those leased by workers not counted)."""
         ...
 
+    def ready(self, queue: str) -> int:
+        """Return how many of them anybody may receive now; those that wait for their time do not count."""
+        ...
+
     def reap(self) -> int:
         """Take over what dead nodes held, as every consumer does when it renews.
 

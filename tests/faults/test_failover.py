@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from servers import RabbitServer, RedisServer, SentinelServer, Server, free_port
 TIMEOUT = 60.0
 RESUME_SECONDS = 5.0
 PUBLISH_SECONDS = 5.0
+FAILOVERS = int(os.environ.get("CELERIAC_FAILOVERS", "2"))  # 12 s each: sentinels look so seldom
 NAME, PASSWORD, SENTINELS_PASSWORD = "shop", "secret", "watchers"
 
 # Servers that watch each other stay in one process of the run.
@@ -72,6 +75,24 @@ class Watched:
         """Return the master when it is another one."""
         master = self.master()
         return master if master is not before else None
+
+    def demoted(self, server: RedisServer) -> bool | None:
+        """Return True when a server follows the new master; until then it takes what will be lost."""
+        if self.promoted(server) is None:
+            return None
+        with contextlib.suppress(RedisFailure):  # it ends all connections when it becomes a replica
+            role: bytes = command(f"redis://:{PASSWORD}@127.0.0.1:{server.port}", "ROLE")[0]
+            return role == b"slave" or None
+        return None
+
+    def fail_over(self) -> bool | None:
+        """Order another master; None when no replica is known to be fit yet."""
+        try:
+            return bool(self.ask(0, "SENTINEL", "FAILOVER", NAME) == b"OK") or None
+        except RedisFailure as exc:
+            if "NOGOODSLAVE" in str(exc) or "INPROG" in str(exc):
+                return None
+            raise
 
     def in_step(self, master: RedisServer) -> None:
         """Wait until the replica has everything."""
@@ -160,6 +181,31 @@ def test_worker_and_clients_follow_the_sentinels_to_the_new_master(watched: Watc
             took = first_success_after(echo, time.monotonic())
             assert [result.get(timeout=TIMEOUT) for result in results] == list(range(200))
         assert took < _most_seconds(how)
+    finally:
+        app.close()
+
+
+def test_worker_and_clients_follow_one_master_after_the_other(watched: Watched) -> None:
+    options = {"master_name": NAME, "sentinel_kwargs": {"password": SENTINELS_PASSWORD}}
+    app = make_app(
+        watched.url,
+        watched.url,
+        broker_transport_options=options,
+        result_backend_transport_options=options,
+    )
+
+    @app.task
+    def echo(x: int) -> int:
+        return x
+
+    try:
+        with start_worker(app, pool="threads", concurrency=2):
+            for _ in range(FAILOVERS):
+                before = until(watched.master, TIMEOUT, "a master")
+                watched.in_step(before)
+                until(watched.fail_over, TIMEOUT, "the sentinels to trust the replica")
+                until(partial(watched.demoted, before), TIMEOUT, "the old one to be demoted")
+                assert first_success_after(echo, time.monotonic()) < RESUME_SECONDS
     finally:
         app.close()
 

@@ -5,10 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from celeriac.errors import TransportError
+from celeriac.errors import ConfigError, TransportError
 from celeriac.node.link import Link
 
 logger: logging.Logger = logging.getLogger("celery.worker.consumer.consumer")
+
+
+LEAST_SECONDS = 1.0  # a third of it is the time in which a busy loop has to renew
+
+
+def lease_seconds(wished: float) -> float:
+    """Return for how long to lease.
+
+    Raises:
+        ConfigError: That is shorter than it takes to renew a lease.
+    """
+    if wished >= LEAST_SECONDS:
+        return wished
+    raise ConfigError(
+        f"worker_lease_seconds is {wished:g}: a lease is renewed three times in its lifetime, so it has to "
+        f"last {LEAST_SECONDS:g} s at least; 15 is a good value."
+    )
 
 
 class Leases:

@@ -32,6 +32,7 @@ from celeriac.node.results import Results
 from celeriac.node.revoked import Revoked
 from celeriac.node.revoker import Revoker
 from celeriac.node.scribe import Scribe
+from celeriac.node.watchdog import Stuck
 from celeriac.node.work import Ledger, Work
 from celeriac.ports import ConsumeSpec, Pool, Transport
 from celeriac.queues import Queue
@@ -218,6 +219,11 @@ class Node:
                 await self._until_stopped(self._serve())
         except GiveUp:
             code = EX_FAILURE
+        except Stuck as exc:
+            logger.critical("%s", exc)
+            code = EX_FAILURE
+            self._asked = self._asked or "warm"  # what runs has nothing to do with it
+            self._tasks = [task for task in self._tasks if not task.done()]
         except Exception as exc:
             logger.critical("Unrecoverable error: %r", exc, exc_info=True)
             code = EX_FAILURE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 
 from celeriac.errors import TransportError
 from celeriac.node.dispatch import Dispatcher
@@ -53,6 +54,8 @@ class Receiver:
         self._adapting: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._told_prefetch = -1
+        self._calls = itertools.count(1)
+        self.waits_with: int = 0  # the number of the call to the broker that is under way; 0 = none
 
     def on_room(self) -> None:
         """Note that there may be more room than before."""
@@ -74,11 +77,14 @@ class Receiver:
         while True:
             limit = await self._room()
             try:
+                self.waits_with = next(self._calls)
                 await self._tell_prefetch()
                 deliveries = await self._link.consumer.receive(limit)
             except TransportError as exc:
+                self.waits_with = 0
                 await self._reconnect(exc)
                 continue
+            self.waits_with = 0
             self._intake.take(deliveries)
 
     def take_back(self) -> list[Work]:

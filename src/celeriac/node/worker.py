@@ -21,11 +21,13 @@ from celeriac.control.mailbox import Mailbox
 from celeriac.control.state import State
 from celeriac.errors import ConfigError
 from celeriac.execute.executor import Executor
+from celeriac.node.leases import lease_seconds
 from celeriac.node.link import RetryPolicy
 from celeriac.node.node import EX_FAILURE, How, Node, NodeSettings, say
 from celeriac.node.options import NodeOptions
 from celeriac.node.osignals import Signals, meaning
 from celeriac.node.outage import OutagePolicy
+from celeriac.node.watchdog import Watchdog
 from celeriac.pools import heap
 from celeriac.pools.base import PoolOptions, nothing
 from celeriac.pools.prefork import spawned
@@ -77,6 +79,7 @@ class Worker:
         app.import_modules()
         app.finalize()
         app.hooks.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=conf)
+        self._lease_seconds = lease_seconds(conf.worker_lease_seconds)
         self.queues: tuple[Queue, ...] = _queues(app, options)
         self.pool_kind: str = options.pool or conf.worker_pool
         self._pool_options = PoolOptions(
@@ -179,6 +182,9 @@ class Worker:
             panel = self.app.panel
             mailbox = Mailbox(State(node, panel, panel.consumer_of(self, node)), self._transport.fanout())
             node.run_beside("control", mailbox)
+        if watchdog_seconds := self.app.conf.worker_watchdog_seconds:
+            watchdog = Watchdog(node.link, node.receiver, node.queues, watchdog_seconds)
+            node.run_beside("watchdog", watchdog)
         if self._asked is not None:
             node.stop(self._asked)
         return await node.run(self._ready)
@@ -202,7 +208,7 @@ class Worker:
                 queues=self.queues,
                 node=self.hostname,
                 prefetch=self.concurrency * multiplier,
-                lease_seconds=conf.worker_lease_seconds,
+                lease_seconds=self._lease_seconds,
             ),
             slots=self.concurrency,
             retry=RetryPolicy(

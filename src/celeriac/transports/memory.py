@@ -197,6 +197,10 @@ class MemoryTransport:
         """Return how many messages wait in a queue, parked ones included."""
         return self.broker.size(queue)
 
+    def ready(self, queue: str) -> int:
+        """See `celeriac.ports.Transport`."""
+        return self.broker.ready(queue)
+
     def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
         """See `celeriac.ports.Transport`."""
         return pairs(self.graveyard().find(queue, limit=limit))

@@ -260,6 +260,12 @@ class Broker:
             shelf = self._shelves.get(name)
             return len(shelf.ready) + len(shelf.parked) if shelf else 0
 
+    def ready(self, name: str) -> int:
+        """Return how many messages anybody may receive now."""
+        with self._lock:
+            shelf = self._shelves.get(name)
+            return len(shelf.ready) if shelf else 0
+
     def find(self, name: str, wanted: Wanted, limit: int) -> list[Letter]:
         """Return the newest dead letters of a queue among those that are wanted."""
         with self._lock:

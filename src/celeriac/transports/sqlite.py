@@ -103,6 +103,14 @@ class SqliteTransport:
         count: int = row[0]
         return count
 
+    def ready(self, queue: str) -> int:
+        """See `celeriac.ports.Transport`."""
+        row = self._admin.read(
+            lambda c: c.execute("SELECT count(*) FROM ready WHERE queue = ?", (queue,)).fetchone()
+        )
+        count: int = row[0]
+        return count
+
     def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
         """See `celeriac.ports.Transport`."""
         return pairs(self.graveyard().find(queue, limit=limit))

@@ -212,6 +212,13 @@ OWN: tuple[Setting, ...] = (
         "Longest time that a warm shutdown waits for running tasks; then it is cold. None: however long.",
     ),
     Setting(
+        "worker_watchdog_seconds",
+        "WORKER_WATCHDOG_SECONDS",
+        60.0,
+        "number",
+        "A worker that receives nothing for so long, with room and messages in its queue, ends; 0 = never.",
+    ),
+    Setting(
         "worker_max_message_bytes",
         "WORKER_MAX_MESSAGE_BYTES",
         64 * 1024 * 1024,

@@ -211,7 +211,7 @@ class LeaseTests(TransportFixtures):
             await consumer.settle([(first, Park(until=until))])
             [between] = await take(consumer, 1)  # the parked one takes no room below the prefetch limit
             await ack(consumer, [between])
-            assert transport.size(queue.name) == 1
+            assert (transport.size(queue.name), transport.ready(queue.name)) == (1, 0)
 
             [second] = await take(consumer, 1)
             came_at = time.time()

@@ -102,7 +102,7 @@ class PublishTests(TransportFixtures):
         self, transport: Transport, producer: Producer, consume: Consume, queue: Queue
     ) -> None:
         producer.send([to_queue(queue, "early")], deadline=DEADLINE_SECONDS)
-        assert transport.size(queue.name) == 1
+        assert (transport.size(queue.name), transport.ready(queue.name)) == (1, 1)
 
         async with consume(queue) as consumer:
             got = await take(consumer, 1)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from celeriac.errors import BrokerUnreachable, ConfigError, TransportError
+from celeriac.errors import BrokerUnreachable, ConfigError, DecodeError, TransportError
 from celeriac.net.url import Url, mask, parse
 from celeriac.transports.amqp.connection import Login, Lost, Refused
 
@@ -90,6 +90,8 @@ def _may_retry(exc: Refused) -> bool:
 def _reason(exc: BaseException) -> str:
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"its certificate cannot be trusted: {exc.verify_message} (broker_use_ssl has ca_certs)"
+    if isinstance(exc, DecodeError):
+        return f"what answers there does not speak AMQP ({exc})"
     if isinstance(exc, socket.gaierror):
         return f"its host name is not known ({exc.strerror})"
     if isinstance(exc, TimeoutError):

@@ -87,6 +87,10 @@ class AmqpTransport:
         """Return how many messages wait in a queue; 0 when there is none."""
         return int(self._ask(1, *topology.look_at_queue(queue)))
 
+    def ready(self, queue: str) -> int:
+        """See `celeriac.ports.Transport`."""
+        return self.size(queue)
+
     def reap(self) -> int:
         """Do nothing: RabbitMQ takes back by itself what dead nodes held."""
         return 0

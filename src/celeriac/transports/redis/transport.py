@@ -76,6 +76,12 @@ class RedisTransport:
         data = pack(("ZCARD", self._names.parked(queue))) + b"".join(pack(("LLEN", key)) for key in lists)
         return sum(self._call(data, 1 + len(lists), f"counting {queue!r}"))
 
+    def ready(self, queue: str) -> int:
+        """See `celeriac.ports.Transport`."""
+        lists = self._names.lists(queue)
+        data = b"".join(pack(("LLEN", key)) for key in lists)
+        return sum(self._call(data, len(lists), f"counting {queue!r}"))
+
     def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
         """See `celeriac.ports.Transport`."""
         return pairs(self.graveyard().find(queue, limit=limit))
