@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +81,14 @@ class Watched:
         if self.promoted(server) is None:
             return None
         with contextlib.suppress(RedisFailure):  # it ends all connections when it becomes a replica
-            return command(f"redis://:{PASSWORD}@127.0.0.1:{server.port}", "ROLE")[0] == b"slave" or None
+            role: bytes = command(f"redis://:{PASSWORD}@127.0.0.1:{server.port}", "ROLE")[0]
+            return role == b"slave" or None
         return None
 
     def fail_over(self) -> bool | None:
         """Order another master; None when no replica is known to be fit yet."""
         try:
-            return bool(self.ask(0, "SENTINEL", "FAILOVER", NAME) == b"OK")
+            return bool(self.ask(0, "SENTINEL", "FAILOVER", NAME) == b"OK") or None
         except RedisFailure as exc:
             if "NOGOODSLAVE" in str(exc) or "INPROG" in str(exc):
                 return None
@@ -203,7 +204,7 @@ def test_worker_and_clients_follow_one_master_after_the_other(watched: Watched) 
                 before = until(watched.master, TIMEOUT, "a master")
                 watched.in_step(before)
                 until(watched.fail_over, TIMEOUT, "the sentinels to trust the replica")
-                until(functools.partial(watched.demoted, before), TIMEOUT, "the old one to be demoted")
+                until(partial(watched.demoted, before), TIMEOUT, "the old one to be demoted")
                 assert first_success_after(echo, time.monotonic()) < RESUME_SECONDS
     finally:
         app.close()
