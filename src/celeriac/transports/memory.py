@@ -198,13 +198,6 @@ class MemoryTransport:
         return self.broker.size(queue)
 
     def ready(self, queue: str) -> int:
-<<<<<<< HEAD
-=======
-        """See `celeriac.ports.Transport`."""
-        return self.broker.ready(queue)
-
-    def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
->>>>>>> recovery
         """See `celeriac.ports.Transport`."""
         return self.broker.ready(queue)
 

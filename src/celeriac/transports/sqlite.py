@@ -102,17 +102,6 @@ class SqliteTransport:
         return count
 
     def ready(self, queue: str) -> int:
-<<<<<<< HEAD
-=======
-        """See `celeriac.ports.Transport`."""
-        row = self._admin.read(
-            lambda c: c.execute("SELECT count(*) FROM ready WHERE queue = ?", (queue,)).fetchone()
-        )
-        count: int = row[0]
-        return count
-
-    def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
->>>>>>> recovery
         """See `celeriac.ports.Transport`."""
         row = self._admin.read(
             lambda c: c.execute("SELECT count(*) FROM ready WHERE queue = ?", (queue,)).fetchone()

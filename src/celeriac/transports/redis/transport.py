@@ -76,15 +76,6 @@ class RedisTransport:
         return sum(self._call(data, 1 + len(lists), f"counting {queue!r}"))
 
     def ready(self, queue: str) -> int:
-<<<<<<< HEAD
-=======
-        """See `celeriac.ports.Transport`."""
-        lists = self._names.lists(queue)
-        data = b"".join(pack(("LLEN", key)) for key in lists)
-        return sum(self._call(data, len(lists), f"counting {queue!r}"))
-
-    def dead_letters(self, queue: str, limit: int = 100) -> Sequence[tuple[str, Envelope]]:
->>>>>>> recovery
         """See `celeriac.ports.Transport`."""
         lists = self._names.lists(queue)
         data = b"".join(pack(("LLEN", key)) for key in lists)
