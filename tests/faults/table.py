@@ -187,6 +187,12 @@ ROWS: tuple[Row, ...] = (
         held=False,
     ),
     Row(
+        "F25",
+        "messages that nobody can read or run, between others",
+        strikes.send_rubbish,
+        held=False,
+    ),
+    Row(
         "F26",
         "tasks that run out of memory",
         strikes.nothing,
@@ -201,6 +207,24 @@ ROWS: tuple[Row, ...] = (
         pools=PREFORK,
         load=(("leak", 30),),
         options=("--max-tasks-per-child", "3", "--max-memory-per-child", "60000"),
+        held=False,
+    ),
+    Row(
+        "F30",
+        "the broker has a message and its confirm is lost",
+        strikes.lose_confirms,
+        kinds=SERVERS,
+    ),
+    Row(
+        "F32",
+        "a backlog of a thousand calls",
+        strikes.nothing,
+        load=(("quick", 1000),),
+    ),
+    Row(
+        "F33",
+        "300 calls that come due together, while the worker is replaced",
+        strikes.many_at_once,
         held=False,
     ),
     Row(
