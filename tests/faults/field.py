@@ -21,7 +21,6 @@ import psutil
 from celeriac.app import Celeriac
 from celeriac.letters import Letter
 from celeriac.ports import ConsumeSpec
-from celeriac.queues import direct_queue
 from celeriac.testing.conformance.fixtures import ack
 from faults.brokers import Broker
 from faults.ledger import Entry, Ledger, Reader, What, keys
@@ -342,7 +341,9 @@ class Field:
 
     async def _drain(self) -> set[str]:
         """Take what is left at the broker, also what dead workers held, and return its calls."""
-        spec = ConsumeSpec(queues=(direct_queue(QUEUE),), node="last@here", lease_seconds=LEASE_SECONDS)
+        spec = ConsumeSpec(
+            queues=self.app.router.consume_from(), node="last@here", lease_seconds=LEASE_SECONDS
+        )
         consumer = await self.app.transport.consumer(spec)
         left: set[str] = set()
         with contextlib.suppress(TimeoutError):
