@@ -65,6 +65,7 @@ class Broker:
         self._name = name or LOOPBACK
         self.server: Server | None = None
         self.proxy: Proxy | None = None
+        self.client_proxy: Proxy | None = None
         self.results_proxy: Proxy | None = None
         self.results_server: RedisServer | None = None
         file = f"sqlite:///{folder}/queue.db"
@@ -83,7 +84,7 @@ class Broker:
             case "sqlite":
                 self.url = self.results = file
         if self.server is not None:
-            self.proxy = Proxy(self.server.port)
+            self.proxy, self.client_proxy = Proxy(self.server.port), Proxy(self.server.port)
         if results_elsewhere:
             self.results_server = servers.redis
             servers.redis.start()
@@ -99,6 +100,12 @@ class Broker:
             return url
         host = LOOPBACK if elsewhere else self._name
         return url.replace(f"{LOOPBACK}:{server.port}", f"{host}:{proxy.port}")
+
+    def for_client(self) -> str:
+        """Return the broker's address for the client that sends."""
+        if self.server is None or self.client_proxy is None:
+            return self.url
+        return self.url.replace(f":{self.server.port}", f":{self.client_proxy.port}")
 
     def held(self) -> int:
         """Return how many messages it still has, waiting or leased; dead letters do not count."""
@@ -120,7 +127,7 @@ class Broker:
 
     def close(self) -> None:
         """Close the proxies."""
-        for proxy in (self.proxy, self.results_proxy):
+        for proxy in (self.proxy, self.client_proxy, self.results_proxy):
             if proxy is not None:
                 proxy.close()
 

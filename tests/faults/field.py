@@ -21,7 +21,6 @@ import psutil
 from celeriac.app import Celeriac
 from celeriac.letters import Letter
 from celeriac.ports import ConsumeSpec
-from celeriac.queues import direct_queue
 from celeriac.testing.conformance.fixtures import ack
 from faults.brokers import Broker
 from faults.ledger import Entry, Ledger, Reader, What, keys
@@ -110,7 +109,7 @@ class Field:
             "publish_timeout_seconds": 5.0,
             **settings,
         }
-        self.app = self._client(broker.url)
+        self.app = self._client(broker.for_client())
 
     # --- workers ---
 
@@ -167,16 +166,21 @@ class Field:
 
     # --- sending ---
 
-    def send(self, how: str = "quick", count: int = 1) -> list[str]:
-        """Send some calls and return their ids; those that are refused are among them."""
+    def send(self, how: str = "quick", count: int = 1, *, countdown: float | None = None) -> list[str]:
+        """Send some calls and return their ids; those that are refused are among them.
+
+        With a countdown, in seconds, the id begins with ``due@`` and the moment before which none may begin.
+        """
         sent = []
         for _ in range(count):
             with self._lock:
                 self._sent += 1
                 key = f"{how}-{self._sent}-{self.folder.name}"
+            if countdown is not None:
+                key = f"due@{time.monotonic() + countdown}@{key}"
             self.ledger.write("intent", key)
             try:
-                self.app.send_task("faults.work", (how,), task_id=key)
+                self.app.send_task("faults.work", (how,), task_id=key, countdown=countdown)
             except Exception as exc:
                 self.ledger.write("refused", key, state=type(exc).__name__)
             else:
@@ -337,7 +341,9 @@ class Field:
 
     async def _drain(self) -> set[str]:
         """Take what is left at the broker, also what dead workers held, and return its calls."""
-        spec = ConsumeSpec(queues=(direct_queue(QUEUE),), node="last@here", lease_seconds=LEASE_SECONDS)
+        spec = ConsumeSpec(
+            queues=self.app.router.consume_from(), node="last@here", lease_seconds=LEASE_SECONDS
+        )
         consumer = await self.app.transport.consumer(spec)
         left: set[str] = set()
         with contextlib.suppress(TimeoutError):

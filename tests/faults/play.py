@@ -71,6 +71,8 @@ def play(case: Case, servers: Servers, folder: Path) -> Played:
         entries = list(field.entries())
         words = field.last_words()
     findings = _judged(entries, promise, case, left)
+    early = [e.key for e in entries if e.what == "start" and e.key.startswith("due@") and e.at < _due(e)]
+    problems += [f"early: {key}" for key in early]
     problems += [f"{name}: {', '.join(found)}" for name, found in findings.broken.items()]
     return Played(
         case,
@@ -109,7 +111,7 @@ def _strike(field: Field, case: Case) -> list[str]:
 
 
 # Strikes that wait for other tasks to run, which one slot cannot while a task is held.
-_NEEDS_ROOM = frozenset({"nothing", "slices", "deploy", "break_at_steps"})
+_NEEDS_ROOM = frozenset({"nothing", "slices", "deploy", "break_at_steps", "send_rubbish"})
 
 
 def _burials(field: Field, poison: Sequence[str]) -> list[str]:
@@ -129,6 +131,11 @@ def _judged(entries: Sequence[Entry], promise: Promise, case: Case, left: set[st
     of_poison = judge(bad, Promise(repeats=case.ack == "late", dies="told"))
     merged = {name: getattr(findings, name) + found for name, found in of_poison.broken.items()}
     return replace(findings, **merged)
+
+
+def _due(start: Entry) -> float:
+    """Return the moment before which a run may not begin; the two clocks drift apart."""
+    return float(start.key.split("@")[1]) - 0.1
 
 
 def _story(entries: Sequence[Entry], findings: Findings, words: str) -> str:

@@ -10,7 +10,8 @@ import signal
 import socket
 import time
 
-from faults.field import LEASE_SECONDS, Field, Node
+from celeriac.message import Envelope, Outgoing, Props
+from faults.field import LEASE_SECONDS, QUEUE, Field, Node
 from faults.proxy import Proxy
 from redis_probe import command
 from servers import RabbitServer, Server
@@ -280,6 +281,47 @@ def move_broker(field: Field) -> None:
     time.sleep(OUTAGE_SECONDS)
     _proxy(field).move("127.0.0.2")
     hosts.write_text(_proxy(field).host)
+
+
+# --- clients ---
+
+
+def lose_confirms(field: Field) -> None:
+    """Reset the client's connection when the broker has a message and is about to say so, five times."""
+    proxy = field.broker.client_proxy
+    assert proxy is not None
+    confirm = b"\x00\x3c\x00\x50" if isinstance(_server(field), RabbitServer) else b":"
+    for _ in range(5):
+        assert proxy.trap("to_client", confirm, keep=0).sprung.wait(20), "nothing was confirmed"
+        time.sleep(field.dice.uniform(0, 0.2))
+
+
+def send_rubbish(field: Field) -> None:
+    """Send messages that nobody can read or run, between the others."""
+    producer = field.app.transport.producer()
+    good = {"task": "faults.work", "id": "rubbish", "lang": "py"}
+    rubbish = [
+        ({}, b"", None),
+        ({}, b"\xff\x00", "application/octet-stream"),
+        (good, b"{", "application/json"),
+        (good, b"[1, 2, 3, 4]", "application/json"),
+        (good, b"[" * 100_000, "application/json"),
+        (good, b"cposix\nsystem\n.", "application/x-python-serialize"),
+        ({**good, "task": "nobody.knows"}, b"[[], {}, {}]", "application/json"),
+        ({**good, "compression": "application/x-gzip"}, b"no gzip", "application/json"),
+    ]
+    for headers, body, kind in rubbish:
+        envelope = Envelope(headers=dict(headers), body=body, content_type=kind, properties=Props())
+        producer.send([Outgoing(envelope=envelope, routing_key=QUEUE)], deadline=10.0)
+    producer.close()
+    field.until(lambda: len(field.letters()) >= len(rubbish) or None, "all of it to be given up")
+
+
+def many_at_once(field: Field) -> None:
+    """Have 300 calls come due in the same seconds, while the worker is replaced."""
+    field.send("quick", 300, countdown=4.0)
+    field.start_worker()
+    field.nodes[0].signal(signal.SIGTERM)
 
 
 # --- results ---

@@ -100,7 +100,14 @@ class Case:
 PREFORK: tuple[Pool, ...] = ("prefork",)
 NETWORK: Mapping[str, Any] = {"kinds": SERVERS, "resumes": True}
 TAKEN_OVER: Mapping[str, Any] = {"late": AGAIN, "early": NODE_LOST, "nodes": 2}
-CUT_OFF: Mapping[str, Any] = {"late": AGAIN, "early": TOLD, "nodes": 2, "kinds": SERVERS}
+# RabbitMQ does not answer acknowledgements: those that a black hole swallows are missed by nobody.
+CUT_OFF: Mapping[str, Any] = {
+    "late": AGAIN,
+    "early": TOLD,
+    "on_rabbitmq": NODE_LOST,
+    "nodes": 2,
+    "kinds": SERVERS,
+}
 
 ROWS: tuple[Row, ...] = (
     Row("F1", "the child that runs a task is killed", strikes.kill_child, TOLD, AGAIN, pools=PREFORK),
@@ -187,6 +194,12 @@ ROWS: tuple[Row, ...] = (
         held=False,
     ),
     Row(
+        "F25",
+        "messages that nobody can read or run, between others",
+        strikes.send_rubbish,
+        held=False,
+    ),
+    Row(
         "F26",
         "tasks that run out of memory",
         strikes.nothing,
@@ -201,6 +214,24 @@ ROWS: tuple[Row, ...] = (
         pools=PREFORK,
         load=(("leak", 30),),
         options=("--max-tasks-per-child", "3", "--max-memory-per-child", "60000"),
+        held=False,
+    ),
+    Row(
+        "F30",
+        "the broker has a message and its confirm is lost",
+        strikes.lose_confirms,
+        kinds=SERVERS,
+    ),
+    Row(
+        "F32",
+        "a backlog of a thousand calls",
+        strikes.nothing,
+        load=(("quick", 1000),),
+    ),
+    Row(
+        "F33",
+        "300 calls that come due together, while the worker is replaced",
+        strikes.many_at_once,
         held=False,
     ),
     Row(
@@ -224,6 +255,7 @@ ROWS: tuple[Row, ...] = (
         NODE_LOST,
         AGAIN,
         NODE_LOST_ON_RABBITMQ,
+        settings={"task_max_deliveries": 0},
     ),
     Row("F42b", "deployments with patience", strikes.stop_and_replace),
     Row(

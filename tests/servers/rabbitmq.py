@@ -136,7 +136,7 @@ class RabbitServer(Server):
         """Kill -9; what it has declared is on disk before: it says so to clients a moment too early."""
         with self._lock:
             if self.running:
-                self.evaluate("mnesia:sync_log().")
+                self.evaluate("mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()].")
             super().kill()
 
     def stop(self) -> None:

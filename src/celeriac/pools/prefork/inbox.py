@@ -89,13 +89,16 @@ class Inbox:
     def recall(self) -> list[int]:
         """Take back what the child has not read and return the numbers of those jobs."""
         numbers: list[int] = []
+        found = False
         while (data := self._take_back()) is not None:
+            found = True
             if len(data) == _NUMBER.size:
                 numbers.append(_NUMBER.unpack(data)[0])
             elif not data:
                 return numbers  # closed, or a word to stop, behind which nothing is ever sent
-        if numbers:
-            # What it is doing may have come with the word that more would follow.
+        if found:
+            # What it is doing may have come with the word that more would follow; and what we have just taken
+            # may be the word of an earlier recall that no more does.
             self.near.send(_NO_MORE)
         return numbers
 

@@ -59,6 +59,27 @@ class SettleTests(TransportFixtures):
         async with consume(queue) as consumer:
             await consumer.settle([])
 
+    @pytest.mark.parametrize("arguments", [{}, {"x-queue-type": "quorum"}], ids=["plain", "quorum"])
+    @pytest.mark.parametrize("verdict", [Requeue(), Requeue(untouched=True)], ids=["again", "untouched"])
+    async def test_what_goes_back_is_not_lost_beside_what_is_done(
+        self,
+        producer: Producer,
+        consume: Consume,
+        verdict: Requeue,
+        arguments: dict[str, str],
+    ) -> None:
+        queue = new_queue(arguments=arguments)
+        async with consume(queue) as consumer:
+            await producer.asend([to_queue(queue, str(n)) for n in range(4)], deadline=DEADLINE_SECONDS)
+            held = await take(consumer, 4)
+
+            await consumer.settle([(held[0], verdict), *((delivery, Ack()) for delivery in held[1:])])
+
+            again = await take(consumer, 1)
+            await ack(consumer, again)
+            assert await nothing_arrives(consumer)
+        assert texts(again) == ["0"]
+
     async def test_verdicts_come_in_any_order_and_mixture(
         self, transport: Transport, producer: Producer, consume: Consume, queue: Queue
     ) -> None:

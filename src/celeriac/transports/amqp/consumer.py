@@ -154,7 +154,8 @@ class AmqpConsumer:
                     acks.discard(token[1])
                     del self._outstanding[token[1]]
         if self._stream is not None and (acks or back):
-            self._stream.write(self._acknowledge(acks) + b"".join(back))
+            # What goes back first: one frame acknowledges all older ones that RabbitMQ still takes for ours.
+            self._stream.write(b"".join(back) + self._acknowledge(acks))
         if copies:
             self._replacing += 1
             try:
