@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from celeriac.message import Job
-from celeriac.pools.prefork.inbox import Inbox, Mail
+from celeriac.pools.prefork.inbox import NO_MORE, Inbox, Mail
 from pool_harness import job
 
 
@@ -41,3 +41,18 @@ def test_half_a_character_in_a_header_harms_nobody(inbox: Inbox) -> None:
     assert isinstance(received, Job)
     assert received.headers == {"task": "add", "id": "x", "mine": "\\ud800 half", "grüß": "🌱"}
     assert received.reply_to == "\\udfff"
+
+
+def test_a_second_recall_leaves_the_child_the_word_that_no_more_follows(inbox: Inbox) -> None:
+    # Given a child that was promised more than the job it is at, of which all was taken back
+    inbox.put(msgspec.structs.replace(job("add", short=True), more=True))
+    inbox.put(following := job("add", short=True))
+    mail = Mail(inbox.far)
+    assert isinstance(mail.poll(), Job)
+    assert inbox.recall() == [following.number]
+
+    # When somebody wants to take back what is there before it has read that
+    assert inbox.recall() == []
+
+    # Then it does not wait for more with its reports untold
+    assert mail.poll() is NO_MORE

@@ -89,12 +89,15 @@ class Inbox:
     def recall(self) -> list[int]:
         """Take back what the child has not read and return the numbers of those jobs."""
         numbers: list[int] = []
+        no_more = False
         while (data := self._take_back()) is not None:
             if len(data) == _NUMBER.size:
                 numbers.append(_NUMBER.unpack(data)[0])
             elif not data:
                 return numbers  # closed, or a word to stop, behind which nothing is ever sent
-        if numbers:
+            else:
+                no_more = True  # the word of a recall before this one
+        if numbers or no_more:
             # What it is doing may have come with the word that more would follow.
             self.near.send(_NO_MORE)
         return numbers
