@@ -18,6 +18,7 @@ import pytest
 
 from celeriac.app import Celeriac
 from celeriac.canvas import chain, chord, group
+from celeriac.copies import COPY_HEADER, is_to_run
 from celeriac.errors import (
     BackendUnreachable,
     NotRegistered,
@@ -32,6 +33,7 @@ from celeriac.message import Delivery, Record, Verdict
 from celeriac.node.link import RetryPolicy
 from celeriac.ports import ConsumeSpec
 from celeriac.queues import Queue
+from celeriac.result import AsyncResult
 from celeriac.task import Task
 from celeriac.testing.worker import start_worker
 from job_factory import memory_app
@@ -669,6 +671,91 @@ def test_what_replaces_a_task_is_run_by_the_same_node_when_it_comes_again(app: C
         asyncio.run_coroutine_threadsafe(consumer.add_queue(other), consumer._loop).result(TIMEOUT)
 
         assert result.get(timeout=TIMEOUT) == "inner"
+
+
+def come_again(app: Celeriac, worker: Any, queue: Queue) -> None:
+    """Have what waits in a queue redelivered to a worker, after another one has died with it."""
+
+    async def die_with_it() -> None:
+        dying: Any = await app.transport.consumer(ConsumeSpec(queues=(queue,), node="dying@here"))
+        assert await dying.receive(1)
+        dying.expires = 0.0
+
+    asyncio.run(die_with_it())
+    assert worker.node is not None
+    consumer: Any = worker.node.link.consumer
+    asyncio.run_coroutine_threadsafe(consumer.add_queue(queue), consumer._loop).result(TIMEOUT)
+
+
+@pytest.mark.parametrize("under_way", [True, False], ids=["under-way", "dropped"])
+def test_that_one_copy_of_a_body_was_dropped_here_does_not_keep_the_other_from_running_here(
+    app: Celeriac, under_way: bool
+) -> None:
+    # Given a body of a chord that was sent twice, of which the worker that has claimed it has died
+    runs: list[str] = []
+    asked, go = threading.Event(), threading.Event()
+    other, backend = Queue(name="other"), app.backend
+    assert backend is not None
+
+    @app.task(acks_late=True)
+    def body(copy: str) -> str:
+        runs.append(copy)
+        return copy
+
+    def send(copy: str, queue: str) -> AsyncResult[str]:
+        return body.apply_async((copy,), task_id="body", headers={COPY_HEADER: f"a-chord/{copy}"}, queue=queue)
+
+    claim: Any = backend.claim
+
+    def slow_claim(task_id: str, copy: str) -> bool:
+        asked.set()
+        assert not copy.endswith("second") or go.wait(TIMEOUT)
+        return bool(claim(task_id, copy))
+
+    result = send("first", "other")
+    assert is_to_run(app, "body", "a-chord/first")
+    backend.claim = slow_claim  # type: ignore[method-assign]
+
+    # When the other copy is dropped, and the first comes again to the same worker
+    with start_worker(app, pool="threads", concurrency=2) as worker:
+        send("second", "celery")
+        assert asked.wait(TIMEOUT)
+        if not under_way:
+            go.set()
+            until(lambda: app.transport.size("celery") == 0 and not len(worker.node.ledger))
+        come_again(app, worker, other)
+
+        # Then that is run
+        until(lambda: runs == ["first"])
+        go.set()
+        assert result.get(timeout=TIMEOUT) == "first"
+    assert runs == ["first"]
+    assert app.transport.size("celery") == app.transport.size("other") == 0
+
+
+def test_two_calls_under_one_id_both_run_although_one_comes_again(app: Celeriac) -> None:
+    runs: list[str] = []
+    begun, go = threading.Event(), threading.Event()
+
+    @app.task(acks_late=True)
+    def nightly(day: str) -> None:
+        runs.append(day)
+        begun.set()
+        go.wait(TIMEOUT)
+
+    # Given a worker that is at a call
+    with start_worker(app, pool="threads", concurrency=2) as worker:
+        nightly.apply_async(("monday",), task_id="nightly")
+        assert begun.wait(TIMEOUT)
+
+        # When another call under the same id comes again from a worker that has died
+        nightly.apply_async(("tuesday",), task_id="nightly", queue="other")
+        come_again(app, worker, Queue(name="other"))
+
+        # Then it runs, too
+        until(lambda: runs == ["monday", "tuesday"])
+        go.set()
+    assert app.transport.size("celery") == app.transport.size("other") == 0
 
 
 def test_a_worker_gives_up_when_it_shall_not_retry(app: Celeriac, caplog: pytest.LogCaptureFixture) -> None:

@@ -143,3 +143,39 @@ async def test_a_broker_that_fails_right_after_each_return_is_not_tried_at_full_
 
     # Then that was three attempts and not thousands
     assert broker.attempts < 5
+
+
+class SlowBroker(Broker):
+    """Renews leases no sooner than it is told to."""
+
+    caps = Caps(leases=True)
+
+    def __init__(self) -> None:
+        super().__init__(*itertools.repeat(None, 100))
+        self.asked = asyncio.Event()
+        self.answers_now = asyncio.Event()
+
+    async def renew(self) -> None:
+        await super().renew()
+        if self.attempts > 1:
+            self.asked.set()
+            await self.answers_now.wait()
+
+
+async def test_a_renewal_that_outlasts_our_certainty_counts_as_a_lapse() -> None:
+    # Given a renewal that begins while the leases are certainly ours
+    broker, regained = SlowBroker(), asyncio.Event()
+    spec = ConsumeSpec(queues=(), node="one@host", lease_seconds=1.0)
+    link = Link(cast("Transport", broker), spec, RetryPolicy(), regained.set)
+    await link.connect()
+    renewing = asyncio.create_task(link.renew())
+    await broker.asked.wait()
+
+    # When it is answered after what came in meanwhile was held back
+    while link.sure:
+        await asyncio.sleep(0.01)
+    broker.answers_now.set()
+    await renewing
+
+    # Then somebody is told to go on with that
+    assert regained.is_set()

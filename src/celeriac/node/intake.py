@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from celeriac.message import Ack, Delivery, Lost, Park, Requeue
+from celeriac.message import Ack, Delivery, Envelope, Lost, Park, Requeue, TaskHeaders
 from celeriac.node.admit import Admitted, Dead, Early, Refused, admit, expired
 from celeriac.node.dispatch import Dispatcher
 from celeriac.node.rates import Rates
@@ -104,6 +104,8 @@ class Intake:
 
     def _enter(self, delivery: Delivery, decision: Admitted | Early) -> Work:
         headers = decision.headers
+        if delivery.envelope.properties.delivery_tag is None and not delivery.redelivered:
+            self._reporter.recent.forget(headers, delivery.envelope)
         if logger.isEnabledFor(logging.INFO):
             facts = {
                 "name": headers.shadow or headers.task,
@@ -124,12 +126,15 @@ class Intake:
 
         The broker had thought that we were gone, or has forgotten our last words in a crash.
         """
-        headers = decision.headers
-        work = self._ledger.of_task(headers.id)
-        if work is not None and turn_of(work.headers) == turn_of(headers):
-            self._reporter.replace(work, delivery)
+        headers, envelope = decision.headers, delivery.envelope
+        work = self._work_for(headers, envelope)
+        if (
+            work is not None
+            and work.delivery.envelope.properties.delivery_tag == envelope.properties.delivery_tag
+            and self._reporter.replace(work, delivery)
+        ):
             return True
-        done = self._reporter.recent.verdict_of(headers)
+        done = self._reporter.recent.verdict_of(headers, envelope)
         if done is None:
             return False
         self._reporter.add(None, delivery, done)
@@ -140,14 +145,20 @@ class Intake:
 
         Its sender lost the connection before the broker could confirm the first one.
         """
-        headers = decision.headers
-        work = self._ledger.of_task(headers.id)
-        here = work is not None and turn_of(work.headers) == turn_of(headers)
-        if not delivery.redelivered and (here or self._reporter.recent.verdict_of(headers) is not None):
+        headers, envelope = decision.headers, delivery.envelope
+        here = self._work_for(headers, envelope) is not None
+        if not delivery.redelivered and (here or self._reporter.recent.has_turn(headers, envelope)):
             self._reporter.add(None, delivery, Ack())
             return True
         delivery.redelivered = True  # the first copy may be running elsewhere
         return False
+
+    def _work_for(self, headers: TaskHeaders, envelope: Envelope) -> Work | None:
+        """Return the work under way for a message, or for another one that was sent for the same call."""
+        work = self._ledger.of_task(headers.id)
+        if work is None or turn_of(work.headers, work.delivery.envelope) != turn_of(headers, envelope):
+            return None
+        return work
 
     def _note(self, delivery: Delivery) -> None:
         """Have the count written into a message before it may take its node down once more.

@@ -101,6 +101,7 @@ class Link:
         began = asyncio.get_running_loop().time()
         lapsed = not self.sure
         await self.consumer.renew()
+        lapsed = lapsed or not self.sure  # it took so long that work was held back meanwhile
         self._renewed_at = began
         if lapsed:
             self._on_regained()

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from celeriac.message import Requeue, TaskHeaders, Verdict
+from celeriac.copies import COPY_HEADER
+from celeriac.message import Envelope, Requeue, TaskHeaders, Verdict
 
 _REMEMBERED = 1000
 
-Turn = tuple[str, int | None, int | None]
+Turn = tuple[str, int | None, int | None, str | None]
 
 
-def turn_of(headers: TaskHeaders) -> Turn:
-    """Return which message of its task one is: a retry, and what replaces a task, go on under its id."""
-    return headers.id, headers.retries, headers.replaced_task_nesting
+def turn_of(headers: TaskHeaders, envelope: Envelope) -> Turn:
+    """Return which message of its task one is.
+
+    A retry, and what replaces a task, go on under its id. So does each copy of the body of a chord, of which
+    one is run: the others having been dropped says nothing of that.
+
+    Args:
+        headers: The message's.
+        envelope: The message.
+    """
+    copy = envelope.headers.get(COPY_HEADER)
+    return headers.id, headers.retries, headers.replaced_task_nesting, copy if type(copy) is str else None
 
 
 class Recent:
@@ -21,20 +31,34 @@ class Recent:
 
     RabbitMQ does not wait for the disk before it takes an acknowledgement, nor does it answer one: after a
     crash of the broker, or of the connection, messages come again that are long done.
+
+    Whoever sends a call under an id of his own may send another one under the same id, which must not be
+    taken for the first. Where messages have marks of their own (`celeriac.message.Props.delivery_tag`) these
+    tell; elsewhere a message that comes for the first time makes the earlier one forgotten.
     """
 
     def __init__(self) -> None:
-        self._verdicts: OrderedDict[Turn, Verdict] = OrderedDict()
+        self._verdicts: OrderedDict[Turn, tuple[str | None, Verdict]] = OrderedDict()
 
-    def note(self, headers: TaskHeaders, verdict: Verdict) -> None:
+    def note(self, headers: TaskHeaders, envelope: Envelope, verdict: Verdict) -> None:
         """Remember a message, unless it was put back."""
+        turn = turn_of(headers, envelope)
         if isinstance(verdict, Requeue):
-            self._verdicts.pop(turn_of(headers), None)
+            self._verdicts.pop(turn, None)
             return
-        self._verdicts[turn_of(headers)] = verdict
+        self._verdicts[turn] = envelope.properties.delivery_tag, verdict
         if len(self._verdicts) > _REMEMBERED:
             self._verdicts.popitem(last=False)
 
-    def verdict_of(self, headers: TaskHeaders) -> Verdict | None:
+    def forget(self, headers: TaskHeaders, envelope: Envelope) -> None:
+        """Forget what was sent before under the same id: this message is another one."""
+        self._verdicts.pop(turn_of(headers, envelope), None)
+
+    def verdict_of(self, headers: TaskHeaders, envelope: Envelope) -> Verdict | None:
         """Return what became of a message that comes again; None when it is not remembered."""
-        return self._verdicts.get(turn_of(headers))
+        tag, verdict = self._verdicts.get(turn_of(headers, envelope), (None, None))
+        return verdict if tag == envelope.properties.delivery_tag else None
+
+    def has_turn(self, headers: TaskHeaders, envelope: Envelope) -> bool:
+        """Return whether this message, or one that was sent for the same call, is remembered."""
+        return turn_of(headers, envelope) in self._verdicts

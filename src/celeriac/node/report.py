@@ -106,12 +106,19 @@ class Reporter:
         self._enter(record, delivery, decided)
         self._schedule()
 
-    def replace(self, work: Work, delivery: Delivery) -> None:
-        """Let a delivery take the place of the one that work under way has come with, which is void."""
+    def replace(self, work: Work, delivery: Delivery) -> bool:
+        """Let a delivery take the place of the one that work under way has come with, if that is void.
+
+        Returns:
+            False when it is not: then the delivery is of another message, sent under the same id.
+        """
+        if self._scribe.holds(work.delivery):
+            return False
         work.delivery = delivery
         if work.started and not work.policy.terms.acks_late and work.lost is None:
             self._starts[work.number] = delivery
             self._schedule()
+        return True
 
     def mourn(self, work: Work, lost: Lost, decided: Verdict) -> None:
         """Have the failure of lost work recorded, with all that follows from it, before it is settled."""
@@ -161,7 +168,7 @@ class Reporter:
         if decided is None:
             work.policy.note(report.runtime)
             decided = verdict(work.policy.terms, report, work.delivery.attempt) or Ack()
-        self.recent.note(work.headers, decided)
+        self.recent.note(work.headers, work.delivery.envelope, decided)
         self._enter(report.record, work.delivery, decided)
         if report.part is not None:
             self._entries[-1].part, self._entries[-1].work = report.part, work
@@ -212,7 +219,7 @@ class Reporter:
     def _close(self, work: Work, record: Record | None, decided: Verdict) -> None:
         self._ledger.close(work.number)
         self._starts.pop(work.number, None)
-        self.recent.note(work.headers, decided)
+        self.recent.note(work.headers, work.delivery.envelope, decided)
         self._enter(record, work.delivery, decided)
 
     def _enter(self, record: Record | None, delivery: Delivery, decided: Verdict) -> None:

@@ -52,6 +52,10 @@ class Scribe:
         self._link = link
         self._backend = backend
 
+    def holds(self, delivery: Delivery) -> bool:
+        """Return whether a delivery is ours, as far as we know."""
+        return self._link.consumer.holds(delivery)
+
     async def write(self, entries: Sequence[Entry], begun: Iterable[Delivery]) -> None:
         """Return when all is written; entries that have completed a chord are marked and not settled.
 
