@@ -57,6 +57,7 @@ FLOORS: dict[str, int] = {
             "lending",
             "declaration",
             "replacement",
+            "addition",
             "task_hooks",
             "copies",
             "patience",

@@ -25,6 +25,7 @@ class _Chord(msgspec.Struct):
     size: int | None = None
     finisher: str | None = None  # whose part was the last one
     parts: dict[str, tuple[int | None, bytes]] = {}
+    added: set[str] = set()  # the tasks that it has grown by
 
 
 class _Store:
@@ -173,7 +174,7 @@ class MemoryBackend(Awaited):
         with self._store.changed:
             chord = self._store.chords.setdefault(chord_id, _Chord())
             chord.parts.setdefault(outcome.id, (index, document))
-            if chord.size is None or len(chord.parts) < chord.size:
+            if chord.size is None or len(chord.parts) < chord.size + len(chord.added):
                 return None
             if chord.finisher is None:
                 chord.finisher = outcome.id
@@ -182,6 +183,13 @@ class MemoryBackend(Awaited):
             parts = sorted(chord.parts.items(), key=lambda part: (part[1][0] is None, part[1][0] or 0))
         found = [self._documents.read(task_id, data) for task_id, (_, data) in parts]
         return shaped(self, chord_id, found)
+
+    def grow_chord(self, chord_id: str, task_ids: Sequence[str]) -> None:
+        """Have a chord wait for more parts."""
+        with self._store.changed:
+            chord = self._store.chords.setdefault(chord_id, _Chord())
+            if chord.finisher is None:
+                chord.added.update(task_ids)
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""

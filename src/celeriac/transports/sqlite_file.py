@@ -57,7 +57,8 @@ CREATE TABLE consumed (queue TEXT, owner INTEGER, PRIMARY KEY (queue, owner)) WI
 CREATE TABLE results (id TEXT PRIMARY KEY, state TEXT NOT NULL, payload BLOB NOT NULL, expires REAL);
 CREATE INDEX results_by_expiry ON results (expires) WHERE expires IS NOT NULL;
 CREATE TABLE groups (id TEXT PRIMARY KEY, payload BLOB NOT NULL, expires REAL) WITHOUT ROWID;
--- size: -1 when parts have come before the chord was announced; finisher: the task that completed it
+-- size: -1 when parts have come before the chord was announced; finisher: the task that completed it;
+-- arrived: how many parts have, less those that the chord has grown by; a part with no payload is awaited
 CREATE TABLE chords (id TEXT PRIMARY KEY, size INTEGER NOT NULL, finisher TEXT, expires REAL,
     arrived INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE chord_parts (chord TEXT, task TEXT, position INTEGER, payload BLOB NOT NULL, expires REAL,
