@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from celeriac.backends.shape import keep_shape, shaped
 from celeriac.backends.spec import BackendSpec
 from celeriac.backends.upkeep import Upkeep
 from celeriac.backends.waiter import Awaited, Waiter
+from celeriac.forklock import ForkLock
 from celeriac.message import Outcome, Record
 from celeriac.states import READY_STATES, stays
 
@@ -82,7 +84,15 @@ class _Listener:
 
 
 _stores: dict[str, _Store] = {}
-_stores_lock = threading.Lock()
+_stores_lock = ForkLock()
+
+
+def _after_fork() -> None:
+    for store in list(_stores.values()):
+        store.changed = threading.Condition()  # a thread that the child has not may hold it
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _store_at(url: str) -> _Store:

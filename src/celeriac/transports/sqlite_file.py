@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from celeriac.errors import CeleriacError, ConfigError
+from celeriac.forklock import ForkLock, around_forks
 from celeriac.letters import MOST_LETTERS
 from celeriac.net.url import Url
 
@@ -213,6 +214,7 @@ class Journal:
 
 _fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS has the latter only
 _handles: weakref.WeakSet[Handle] = weakref.WeakSet()
+_adding = ForkLock()  # no thread may add another handle while the others are closed for a fork
 _held: list[Handle] = []
 
 
@@ -248,7 +250,8 @@ class Handle:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
-        _handles.add(self)
+        with _adding:
+            _handles.add(self)
 
     def write(self, work: Callable[[sqlite3.Connection], T], seconds: float) -> T:
         """Run the work in a transaction of its own and commit it.
@@ -480,4 +483,4 @@ def _after_fork() -> None:
         _held.pop().after_fork()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+around_forks(_before_fork, _after_fork)
