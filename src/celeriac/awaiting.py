@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, TypeVar
 
+from celeriac.forklock import ForkLock
 from celeriac.message import Outcome
 from celeriac.ports import ResultBackend, Waiting
 
@@ -188,7 +189,7 @@ def _settle(told: Sequence[tuple[_Future, Outcome | Exception]]) -> None:
 
 
 _watchers: weakref.WeakKeyDictionary[ResultBackend, _Watcher] = weakref.WeakKeyDictionary()
-_watchers_lock = threading.Lock()
+_watchers_lock = ForkLock()
 
 
 def _watcher_of(backend: ResultBackend) -> _Watcher:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import threading
 import time
 from typing import Protocol
+
+from celeriac.forklock import ForkLock
 
 
 class Clock(Protocol):
@@ -84,7 +85,7 @@ class LamportClock:
 
     def __init__(self, value: int = 0) -> None:
         self.value: int = value
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def forward(self) -> int:
         """Count one local event and return its stamp."""

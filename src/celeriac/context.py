@@ -58,6 +58,7 @@ class Context:
     utc: bool | None = None
     _children: list[Any] | None = None
     _passed_on: bool = False  # another message with the same id goes on with this call
+    _added: int = 0  # parts that the chord has grown by in this run
     _protected: bool = False  # the body runs already, below an overridden `__call__`
 
     if TYPE_CHECKING:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable
 from types import MethodType
 from typing import Any, TypeVar, cast, overload
 
+from celeriac.forklock import ForkLock
 from celeriac.parameters import takes_any_keyword
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Signal:
         self.name = name
         # ((receiver key, sender key), reference, whether the reference is weak)
         self.receivers: list[tuple[tuple[Hashable, Hashable], Any, bool]] = []  # Any: ref or function
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     @overload
     def connect(

@@ -438,6 +438,14 @@ class ResultBackend(Protocol):
         """
         ...
 
+    def grow_chord(self, chord_id: str, task_ids: Sequence[str]) -> None:
+        """Have a chord wait for more parts, beside those that it was started with; it may not be started yet.
+
+        Called by a part that has not ended. Idempotent per task id; a chord whose parts have all come does
+        not grow: a part that is run again changes nothing.
+        """
+        ...
+
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""
         ...

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
 
 from celeriac import context, eager, states
 from celeriac import result as results
+from celeriac.addition import place_beside
 from celeriac.annotation import first_of
 from celeriac.canvas import Signature, chunks, send_map, xmap, xstarmap
 from celeriac.context import Context, Requests
@@ -393,6 +394,25 @@ class Task(TaskHooks, Generic[P, R_co]):
             ConfigError: The signature belongs to a chord, or is an empty chain.
         """
         return self.on_replace(in_place_of(self, sig))
+
+    def add_to_chord(self, sig: Signature, lazy: bool = False) -> Any:
+        """Have the body of the chord that this call belongs to wait for one more part, and send that.
+
+        Its result stands beside that of this call in what the body gets.
+
+        Args:
+            sig: The part; it gets its place in the chord.
+            lazy: Do not send it: ``sig.delay()`` is to do so, before this run ends.
+
+        Returns:
+            Its result, or with ``lazy`` the signature.
+
+        Raises:
+            ValueError: This call is not a member of any chord.
+            NotImplementedError: The result store cannot let a chord grow.
+        """
+        place_beside(self, sig)
+        return sig if lazy else sig.delay()
 
     def on_replace(self, sig: Signature) -> Any:
         """Send the signature that replaces this run, and end the run."""

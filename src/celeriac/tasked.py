@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar, cast, overload
 
 from celeriac.annotation import Annotations, prepare
 from celeriac.configured import Configured
 from celeriac.declaration import BoundTaskDecorator, TaskDecorator, task_class
+from celeriac.forklock import ForkLock
 from celeriac.hooks import Signal
 from celeriac.registry import Registry
 from celeriac.retry import add_autoretry
@@ -45,7 +45,7 @@ class Tasked(Configured):
         super().__init__(changes, source, namespace)
         self.finalized: bool = False
         self.on_after_finalize: Signal = Signal(name="app.on_after_finalize")
-        self._lock = threading.RLock()
+        self._lock = ForkLock()
         self._tasks = Registry()
         self._annotations: tuple[Annotations, ...] | None = None
 

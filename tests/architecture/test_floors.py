@@ -9,7 +9,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "celeriac"
 DROPIN = Path(__file__).resolve().parents[2] / "dropin" / "src" / "celery"
 
 FLOORS: dict[str, int] = {
-    **dict.fromkeys(["errors", "states", "ids", "clock", "version"], 0),
+    **dict.fromkeys(["errors", "states", "ids", "clock", "version", "forklock"], 0),
     **dict.fromkeys(
         [
             "message",
@@ -57,6 +57,7 @@ FLOORS: dict[str, int] = {
             "lending",
             "declaration",
             "replacement",
+            "addition",
             "task_hooks",
             "copies",
             "patience",

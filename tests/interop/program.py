@@ -148,6 +148,14 @@ def becomes_a_group(self, *numbers):
     raise self.replace(group(add.s(number, 1) for number in numbers))
 
 
+@app.task(bind=True)
+def grows(self, *values):
+    """Add a part to its chord for each value, run by whoever takes it."""
+    for value in values:
+        self.add_to_chord(add.s(value, 0))
+    return 0
+
+
 @app.task
 def starts_another(x):
     return add.delay(x, 1).id

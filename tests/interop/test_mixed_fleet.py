@@ -156,6 +156,15 @@ def test_parts_of_a_chord_run_on_both_sides(fleet: Fleet, client: Side) -> None:
 
 
 @pytest.mark.parametrize("client", SIDES)
+def test_a_chord_that_parts_on_both_sides_add_to(fleet: Fleet, client: Side) -> None:
+    parts = "[grows.s(number, number + 1).set(queue=('real', 'ours')[number % 2]) for number in range(4)]"
+
+    for queue in SIDES:
+        # 0 + 1, 1 + 2, 2 + 3, 3 + 4
+        assert fleet.ask(client, f"get(chord({parts}, total.s().set(queue={queue!r})).delay())") == 16
+
+
+@pytest.mark.parametrize("client", SIDES)
 def test_workflows_that_cross_sides(fleet: Fleet, client: Side) -> None:
     name = fleet.site.name()
     crossing = "chain(give.s(0), *(add.s(1).set(queue=('real', 'ours')[number % 2]) for number in range(10)))"

@@ -491,3 +491,109 @@ def test_polling_ends_when_results_would_be_gone(polling: Celeriac) -> None:
         result = chord([t.give.s(1), lost])(t.total.s())
         with pytest.raises(ChordError, match="has not ended in time"):
             result.get(timeout=TIMEOUT, follow_parents=False)
+
+
+class Growing(Tasks):
+    """Tasks that add parts to their chord."""
+
+    def __init__(self, app: Celeriac) -> None:
+        super().__init__(app)
+
+        @app.task(name="collect")
+        def collect(values: list[Any]) -> list[Any]:
+            return sorted(values)
+
+        @app.task(name="grow", bind=True)
+        def grow(self: Any, *added: Any) -> int:
+            for sig in added:
+                self.add_to_chord(signature(sig, app=app))
+            return 0
+
+        @app.task(name="grow_later", bind=True)
+        def grow_later(self: Any, sig: Any) -> int:
+            self.add_to_chord(signature(sig, app=app), lazy=True).delay()
+            return 0
+
+        @app.task(name="grow_twice", bind=True, default_retry_delay=0)
+        def grow_twice(self: Any) -> int:
+            self.add_to_chord(self.app.tasks["give"].s(10 + self.request.retries))
+            if not self.request.retries:
+                raise self.retry()
+            return 0
+
+        self.collect, self.grow, self.grow_later, self.grow_twice = collect, grow, grow_later, grow_twice
+
+
+@pytest.fixture
+def growing(app: Celeriac) -> Growing:
+    return Growing(app)
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        (lambda t: t.grow.s(t.give.s(5)), [0, 1, 5]),
+        (lambda t: t.grow.s(t.give.s(5), t.give.s(6), t.give.s(7)), [0, 1, 5, 6, 7]),
+        (lambda t: t.grow_later.s(t.give.s(5)), [0, 1, 5]),
+        (lambda t: t.grow.s(t.give.s(5) | t.give.s()), [0, 1, 5]),
+        (lambda t: t.grow.s(group(t.give.s(5), t.give.s(6))), [0, 1, 5, 6]),
+        (lambda t: t.grow.s(t.give.s(5) | group(t.give.s(), t.give.s())), [0, 1, 5, 5]),
+        (lambda t: t.grow.s(chord([t.give.s(5), t.give.s(6)], t.total.s())), [0, 1, 11]),
+        (lambda t: t.grow.s(t.becomes.si(t.give.s(5))), [0, 1, 5]),
+        (lambda t: t.grow.s(t.grow.s(t.give.s(5))), [0, 0, 1, 5]),
+        (lambda t: t.grow_twice.s(), [0, 1, 10, 11]),
+        (lambda t: t.give.s(t.give.s(5)) | t.grow.s(), [0, 1, 5]),
+    ],
+    ids=[
+        *("one", "three", "lazily", "a chain", "a group", "a chain that ends in a group", "a chord"),
+        *("what replaces itself", "what adds more", "in each try", "at the end of a chain"),
+    ],
+)
+def test_a_part_adds_parts_and_the_body_waits_for_them(
+    app: Celeriac, growing: Growing, part: Callable[[Growing], Any], expected: list[int]
+) -> None:
+    result = chord([part(growing), growing.give.s(1)])(growing.collect.s())
+    run_all(app)
+
+    assert result.get(timeout=1) == expected
+
+
+def test_an_added_part_that_fails_fails_the_chord(app: Celeriac, growing: Growing) -> None:
+    result = chord([growing.grow.s(growing.fail.s())])(growing.collect.s().on_error(growing.told.s()))
+    run_all(app)
+
+    with pytest.raises(ChordError, match="raised KeyError"):
+        result.get(timeout=1, follow_parents=False)
+    assert growing.ran == [("told", result.id)]
+
+
+def test_a_part_that_is_run_again_adds_its_parts_once(app: Celeriac, growing: Growing) -> None:
+    result = chord([growing.grow.s(growing.give.s(5)), growing.give.s(1)])(growing.collect.s())
+    first, other = deliveries(app)
+    executed(app, first, first, other)
+    run_all(app)
+
+    assert result.get(timeout=1) == [0, 1, 5]
+
+
+def test_who_is_no_part_of_a_chord_cannot_add_to_it(app: Celeriac, growing: Growing) -> None:
+    refused = [
+        growing.grow.delay(growing.give.s(1)),
+        chord([growing.grow.s(growing.give.s(1)) | growing.give.s()])(growing.collect.s()).parent[0].parent,
+    ]
+    run_all(app)
+
+    for result in (*refused, growing.grow.apply((growing.give.s(1),))):
+        with pytest.raises(ValueError, match="is not member of any chord"):
+            result.get(timeout=1)
+
+
+def test_a_store_that_cannot_let_a_chord_grow_says_so(
+    app: Celeriac, growing: Growing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(MemoryBackend, "grow_chord")
+    result = chord([growing.grow.s(growing.give.s(1))])(growing.collect.s())
+    run_all(app)
+
+    with pytest.raises(NotImplementedError, match="cannot let a chord grow"):
+        result.parent[0].get(timeout=1)

@@ -19,6 +19,7 @@ from typing import Any
 from celeriac import context
 from celeriac.app import Celeriac
 from celeriac.canvas.signature import Signature
+from celeriac.forklock import ForkLock
 from celeriac.result import AsyncResult
 from celeriac.task import Task
 from celery import _kinship
@@ -40,7 +41,7 @@ __all__ = (
     "task_join_will_block",
 )
 
-_lock = threading.RLock()
+_lock = ForkLock()
 _apps: weakref.WeakSet[Celeriac] = weakref.WeakSet()
 _on_app_finalizers: list[Callable[[Celeriac], Any]] = []
 

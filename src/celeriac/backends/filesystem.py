@@ -37,6 +37,7 @@ _SIZE = "size"
 _FINISHER = "finisher"  # the id of the task that completed it
 _ARRIVED = "arrived"  # a byte for each part, at least
 _PART = "part-"
+_ADDED = "added-"  # a part that it has grown by
 _CLAIM = "celeriac-claim-"
 
 
@@ -165,8 +166,9 @@ class FilesystemBackend(Awaited):
             # again adds another byte, as its worker may have died before the first one.
             if _grown(chord / _ARRIVED) < int(size or 0) or size is None:
                 return None
-            names = [name for name in os.listdir(chord) if name.startswith(_PART)]
-            if len(names) < int(size):
+            files = os.listdir(chord)
+            names = [name for name in files if name.startswith(_PART)]
+            if len(names) < int(size) + sum(name.startswith(_ADDED) for name in files):
                 return None
             self._write(chord / _FINISHER, outcome.id.encode(), replace=False)
             if _read(chord / _FINISHER) != outcome.id.encode():
@@ -174,6 +176,14 @@ class FilesystemBackend(Awaited):
             found = [msgspec.msgpack.decode((chord / name).read_bytes(), type=_Part) for name in names]
         ordered = sorted(found, key=lambda part: (part.index is None, part.index or 0))
         return shaped(self, chord_id, [self._documents.read(part.task_id, part.document) for part in ordered])
+
+    def grow_chord(self, chord_id: str, task_ids: Sequence[str]) -> None:
+        """Have a chord wait for more parts."""
+        with self._translated():
+            chord = self._chord(chord_id)
+            if _read(chord / _FINISHER) is None:
+                for task_id in task_ids:
+                    self._write(chord / self._name(_ADDED + task_id), b"")
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""

@@ -177,22 +177,29 @@ class MemcachedBackend(Awaited):
         client = self._client(chord_id)
         part = msgspec.msgpack.encode(_Part(index, outcome.id, self.encode(outcome).payload))
         self._call(client.add, self._part_key(chord_id, outcome.id), part, expire=self._chord_expiry())
-        entry = urllib.parse.quote(outcome.id, safe="").encode() + b"\n"
+        entry = _entry(outcome.id)
         number = int.from_bytes(hashlib.blake2b(entry, digest_size=1).digest()) % LISTS
         self._append(client, self._chord_key(chord_id, f"list{number}"), entry)
         counted = self._count(client, self._chord_key(chord_id, "count"))
-        size = self._call(client.get, self._chord_key(chord_id, "size"))
-        if size is None or counted < int(size):
+        size = self._size(client, chord_id)
+        if size is None or counted < size:
             return None
         ids = self._listed(client, chord_id)
-        if len(ids) < int(size) or not self._finishes(client, chord_id, outcome.id):
+        if len(ids) < size or not self._finishes(client, chord_id, outcome.id):
             return None
         return shaped(self, chord_id, self._parts(client, chord_id, ids))
+
+    def grow_chord(self, chord_id: str, task_ids: Sequence[str]) -> None:
+        """Have a chord wait for more parts: some 20,000 at most, as their ids are one item."""
+        client = self._client(chord_id)
+        if self._call(client.get, self._chord_key(chord_id, "finisher")) is None:
+            entries = b"".join(map(_entry, task_ids))
+            self._append(client, self._chord_key(chord_id, "added"), entries)
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""
         client = self._client(chord_id)
-        keys = [self._chord_key(chord_id, name) for name in ("size", "count", "finisher")]
+        keys = [self._chord_key(chord_id, name) for name in ("size", "added", "count", "finisher")]
         keys += self._list_keys(chord_id)
         keys += [self._part_key(chord_id, task_id) for task_id in self._listed(client, chord_id)]
         for start in range(0, len(keys), KEYS_PER_REQUEST):
@@ -305,6 +312,12 @@ class MemcachedBackend(Awaited):
             found = self._call(client.incr, key, 1)
         return int(found or 0)
 
+    def _size(self, client: PooledClient, chord_id: str) -> int | None:
+        """Return how many parts a chord waits for, those that it has grown by included."""
+        size, added = (self._chord_key(chord_id, name) for name in ("size", "added"))
+        found = self._get_many(client, [size, added])
+        return None if size not in found else int(found[size]) + len(set(found.get(added, b"").split()))
+
     def _list_keys(self, chord_id: str) -> list[str]:
         return [self._chord_key(chord_id, f"list{number}") for number in range(LISTS)]
 
@@ -350,6 +363,11 @@ class MemcachedBackend(Awaited):
 
     def _chord_expiry(self) -> int:
         return _memcached_expiry(self._spec.expires_seconds or DAY_SECONDS)
+
+
+def _entry(task_id: str) -> bytes:
+    """Return an id as it is appended to lists of them."""
+    return urllib.parse.quote(task_id, safe="").encode() + b"\n"
 
 
 def _memcached_expiry(seconds: float) -> int:

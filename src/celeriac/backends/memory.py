@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from celeriac.backends.shape import keep_shape, shaped
 from celeriac.backends.spec import BackendSpec
 from celeriac.backends.upkeep import Upkeep
 from celeriac.backends.waiter import Awaited, Waiter
+from celeriac.forklock import ForkLock
 from celeriac.message import Outcome, Record
 from celeriac.states import READY_STATES, stays
 
@@ -25,6 +27,7 @@ class _Chord(msgspec.Struct):
     size: int | None = None
     finisher: str | None = None  # whose part was the last one
     parts: dict[str, tuple[int | None, bytes]] = {}
+    added: set[str] = set()  # the tasks that it has grown by
 
 
 class _Store:
@@ -81,7 +84,15 @@ class _Listener:
 
 
 _stores: dict[str, _Store] = {}
-_stores_lock = threading.Lock()
+_stores_lock = ForkLock()
+
+
+def _after_fork() -> None:
+    for store in list(_stores.values()):
+        store.changed = threading.Condition()  # a thread that the child has not may hold it
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _store_at(url: str) -> _Store:
@@ -173,7 +184,7 @@ class MemoryBackend(Awaited):
         with self._store.changed:
             chord = self._store.chords.setdefault(chord_id, _Chord())
             chord.parts.setdefault(outcome.id, (index, document))
-            if chord.size is None or len(chord.parts) < chord.size:
+            if chord.size is None or len(chord.parts) < chord.size + len(chord.added):
                 return None
             if chord.finisher is None:
                 chord.finisher = outcome.id
@@ -182,6 +193,13 @@ class MemoryBackend(Awaited):
             parts = sorted(chord.parts.items(), key=lambda part: (part[1][0] is None, part[1][0] or 0))
         found = [self._documents.read(task_id, data) for task_id, (_, data) in parts]
         return shaped(self, chord_id, found)
+
+    def grow_chord(self, chord_id: str, task_ids: Sequence[str]) -> None:
+        """Have a chord wait for more parts."""
+        with self._store.changed:
+            chord = self._store.chords.setdefault(chord_id, _Chord())
+            if chord.finisher is None:
+                chord.added.update(task_ids)
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""

@@ -15,7 +15,7 @@ import msgspec
 
 from celeriac.backends.documents import Documents, latest
 from celeriac.backends.redis_listener import RedisListener
-from celeriac.backends.redis_scripts import CHORD_PART, CHORD_PARTS, REPLACE, STORE
+from celeriac.backends.redis_scripts import CHORD_PART, CHORD_PARTS, GROW_CHORD, REPLACE, STORE
 from celeriac.backends.shape import Shape, in_shape, keep_shape
 from celeriac.backends.spec import DAY_SECONDS, BackendSpec
 from celeriac.backends.waiter import Awaited, Waiter
@@ -197,6 +197,13 @@ class RedisBackend(Awaited):
             positions = checked(answers)
         found = zip(chords.values(), positions, strict=True)
         return [parts[position - 1].task_id for parts, position in found if position]
+
+    def grow_chord(self, chord_id: str, task_ids: Sequence[str]) -> None:
+        """Have a chord wait for more parts."""
+        _, added, _, seen, claim, _ = self._chord_keys(chord_id)
+        keep = self._keep_seconds or int(DAY_SECONDS)
+        with self._translated("growing a chord"):
+            self._run(GROW_CHORD, [added, seen, claim], [keep, *task_ids])
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord, and note that it is done."""

@@ -63,6 +63,22 @@ return 1
 """
 )
 
+# GROW_CHORD: have a chord wait for more parts, unless all that it waits for have come.
+#
+# KEYS  1 extra parts   2 parts seen, where those that are waited for are kept as "+<task id>"   3 claim
+# ARGV  1 seconds to keep all this   then the ids of their tasks
+# returns  nothing
+GROW_CHORD: Final = Script(
+    """
+if redis.call('EXISTS', KEYS[3]) == 1 then return false end
+for i = 2, #ARGV do
+  if redis.call('SADD', KEYS[2], '+' .. ARGV[i]) == 1 then redis.call('INCR', KEYS[1]) end
+end
+for i = 1, 2 do redis.call('EXPIRE', KEYS[i], ARGV[1]) end
+return false
+"""
+)
+
 # CHORD_PARTS: note parts of one chord and, when they complete it, claim the body for one of their tasks, as
 # CHORD_PART does below; that task has to come there for all the parts.
 #

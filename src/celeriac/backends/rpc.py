@@ -219,6 +219,10 @@ class RpcBackend(Awaited):
         """Refuse: its parts would meet nowhere."""
         _refuse("run chords", ChordsUnsupported)
 
+    def grow_chord(self, chord_id: str, task_ids: Sequence[str]) -> None:
+        """Refuse: there are no chords."""
+        _refuse("run chords", ChordsUnsupported)
+
     def end_chord(self, chord_id: str) -> None:
         """Refuse: nothing was kept."""
         _refuse("run chords", ChordsUnsupported)

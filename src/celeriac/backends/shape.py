@@ -52,12 +52,17 @@ def shaped(store: Store, chord_id: str, parts: Sequence[Outcome]) -> list[Outcom
 
 
 def in_shape(store: Store, shape: Shape, parts: Sequence[Outcome]) -> list[Outcome]:
-    """Return one outcome for each member of a header with groups inside: a group's has a list of values."""
+    """Return one outcome for each member of a header with groups inside: a group's has a list of values.
+
+    Parts that the chord has grown by are no members; they come last.
+    """
     known = {part.id: part for part in parts}
-    missing = [leaf for leaf in _leaves(shape) if leaf not in known]
+    leaves = dict.fromkeys(_leaves(shape))
+    missing = [leaf for leaf in leaves if leaf not in known]
     if missing:
         known.update(store.fetch(missing))
-    return [_joined(member, known) for member in shape[1]]
+    added = [part for part in parts if part.id not in leaves]
+    return [*(_joined(member, known) for member in shape[1]), *added]
 
 
 def _leaves(member: Shape) -> list[str]:

@@ -40,6 +40,7 @@ from celeriac.backends.sql_tables import EXTENDED_COLUMNS, ID_LENGTH, Tables, in
 
 CONNECT_SECONDS = 5
 LOCKED_SECONDS = 8  # how long SQLite waits for another writer, and a thread for a free connection
+_AWAITED = ""  # the state of a part that a chord has grown by and that has not come
 IDS_PER_QUERY = 500  # SQLite once allowed 999 parameters a statement
 
 # What users write for PostgreSQL means psycopg 3 here; `postgresql+psycopg2://` still means what it says.
@@ -203,7 +204,7 @@ class SqlBackend(Awaited):
                 "state": record.state,
                 "payload": record.payload,
             }
-            if insert_new(connection, parts, part):
+            if insert_new(connection, parts, part) or self._was_awaited(connection, part):
                 arrived += 1
                 connection.execute(chords.update().where(mine).values(arrived=arrived))
             if size is None or arrived < size or finisher not in {None, key}:
@@ -217,6 +218,25 @@ class SqlBackend(Awaited):
             rows = connection.execute(ordered).all()
         found = [self._outcome(row.task_id, row.state, _UNPACK.decode(row.payload)) for row in rows]
         return shaped(self, chord_id, found)
+
+    def grow_chord(self, chord_id: str, task_ids: Sequence[str]) -> None:
+        """Have a chord wait for more parts.
+
+        Each is a row that has no state yet. The parts that have arrived are counted less by as many, as the
+        size may be announced later.
+        """
+        chords = self._tables.chords
+        mine = chords.c.chord_id == chord_id
+        awaited = {"chord_id": chord_id, "arrival": 0, "state": _AWAITED, "payload": b""}
+        with self._begin() as connection:
+            row = {"chord_id": chord_id, "size": None, "created": _naive_utc(None)}
+            insert_new(connection, chords, row)
+            connection.execute(chords.update().where(mine).values(created=chords.c.created))  # the lock
+            if connection.scalar(sa.select(chords.c.finisher).where(mine)) is not None:
+                return
+            rows = [{**awaited, "task_id": self._key(task_id)} for task_id in task_ids]
+            added = sum(insert_new(connection, self._tables.parts, row) for row in rows)
+            connection.execute(chords.update().where(mine).values(arrived=chords.c.arrived - added))
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""
@@ -257,6 +277,13 @@ class SqlBackend(Awaited):
             engine.dispose()
 
     # --- inside ---
+
+    def _was_awaited(self, connection: sa.Connection, part: Mapping[str, Any]) -> bool:
+        """Write a part into the row of one that `grow_chord` has left; whether there was such a row."""
+        parts = self._tables.parts
+        there = (parts.c.chord_id == part["chord_id"]) & (parts.c.task_id == part["task_id"])
+        written = connection.execute(parts.update().where(there & (parts.c.state == _AWAITED)).values(**part))
+        return bool(written.rowcount)
 
     def _here(self) -> None:
         """Notice that this is a forked child."""

@@ -161,6 +161,11 @@ class SqliteBackend(Awaited):
             return None
         return shaped(self, chord_id, [self._documents.read(task_id, data) for task_id, data in parts])
 
+    def grow_chord(self, chord_id: str, task_ids: Sequence[str]) -> None:
+        """Have a chord wait for more parts."""
+        expires = self._expires_at(time.time())
+        self._write(lambda connection: _add_awaited(connection, chord_id, task_ids, expires))
+
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""
 
@@ -286,7 +291,9 @@ def _add_part(
 ) -> list[tuple[str, bytes]] | None:
     chord_id, task_id, _, _, expires = part
     fresh = connection.execute(
-        "INSERT OR IGNORE INTO chord_parts (chord, task, position, payload, expires) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO chord_parts (chord, task, position, payload, expires) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (chord, task) DO UPDATE SET position = excluded.position, payload = excluded.payload "
+        "WHERE chord_parts.payload = x''",  # awaited
         part,
     )
     if fresh.rowcount:
@@ -306,3 +313,24 @@ def _add_part(
         "SELECT task, payload FROM chord_parts WHERE chord = ? ORDER BY position IS NULL, position",
         (chord_id,),
     ).fetchall()
+
+
+def _add_awaited(
+    connection: sqlite3.Connection, chord_id: str, task_ids: Sequence[str], expires: float | None
+) -> None:
+    """Note parts that a chord has to wait for beyond its size: rows without a payload, not arrived.
+
+    The parts that have arrived are counted less by as many, as the size may be announced later.
+    """
+    finished = "SELECT 1 FROM chords WHERE id = ? AND finisher IS NOT NULL"
+    if connection.execute(finished, (chord_id,)).fetchone():
+        return
+    added = connection.executemany(
+        "INSERT OR IGNORE INTO chord_parts (chord, task, payload, expires) VALUES (?, ?, x'', ?)",
+        [(chord_id, task_id, expires) for task_id in task_ids],
+    )
+    connection.execute(
+        "INSERT INTO chords (id, size, expires, arrived) VALUES (?, -1, ?, ?) "
+        "ON CONFLICT (id) DO UPDATE SET arrived = arrived + excluded.arrived",
+        (chord_id, expires, -added.rowcount),
+    )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from celeriac.errors import ConfigError
+from celeriac.forklock import ForkLock
 from celeriac.settings.inventory import Inventory
 from celeriac.settings.load import check_style
 from celeriac.settings.model import SECTIONS, Setting
@@ -100,7 +100,7 @@ class Settings(Inventory):
     _configured: bool
     _environ: Mapping[str, str]
     _late: set[str]  # what was changed after the first read
-    _lock: threading.RLock
+    _lock: ForkLock
     _names: Names
     _observers: list[Callable[[str, Any], None]]  # Any: a setting's value
     _pending: list[tuple[Callable[[], None], Callable[[], None] | None]]
@@ -122,7 +122,7 @@ class Settings(Inventory):
             "_configured": False,
             "_environ": os.environ if environ is None else environ,
             "_late": set(),
-            "_lock": threading.RLock(),
+            "_lock": ForkLock(),
             "_names": Names(),
             "_observers": [],
             "_pending": [],

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from celeriac.clock import Clock
 from celeriac.errors import TransportError
+from celeriac.forklock import ForkLock
 from celeriac.letters import MOST_LETTERS, Letter, Wanted, matches
 from celeriac.message import (
     Ack,
@@ -431,7 +432,7 @@ def _letter(buried: _Buried) -> Letter:
 
 
 _brokers: dict[str, Broker] = {}
-_brokers_lock = threading.Lock()
+_brokers_lock = ForkLock()
 
 
 def broker_at(url: str, clock: Clock) -> Broker:

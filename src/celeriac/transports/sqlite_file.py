@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from celeriac.errors import CeleriacError, ConfigError
+from celeriac.forklock import ForkLock, around_forks
 from celeriac.letters import MOST_LETTERS
 from celeriac.net.url import Url
 
@@ -57,7 +58,8 @@ CREATE TABLE consumed (queue TEXT, owner INTEGER, PRIMARY KEY (queue, owner)) WI
 CREATE TABLE results (id TEXT PRIMARY KEY, state TEXT NOT NULL, payload BLOB NOT NULL, expires REAL);
 CREATE INDEX results_by_expiry ON results (expires) WHERE expires IS NOT NULL;
 CREATE TABLE groups (id TEXT PRIMARY KEY, payload BLOB NOT NULL, expires REAL) WITHOUT ROWID;
--- size: -1 when parts have come before the chord was announced; finisher: the task that completed it
+-- size: -1 when parts have come before the chord was announced; finisher: the task that completed it;
+-- arrived: how many parts have, less those that the chord has grown by; a part with no payload is awaited
 CREATE TABLE chords (id TEXT PRIMARY KEY, size INTEGER NOT NULL, finisher TEXT, expires REAL,
     arrived INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE chord_parts (chord TEXT, task TEXT, position INTEGER, payload BLOB NOT NULL, expires REAL,
@@ -212,6 +214,7 @@ class Journal:
 
 _fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS has the latter only
 _handles: weakref.WeakSet[Handle] = weakref.WeakSet()
+_adding = ForkLock()  # no thread may add another handle while the others are closed for a fork
 _held: list[Handle] = []
 
 
@@ -247,7 +250,8 @@ class Handle:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
-        _handles.add(self)
+        with _adding:
+            _handles.add(self)
 
     def write(self, work: Callable[[sqlite3.Connection], T], seconds: float) -> T:
         """Run the work in a transaction of its own and commit it.
@@ -479,4 +483,4 @@ def _after_fork() -> None:
         _held.pop().after_fork()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+around_forks(_before_fork, _after_fork)

@@ -223,6 +223,61 @@ class ChordTests(BackendFixtures):
 
         assert self._part(worker, chord_id, 0, outcomes[0]) is None
 
+    def test_a_chord_that_grows_waits_for_the_parts_that_were_added(
+        self, client: ResultBackend, worker: ResultBackend
+    ) -> None:
+        chord_id, outcomes = self._start(client, [success(0), success(1)])
+        added = [success("one more"), success("and another")]
+        ids = [outcome.id for outcome in added]
+        assert self._part(worker, chord_id, 0, outcomes[0]) is None
+
+        worker.grow_chord(chord_id, ids[:1])
+        client.grow_chord(chord_id, ids)  # by a run of the same part somewhere else
+
+        assert self._part(worker, chord_id, 1, added[0]) is None
+        assert self._part(worker, chord_id, 1, added[0]) is None
+        assert self._part(worker, chord_id, 1, outcomes[1]) is None
+        everything = self._part(worker, chord_id, 1, added[1])
+        assert everything is not None
+        assert everything[0].result == 0
+        assert {part.id for part in everything[1:]} == {outcomes[1].id, *ids}
+
+    def test_a_chord_may_grow_before_it_is_complete_and_no_more_when_all_parts_have_come(
+        self, client: ResultBackend, worker: ResultBackend
+    ) -> None:
+        if not self.has_chords:
+            pytest.skip("this backend has no chords")
+        chord_id, outcomes, added = str(uuid.uuid4()), [success(0), success(1)], success(2)
+
+        worker.grow_chord(chord_id, [added.id])
+        client.start_chord(chord_id, 2, members(outcomes))
+        parts = (added, outcomes[0])
+        assert [self._part(worker, chord_id, 0, outcome) for outcome in parts] == [None, None]
+        assert self._part(worker, chord_id, 1, outcomes[1]) is not None  # here its worker died
+
+        worker.grow_chord(chord_id, [str(uuid.uuid4())])
+
+        assert self._part(worker, chord_id, 1, outcomes[1]) is not None
+        worker.end_chord(chord_id)
+        assert self._part(worker, chord_id, 1, outcomes[1]) is None
+
+    def test_what_a_header_with_groups_inside_has_grown_by_comes_last(
+        self, client: ResultBackend, worker: ResultBackend
+    ) -> None:
+        if not self.has_chords:
+            pytest.skip("this backend has no chords")
+        chord_id, outcomes, added = str(uuid.uuid4()), [success(0), success(1), success(2)], success("more")
+        one, *others = members(outcomes)
+        client.start_chord(chord_id, 3, [[["inner", None], others], one])
+
+        worker.grow_chord(chord_id, [added.id])
+
+        got = [self._part(worker, chord_id, index, outcomes[index]) for index in (1, 0, 2)]
+        assert got == [None] * 3
+        everything = self._part(worker, chord_id, 0, added)
+        assert everything is not None
+        assert [part.result for part in everything] == [[1, 2], 0, "more"]
+
     def test_more_parts_than_fit_one_request(self, client: ResultBackend, worker: ResultBackend) -> None:
         chord_id, outcomes = self._start(client, [success(n) for n in range(250)])
 
