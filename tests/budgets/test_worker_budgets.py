@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from celeriac.execute.executor import Executor
 from celeriac.events.stream import EventStream
+from celeriac.execute.executor import Executor
 from celeriac.message import Ack, Delivery, Finished, Record, Verdict
 from celeriac.node.dispatch import Dispatcher
 from celeriac.node.herald import Herald

@@ -127,7 +127,9 @@ class EventStream:
                 logger.warning("Events cannot be sent: %s Trying again in %.1f s.", exc, pause)
                 await asyncio.sleep(pause)
             except CodecError as exc:
-                logger.error("Some events are dropped: the serializer %r refuses one: %s", self._serializer, exc)
+                logger.error(
+                    "Some events are dropped: the serializer %r refuses one: %s", self._serializer, exc
+                )
                 return
             else:
                 return

@@ -58,9 +58,7 @@ class Executor:
         own_process: Whether its process exists for this alone and ends with it.
     """
 
-    def __init__(
-        self, app: Celeriac, hostname: str, *, own_process: bool = False
-    ) -> None:
+    def __init__(self, app: Celeriac, hostname: str, *, own_process: bool = False) -> None:
         self.hooks: Hooks = app.hooks
         self._app = app
         self._hostname = hostname
