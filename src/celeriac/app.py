@@ -64,7 +64,7 @@ class Celeriac(Lending, Connected):
     builtin_fixups: Iterable[str] = frozenset()
     amqp_cls: type[Any] | str | None = None
     control_cls: type[Any] | str | None = "celeriac.remote.control:Control"
-    events_cls: type[Any] | str | None = None
+    events_cls: type[Any] | str | None = "celeriac.events.events:Events"
     loader_cls: type[Any] | str | None = None
     log_cls: type[Any] | str | None = None
     panel_cls: type[Any] | str | None = "celeriac.control.panel:Panel"

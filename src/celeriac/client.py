@@ -87,6 +87,7 @@ class _Plan(msgspec.Struct, kw_only=True):
     serializer: str
     terms: _Terms
     inherit_priority: bool
+    tells_sent: bool  # an event for each call
 
 
 class _Sent(msgspec.Struct, kw_only=True):
@@ -388,6 +389,7 @@ class Client:
                     policy=conf.task_publish_retry_policy if conf.task_publish_retry else None,
                 ),
                 inherit_priority=bool(conf.task_inherit_parent_priority),
+                tells_sent=bool(conf.task_send_sent_event),
             )
         return plan
 
@@ -476,6 +478,8 @@ class Client:
             remaining = end - time.monotonic()
         if self._app.hooks.after_task_publish.receivers or self._app.hooks.task_sent.receivers:
             self._announce_sent(messages)
+        if self._plan is not None and self._plan.tells_sent:
+            importlib.import_module("celeriac.events.sent").tell_sent(self._app, batch)
 
     async def _apublish(self, messages: Sequence[_Sent]) -> None:
         producer, batch, terms = self._addressed(messages)
@@ -496,6 +500,9 @@ class Client:
             remaining = end - time.monotonic()
         if self._app.hooks.after_task_publish.receivers or self._app.hooks.task_sent.receivers:
             self._announce_sent(messages)
+        if self._plan is not None and self._plan.tells_sent:
+            tell = importlib.import_module("celeriac.events.sent").tell_sent
+            await importlib.import_module("asyncio").to_thread(tell, self._app, batch)
 
     def _addressed(self, messages: Sequence[_Sent]) -> tuple[Producer, list[Outgoing], _Terms]:
         terms = messages[0].terms

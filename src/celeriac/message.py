@@ -228,6 +228,7 @@ class Job(msgspec.Struct, kw_only=True, array_like=True):
     soft_limit_seconds: float | None = None
     hard_limit_seconds: float | None = None
     short: bool = False  # jobs of its kind take a few milliseconds: several may wait at one slot
+    tells: bool = False  # the report shall say in text what it returns or raises, for events
     more: bool = False  # the next job for the same slot is on its way: report both together
     lost: Lost | None = (
         None  # an earlier child died of it: record that failure and its consequences, do not run

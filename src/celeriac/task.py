@@ -469,6 +469,22 @@ class Task(TaskHooks, Generic[P, R_co]):
         """
         self.update_state(state=states.PROGRESS, meta=Progress(done, total, message).as_meta())
 
+    def send_event(self, type_: str, retry: bool = True, retry_policy: Any = None, **fields: Any) -> None:
+        """Tell monitors something about the current call.
+
+        Args:
+            type_: The type of the event, such as ``task-progress``.
+            retry: Accepted for Celery's sake: connections are made anew by themselves.
+            retry_policy: Accepted as ``retry`` is.
+            **fields: What it tells, besides the task's id.
+
+        Raises:
+            TransportError: The broker cannot be reached.
+        """
+        request = self.request
+        with self.app.events.default_dispatcher(hostname=request.hostname) as dispatcher:
+            dispatcher.send(type_, uuid=request.id, retry=retry, retry_policy=retry_policy, **fields)
+
     def add_trail(self, result: Any) -> Any:
         """Note a result as that of a child of the current call, and return it."""
         if self.trail:

@@ -64,12 +64,13 @@ FLOORS: dict[str, int] = {
             "polling",
             "progress",
             "remote",
+            "events",
             "addresses",
             "bugreport",
         ],
         3,
     ),
-    **dict.fromkeys(["node", "pools", "execute", "control", "events", "beat"], 4),
+    **dict.fromkeys(["node", "pools", "execute", "control", "beat"], 4),
     **dict.fromkeys(["cli", "web", "contrib", "testing", "multi", "__main__"], 5),
 }
 ROOT_MAY_IMPORT_UP_TO = 3  # `celeriac/__init__.py` offers the names of floors 0-3

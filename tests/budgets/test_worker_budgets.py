@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from celeriac.events.stream import EventStream
 from celeriac.execute.executor import Executor
 from celeriac.message import Ack, Delivery, Finished, Record, Verdict
 from celeriac.node.dispatch import Dispatcher
+from celeriac.node.herald import Herald
 from celeriac.node.link import Link, RetryPolicy
 from celeriac.node.policy import Policies
 from celeriac.node.report import Reporter
@@ -118,7 +120,8 @@ async def test_a_batch_of_reports_takes_two_round_trips() -> None:
     link._consumer = counting
     await link.renew()
     dispatcher = Dispatcher(counting, "w1@host", 8, lambda work: True, lambda: link.sure)
-    reporter = Reporter(Scribe(link, counting), ledger, dispatcher, Results(app), lambda: None)
+    herald = Herald(app, EventStream(app, app.transport.fanout(), "w1@host"))
+    reporter = Reporter(Scribe(link, counting), ledger, dispatcher, Results(app), herald, lambda: None)
     policy = Policies(app, None, None).get(add.name)
     assert policy is not None
     works = [ledger.open(delivery, unpack_headers(delivery.envelope), policy) for delivery in taken]

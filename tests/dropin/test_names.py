@@ -61,7 +61,10 @@ def test_modules_of_celery_are_reached_through_the_package(name: str) -> None:
     [
         "celery.app.base", "celery.app.defaults", "celery.app.log", "celery.app.registry", "celery.app.task",
         "celery.app.utils", "celery.bin.base", "celery.bin.celery", "celery.canvas", "celery.decorators",
-        "celery.exceptions", "celery.fixups.django", "celery.platforms", "celery.registry",
+        "celery.app.events", "celery.events", "celery.events.cursesmon", "celery.events.dispatcher",
+        "celery.events.dumper", "celery.events.event", "celery.events.receiver", "celery.events.snapshot",
+        "celery.events.state", "celery.exceptions", "celery.fixups.django", "celery.platforms",
+        "celery.registry",
         "celery.result", "celery.schedules", "celery.signals",
         "celery.security", "celery.states", "celery.task", "celery.task.base", "celery.task.schedules",
         "celery.task.sets", "celery.utils", "celery.utils.dispatch", "celery.utils.dispatch.signal",

@@ -14,7 +14,7 @@ from celeriac import addresses
 from celeriac.beat import Service
 from celeriac.cli import logs
 from celeriac.cli.context import CLIContext
-from celeriac.cli.pidfile import EX_CANTCREAT, Pidfile, PidfileLocked
+from celeriac.cli.pidfile import locked
 from celeriac.cli.worker import LogLevel
 from celeriac.errors import ConfigError
 from celeriac.schedules.interval import humanize_seconds
@@ -31,7 +31,7 @@ from celeriac.schedules.interval import humanize_seconds
 def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
     """Send periodic tasks when they are due, until told to stop."""
     app = obj.app
-    lock = _lock(obj, options["pidfile"] or app.conf.get("beat_pidfile"))
+    lock = locked(obj, options["pidfile"] or app.conf.get("beat_pidfile"))
     try:
         level: int = options["loglevel"]
         logfile: str | None = options["logfile"] or app.conf.get("beat_log_file")
@@ -53,22 +53,6 @@ def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
     finally:
         if lock is not None:
             lock.release()
-
-
-def _lock(obj: CLIContext, path: str | None) -> Pidfile | None:
-    if path is None:
-        return None
-    lock = Pidfile(path)
-    try:
-        if lock.acquire():
-            obj.error("Stale pidfile exists - Removing it.")
-    except PidfileLocked as exc:
-        obj.error(str(exc))
-        sys.exit(EX_CANTCREAT)
-    except OSError as exc:
-        obj.error(f"ERROR: Pidfile ({path}) cannot be written: {exc.strerror}.")
-        sys.exit(EX_CANTCREAT)
-    return lock
 
 
 def _stop_on_signals(service: Service) -> None:

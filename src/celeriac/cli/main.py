@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "control": "celeriac.cli.control",
     "dead": "celeriac.cli.dead",
     "dlq": "celeriac.cli.dlq",
+    "events": "celeriac.cli.events",
     "help": "celeriac.cli.help",
     "inspect": "celeriac.cli.inspect",
     "purge": "celeriac.cli.purge",
@@ -35,7 +36,7 @@ COMMANDS: Final = {
 # So that nobody looks for a typing error.
 _NOT_YET: Final = frozenset(
     {
-        "amqp", "events", "graph", "list", "logtool", "migrate", "multi", "shell", "upgrade",
+        "amqp", "graph", "list", "logtool", "migrate", "multi", "shell", "upgrade",
     }
 )  # fmt: skip
 # Global options that people of Celery 3 and 4 write behind the command; they are moved to the front.

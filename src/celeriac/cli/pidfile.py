@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
+
+from celeriac.cli.context import CLIContext
 
 EX_CANTCREAT = 73  # sysexits.h; Celery's exit code when the file is locked
 
@@ -98,3 +101,25 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def locked(obj: CLIContext, path: str | None) -> Pidfile | None:
+    """Return the acquired lock of a command, or None when it wants none; leave when it cannot be had.
+
+    Args:
+        obj: Speaks to the person.
+        path: The file.
+    """
+    if path is None:
+        return None
+    lock = Pidfile(path)
+    try:
+        if lock.acquire():
+            obj.error("Stale pidfile exists - Removing it.")
+    except PidfileLocked as exc:
+        obj.error(str(exc))
+        sys.exit(EX_CANTCREAT)
+    except OSError as exc:
+        obj.error(f"ERROR: Pidfile ({path}) cannot be written: {exc.strerror}.")
+        sys.exit(EX_CANTCREAT)
+    return lock

@@ -101,18 +101,18 @@ def shutdown(state: State, msg: str = "Got shutdown from remote", **kwargs: Any)
 
 def enable_events(state: State) -> Any:
     """Send task events."""
-    if state.node.sends_task_events:
+    if state.node.herald.on:
         return ok("task events already enabled")
-    state.node.sends_task_events = True
+    state.node.herald.on = True
     logger.info("Events of group {task} enabled by remote.")
     return ok("task events enabled")
 
 
 def disable_events(state: State) -> Any:
     """Send no task events."""
-    if not state.node.sends_task_events:
+    if not state.node.herald.on:
         return ok("task events already disabled")
-    state.node.sends_task_events = False
+    state.node.herald.on = False
     logger.info("Events of group {task} disabled by remote.")
     return ok("task events disabled")
 
@@ -120,6 +120,7 @@ def disable_events(state: State) -> Any:
 def heartbeat(state: State) -> Any:
     """Send a heartbeat event now."""
     logger.debug("Heartbeat requested by remote.")
+    state.node.heart.answer()
 
 
 def election(state: State, id: str, topic: str, action: Any = None, **kwargs: Any) -> Any:

@@ -55,17 +55,13 @@ class Executor:
     Args:
         app: The app, finalized.
         hostname: The node's name.
-        with_reprs: Whether reports carry what events tell: results and exceptions as text.
         own_process: Whether its process exists for this alone and ends with it.
     """
 
-    def __init__(
-        self, app: Celeriac, hostname: str, *, with_reprs: bool = False, own_process: bool = False
-    ) -> None:
+    def __init__(self, app: Celeriac, hostname: str, *, own_process: bool = False) -> None:
         self.hooks: Hooks = app.hooks
         self._app = app
         self._hostname = hostname
-        self._with_reprs = with_reprs
         self._own_process = own_process
         self._accept = app.codecs.accept_set(app.conf.accept_content)
         self._max_bytes: int = app.conf.worker_max_message_bytes
@@ -131,7 +127,7 @@ class Executor:
             runtime=ending.runtime,
             part=self._part,
         )
-        if self._with_reprs:
+        if job.tells:
             self._add_reprs(finished, task, ending)
         if ending.kind == "failure" and task.dead_letter and request._retries_exhausted:
             finished.exhausted = True

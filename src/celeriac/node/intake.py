@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from celeriac.message import Ack, Delivery, Envelope, Lost, Park, Requeue, TaskHeaders
 from celeriac.node.admit import Admitted, Dead, Early, Refused, admit, expired
 from celeriac.node.dispatch import Dispatcher
+from celeriac.node.herald import Herald
 from celeriac.node.rates import Rates
 from celeriac.node.recent import turn_of
 from celeriac.node.reception import Reception
@@ -36,6 +37,7 @@ class Intake:
         dispatcher: Lines it up.
         reporter: Settles what is not run here.
         refusals: Tell what is refused.
+        herald: Tells monitors what is taken.
         parks: Whether the broker keeps messages until a time.
     """
 
@@ -46,6 +48,7 @@ class Intake:
         dispatcher: Dispatcher,
         reporter: Reporter,
         refusals: Refusals,
+        herald: Herald,
         *,
         parks: bool,
     ) -> None:
@@ -54,6 +57,7 @@ class Intake:
         self._dispatcher = dispatcher
         self._reporter = reporter
         self._refusals = refusals
+        self._herald = herald
         self._parks = parks
         self.timers: Timers = Timers(reception.clock, self._on_due)
         self.rates: Rates = Rates(reception.clock, self._on_token)
@@ -119,7 +123,10 @@ class Intake:
         if hook.receivers:
             request = Request(delivery, headers, self._reception.hostname, decision.policy.task)
             hook.send(self, request=request)
-        return self._ledger.open(delivery, headers, decision.policy)
+        work = self._ledger.open(delivery, headers, decision.policy)
+        if self._herald.on:
+            self._herald.received(work)
+        return work
 
     def _is_known(self, delivery: Delivery, decision: Admitted | Dead) -> bool:
         """Return whether a message comes again that is under way here or done: nothing shall run twice.

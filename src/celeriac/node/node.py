@@ -16,8 +16,11 @@ import msgspec
 from celeriac.app import Celeriac
 from celeriac.clock import Clock, SystemClock
 from celeriac.errors import CeleriacError, TransportError
+from celeriac.events.stream import EventStream
 from celeriac.message import Requeue
 from celeriac.node.dispatch import Dispatcher
+from celeriac.node.heart import Heart
+from celeriac.node.herald import Herald
 from celeriac.node.intake import Intake
 from celeriac.node.last_words import write_obituaries
 from celeriac.node.leases import Leases
@@ -64,6 +67,7 @@ class NodeSettings(msgspec.Struct, kw_only=True, frozen=True):
     soft_time_limit: float | None = None
     soft_shutdown_seconds: float = 0.0  # before a cold shutdown, for running tasks to end
     soft_shutdown_when_idle: bool = False
+    heartbeat_seconds: float | None = None  # between heartbeats; None: there are none
     warm_shutdown_seconds: float | None = None  # what runs longer than that is stopped; None: for ever
 
 
@@ -87,6 +91,8 @@ class Node:
     `receiver`     fetches messages as long as there is room
     `intake`       admits, holds, parks or refuses them
     `dispatcher`   lines up what is admitted, and hands it to the pool
+    `herald`       tells monitors what becomes of tasks, when they want that
+    `heart`        tells them that the node is there
     `reporter`     stores outcomes and settles messages, in batches
     `leases`       keeps what was taken from being given to others
     `ledger`       everything that was taken and is not settled
@@ -123,14 +129,18 @@ class Node:
             pool, settings.hostname, settings.spec.prefetch, self._still_wanted, lambda: self.link.sure
         )
         scribe = Scribe(self.link, app.backend)
-        self.reporter: Reporter = Reporter(scribe, self.ledger, self.dispatcher, results, self._on_room)
-        refusals = Refusals(reception, results, self.ledger, self.reporter)
+        self.herald: Herald = Herald(app, EventStream(app, transport.fanout(), settings.hostname))
+        self.reporter: Reporter = Reporter(
+            scribe, self.ledger, self.dispatcher, results, self.herald, self._on_room
+        )
+        refusals = Refusals(reception, results, self.ledger, self.reporter, self.herald)
         self.intake: Intake = Intake(
             reception,
             self.ledger,
             self.dispatcher,
             self.reporter,
             refusals,
+            self.herald,
             parks=transport.caps.native_delay,
         )
         self.revoker: Revoker = Revoker(self.ledger, self.dispatcher, self.intake, refusals, pool)
@@ -141,7 +151,9 @@ class Node:
         )
         self.leases: Leases = Leases(self.link, settings.spec.lease_seconds)
         self.born: float = time.monotonic()
-        self.sends_task_events: bool = False
+        self.heart: Heart = Heart(
+            app, settings.hostname, self.herald.stream, self, settings.heartbeat_seconds
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: How | None = None
         self._overdue = False  # a warm shutdown has taken too long
@@ -157,6 +169,10 @@ class Node:
             service: Opened before the node is ready, and run until all work is done.
         """
         self._beside[name] = service
+
+    def doing(self) -> tuple[int, int]:
+        """Return how many tasks run now, and how many have ended."""
+        return len(self.pool.running()), sum(self.policies.counts().values())
 
     def resize_pool(self, by: int) -> None:
         """Have so many more slots, or fewer.

@@ -26,6 +26,7 @@ class Policy:
         "hard_seconds",
         "ignores_result",
         "mean_seconds",
+        "sends_events",
         "short",
         "soft_seconds",
         "task",
@@ -41,6 +42,7 @@ class Policy:
         self.soft_seconds: float | None = None
         self.renew_limits(time_limit, soft_time_limit)
         self.ignores_result: bool = bool(task.ignore_result)
+        self.sends_events: bool = bool(task.send_events)
         self.mean_seconds: float | None = None  # a moving average; None before the first run
         self.short: bool = False  # not before we have seen one
         self.count: int = 0  # runs that ended here
@@ -64,6 +66,7 @@ class _Unregistered:
 
     time_limit = soft_time_limit = None
     ignore_result = store_errors_even_if_ignored = False
+    send_events = True
 
 
 class Policies:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from celeriac.message import Delivery, Lost, TaskHeaders
 from celeriac.node.admit import Refused
+from celeriac.node.herald import Herald
 from celeriac.node.reception import Reception
 from celeriac.node.report import Reporter
 from celeriac.node.request import Request
@@ -40,13 +41,17 @@ class Refusals:
         results: Encodes what the caller is told.
         ledger: The open work.
         reporter: Stores and settles.
+        herald: Tells monitors.
     """
 
-    def __init__(self, reception: Reception, results: Results, ledger: Ledger, reporter: Reporter) -> None:
+    def __init__(
+        self, reception: Reception, results: Results, ledger: Ledger, reporter: Reporter, herald: Herald
+    ) -> None:
         self._reception = reception
         self._results = results
         self._ledger = ledger
         self._reporter = reporter
+        self._herald = herald
 
     def refuse(self, delivery: Delivery, refused: Refused) -> None:
         """Tell of a refusal and settle the delivery."""
@@ -91,6 +96,7 @@ class Refusals:
         self._reception.hooks.task_unknown.send(
             self, message=delivery, exc=refused.error, name=headers.task, id=headers.id
         )
+        self._herald.unknown(headers, refused.error)
 
     def tell_terminated(self, work: Work, signum: int) -> None:
         """Tell the hooks of work that somebody has ended while it ran."""
@@ -101,6 +107,7 @@ class Refusals:
             signum=signum,
             expired=False,
         )
+        self._herald.terminated(work, signum)
 
     def _tell_revoked(self, delivery: Delivery, refused: Refused) -> None:
         headers = refused.headers
@@ -113,6 +120,9 @@ class Refusals:
             signum=None,
             expired=refused.why == "expired",
         )
+        policy = self._reception.policies.get(headers.task)
+        if policy is not None:
+            self._herald.revoked(headers, policy, expired=refused.why == "expired")
 
     def _tell_invalid(self, delivery: Delivery, refused: Refused) -> None:
         envelope = delivery.envelope

@@ -22,6 +22,7 @@ from celeriac.message import (
     Verdict,
 )
 from celeriac.node.dispatch import Dispatcher
+from celeriac.node.herald import Herald
 from celeriac.node.recent import Recent
 from celeriac.node.results import Results
 from celeriac.node.scribe import Entry, Scribe
@@ -53,6 +54,7 @@ class Reporter:
         ledger: The open work.
         dispatcher: Told what has ended.
         results: Encodes what no child can.
+        herald: Tells monitors.
         on_room: Called when something was ended or settled.
     """
 
@@ -62,12 +64,14 @@ class Reporter:
         ledger: Ledger,
         dispatcher: Dispatcher,
         results: Results,
+        herald: Herald,
         on_room: Callable[[], None],
     ) -> None:
         self._scribe = scribe
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._results = results
+        self._herald = herald
         self._on_room = on_room
         self._entries: list[Entry] = []
         self._starts: dict[int, Delivery] = {}  # begun, not told to the broker yet
@@ -172,13 +176,19 @@ class Reporter:
         self._enter(report.record, work.delivery, decided)
         if report.part is not None:
             self._entries[-1].part, self._entries[-1].work = report.part, work
+        if self._herald.on:
+            if not work.started and work.lost is None:
+                self._herald.started(work, report.started_at)
+            self._entries[-1].told = self._herald.ending(work, report)
         return True
 
     def _started(self, report: Started) -> None:
         work = self._ledger.get(report.number)
         if work is None or work.lost is not None:
             return
-        work.started = True
+        if not work.started:
+            work.started = True
+            self._herald.started(work, report.at)
         if isinstance(verdict(work.policy.terms, report), Start):
             self._starts[report.number] = work.delivery
 
@@ -196,6 +206,8 @@ class Reporter:
         elif not fails(report, decided):
             self._close(work, None, decided)
         else:
+            if not work.started:
+                self._herald.started(work)
             self._tell_loss(work, report)
             self.mourn(work, report, decided)
 
@@ -221,6 +233,8 @@ class Reporter:
         self._starts.pop(work.number, None)
         self.recent.note(work.headers, work.delivery.envelope, decided)
         self._enter(record, work.delivery, decided)
+        if work.lost is not None and not isinstance(decided, Requeue):
+            self._entries[-1].told = self._herald.loss(work)
 
     def _enter(self, record: Record | None, delivery: Delivery, decided: Verdict) -> None:
         self._entries.append(Entry(record, delivery, decided))
@@ -270,6 +284,8 @@ class Reporter:
         self._flush_took = asyncio.get_running_loop().time() - began
         self._flushing = []
         for entry in entries:
+            if entry.told is not None:
+                self._herald.tell(entry.told)
             if entry.joins:
                 self._join(entry)
         self._on_room()

@@ -13,6 +13,7 @@ import msgspec
 from celeriac.backoff import intervals
 from celeriac.errors import BackendError, BackendUnreachable, TransportError
 from celeriac.message import DeadLetter, Delivery, Part, Record, Start, Verdict
+from celeriac.node.herald import Told
 from celeriac.node.link import Link
 from celeriac.node.work import Work
 from celeriac.ports import CountsParts, ResultBackend
@@ -34,6 +35,7 @@ class Entry(msgspec.Struct):
     part: Part | None = None  # to count, in between
     work: Work | None = None  # of a part: what it was
     joins: bool = False  # the part has completed its chord
+    told: Told | None = None  # what monitors are to be told when it is written down
 
 
 class Scribe:

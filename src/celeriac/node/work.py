@@ -30,6 +30,7 @@ class Work:
         "short",
         "started",
         "submitted",
+        "tells",
         "terminated",
     )
 
@@ -43,6 +44,7 @@ class Work:
         self.started: bool = False  # it was seen to begin
         self.lost: Lost | None = None  # a child has died of it: what is still to be run is its obituary
         self.obituaries: int = 0  # how many children were asked for one
+        self.tells: bool = False  # somebody wants to know what it returns
         self.terminated: int | None = None  # the signal by which somebody has ended it
         self.decided: Verdict | None = None  # what becomes of the message after the obituary
 
@@ -81,6 +83,7 @@ class Work:
             hard_limit_seconds=policy.hard_seconds if hard is None else hard,
             short=self.short,
             lost=self.lost,
+            tells=self.tells,
         )
 
 

@@ -21,6 +21,7 @@ from celeriac.control.mailbox import Mailbox
 from celeriac.control.state import State
 from celeriac.errors import ConfigError
 from celeriac.execute.executor import Executor
+from celeriac.node.heart import DEFAULT_SECONDS
 from celeriac.node.leases import lease_seconds
 from celeriac.node.link import RetryPolicy
 from celeriac.node.node import EX_FAILURE, How, Node, NodeSettings, say
@@ -175,9 +176,10 @@ class Worker:
     async def _main(self) -> int:
         self._transport = _transport_to_read(self.app)
         self.node = node = Node(self.app, self._node_settings(), self.pool, self._transport)
-        node.sends_task_events = bool(
+        node.herald.on = bool(
             self.app.conf.worker_send_task_events if self.options.events is None else self.options.events
         )
+        node.run_beside("events", node.heart)
         if self.app.conf.worker_enable_remote_control:
             panel = self.app.panel
             mailbox = Mailbox(State(node, panel, panel.consumer_of(self, node)), self._transport.fanout())
@@ -225,6 +227,9 @@ class Worker:
             soft_time_limit=options.soft_time_limit or conf.task_soft_time_limit,
             soft_shutdown_seconds=conf.worker_soft_shutdown_timeout,
             soft_shutdown_when_idle=conf.worker_enable_soft_shutdown_on_idle,
+            heartbeat_seconds=None
+            if options.without_heartbeat
+            else float(options.heartbeat_interval or DEFAULT_SECONDS),
             warm_shutdown_seconds=conf.worker_shutdown_timeout,
         )
 

@@ -202,7 +202,6 @@ BROKER: tuple[Setting, ...] = (
         "celeryev",
         "text",
         "Exchange that events are sent to.",
-        has_effect=False,
     ),
     Setting(
         "event_queue_durable",
@@ -210,7 +209,6 @@ BROKER: tuple[Setting, ...] = (
         False,
         "bool",
         "Keep a monitor's queue over a broker restart.",
-        has_effect=False,
     ),
     Setting(
         "event_queue_exclusive",
@@ -218,7 +216,6 @@ BROKER: tuple[Setting, ...] = (
         False,
         "bool",
         "Make a monitor's queue exclusive to its connection.",
-        has_effect=False,
     ),
     Setting(
         "event_queue_expires",
@@ -226,7 +223,6 @@ BROKER: tuple[Setting, ...] = (
         60.0,
         "seconds",
         "Seconds after which an unused monitor queue is removed.",
-        has_effect=False,
     ),
     Setting(
         "event_queue_prefix",
@@ -234,7 +230,6 @@ BROKER: tuple[Setting, ...] = (
         "celeryev",
         "text",
         "Prefix of the names of monitors' queues.",
-        has_effect=False,
     ),
     Setting(
         "event_queue_ttl",
@@ -242,7 +237,6 @@ BROKER: tuple[Setting, ...] = (
         5.0,
         "seconds",
         "Seconds after which an unread event is dropped.",
-        has_effect=False,
     ),
     Setting(
         "event_serializer",
@@ -250,6 +244,5 @@ BROKER: tuple[Setting, ...] = (
         "json",
         "text",
         "Serializer of events.",
-        has_effect=False,
     ),
 )

@@ -208,7 +208,6 @@ TASK: tuple[Setting, ...] = (
         False,
         "bool",
         "Send an event for every task that is sent.",
-        has_effect=False,
     ),
     Setting("task_serializer", "CELERY_TASK_SERIALIZER", "json", "text", "Serializer of task messages."),
     Setting(

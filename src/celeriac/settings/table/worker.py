@@ -186,7 +186,6 @@ WORKER: tuple[Setting, ...] = (
         False,
         "bool",
         "Send events about tasks, so that monitors can follow them.",
-        has_effect=False,
     ),
     Setting(
         "worker_soft_shutdown_timeout",

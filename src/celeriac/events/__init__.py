@@ -1,0 +1,1 @@
+"""Events: what workers and clients tell of themselves and of tasks, for those who watch."""

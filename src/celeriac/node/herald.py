@@ -1,0 +1,143 @@
+"""The herald: tells those who watch what becomes of tasks, when somebody wants that."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from celeriac.app import Celeriac
+from celeriac.events.stream import EventStream
+from celeriac.execute.loss import ending_of
+from celeriac.message import Finished, OutcomeKind, TaskHeaders
+from celeriac.node.policy import Policy
+from celeriac.node.work import Work
+from celeriac.saferepr import saferepr
+
+Fields = dict[str, Any]  # Any: the values of an event's fields
+Told = tuple[str, Fields]  # a type of event, and its fields
+
+_ENDINGS: dict[OutcomeKind, str] = {
+    "success": "task-succeeded",
+    "failure": "task-failed",
+    "invalid": "task-failed",
+    "retry": "task-retried",
+    "revoked": "task-revoked",
+}
+_REJECTIONS: dict[OutcomeKind, bool] = {"reject": False, "requeue": True}  # whether it is to run again
+
+
+class Herald:
+    """Tells events of tasks. It says nothing as long as it is not `on`, nor of tasks that do not want it.
+
+    Args:
+        app: The app; its time zone is that of moments in events.
+        stream: Where events go.
+        on: Whether to tell from the beginning.
+    """
+
+    def __init__(self, app: Celeriac, stream: EventStream, *, on: bool = False) -> None:
+        self._app = app
+        self.stream = stream
+        self.on: bool = on
+
+    def tells(self, policy: Policy) -> bool:
+        """Return whether events of a kind of task are told."""
+        return self.on and policy.sends_events
+
+    def received(self, work: Work) -> None:
+        """Tell that a task was received and is going to be run; have its child say what it returns."""
+        if not self.tells(work.policy):
+            return
+        work.tells = True
+        headers = work.headers
+        fields = {
+            "uuid": headers.id,
+            "name": headers.task,
+            "args": headers.argsrepr,
+            "kwargs": headers.kwargsrepr,
+            "root_id": headers.root_id,
+            "parent_id": headers.parent_id,
+            "retries": headers.retries or 0,
+            "eta": self._moment(headers.eta),
+            "expires": self._moment(headers.expires),
+        }
+        self.stream.emit("task-received", fields)
+
+    def started(self, work: Work, at: float | None = None) -> None:
+        """Tell that a task has begun.
+
+        Args:
+            work: The task.
+            at: Epoch seconds; now, when not given.
+        """
+        if self.tells(work.policy):
+            self.stream.emit("task-started", {"uuid": work.headers.id}, at)
+
+    def ending(self, work: Work, report: Finished) -> Told | None:
+        """Return what is to be told of a task's end once that is written down; None: nothing.
+
+        Args:
+            work: The task.
+            report: Of its run, or of its obituary.
+        """
+        if not self.tells(work.policy):
+            return None
+        if work.lost is not None:
+            return self.loss(work)
+        kind, fields = report.kind, {"uuid": work.headers.id}
+        if kind in _REJECTIONS:
+            # What was acknowledged when it began cannot be rejected.
+            return ("task-rejected", {**fields, "requeue": _REJECTIONS[kind]}) if _is_late(work) else None
+        told = _ENDINGS.get(kind)
+        if told is None:
+            return None
+        if kind == "success":
+            return told, {**fields, "result": report.result_repr, "runtime": report.runtime}
+        if kind == "revoked":
+            return told, {**fields, **_revocation()}
+        return told, {**fields, "exception": report.exception_repr, "traceback": report.traceback or ""}
+
+    def loss(self, work: Work) -> Told | None:
+        """Return what is to be told of a task that was not run to its end; None: that was told already."""
+        lost = work.lost
+        assert lost is not None
+        if not self.tells(work.policy) or lost.joins or lost.refused is not None:
+            return None
+        exception = saferepr(ending_of(lost)[1])
+        return "task-failed", {"uuid": work.headers.id, "exception": exception, "traceback": ""}
+
+    def revoked(self, headers: TaskHeaders, policy: Policy, *, expired: bool) -> None:
+        """Tell that a task is not run because somebody has revoked it, or because it has expired."""
+        if self.tells(policy):
+            self.stream.emit("task-revoked", {"uuid": headers.id, **_revocation(expired=expired)})
+
+    def terminated(self, work: Work, signum: int) -> None:
+        """Tell that a running task was ended."""
+        if self.tells(work.policy):
+            self.stream.emit("task-revoked", {"uuid": work.headers.id, **_revocation(signum=signum)})
+
+    def unknown(self, headers: TaskHeaders, error: Exception) -> None:
+        """Tell that a task has failed that is not registered here."""
+        if self.on:
+            self.stream.emit("task-failed", {"uuid": headers.id, "exception": saferepr(error)})
+
+    def tell(self, told: Told) -> None:
+        """Tell what `ending` has returned."""
+        self.stream.emit(*told)
+
+    def _moment(self, text: str | None) -> str | None:
+        """Return a header's time in the app's time zone, as real Celery tells it."""
+        if text is None:
+            return None
+        moment = datetime.datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=datetime.UTC)
+        return moment.astimezone(self._app.timezone).isoformat()
+
+
+def _is_late(work: Work) -> bool:
+    return work.policy.terms.acks_late
+
+
+def _revocation(*, signum: int | None = None, expired: bool = False) -> Fields:
+    return {"terminated": signum is not None, "signum": signum, "expired": expired}
