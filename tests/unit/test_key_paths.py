@@ -49,7 +49,7 @@ def test_a_key_may_be_among_any_keywords() -> None:
     path = KeyPath("args.tenant", "shop.pay", loose)
 
     assert path.key((), {"tenant": 7}) == "7"
-    with pytest.raises(UsageError, match="do not have args.tenant"):
+    with pytest.raises(UsageError, match=r"do not have args\.tenant"):
         path.key((), {"tenants": 7})
 
 

@@ -79,18 +79,23 @@ class SqlitePermits:
 
 def _ask(connection: sqlite3.Connection, claim: Claim, until: float) -> bool:
     """Return whether a permit is held after asking for it."""
-    key = claim.limited, claim.holder
+    values = {
+        "limited": claim.limited,
+        "holder": claim.holder,
+        "maximum": claim.limit,
+        "until": until,
+    }
     connection.execute(
         "INSERT INTO permits (limited, holder, place, until) "
-        "SELECT ?1, ?2, coalesce(max(place), 0) + 1, ?3 FROM permits WHERE limited = ?1 "
-        "ON CONFLICT (limited, holder) DO UPDATE SET until = excluded.until",
-        (*key, until),
+        "SELECT :limited, :holder, coalesce(max(place), 0) + 1, :until FROM permits "
+        "WHERE limited = :limited ON CONFLICT (limited, holder) DO UPDATE SET until = excluded.until",
+        values,
     )
     # Those without a place hold one; of what is left the first in line get theirs.
     found = connection.execute(
-        "UPDATE permits SET place = NULL WHERE limited = ?1 AND holder = ?2 AND (place IS NULL OR "
-        "(SELECT count(*) FROM permits AS other WHERE other.limited = ?1 AND "
-        "(other.place IS NULL OR other.place < permits.place)) < ?3)",
-        (*key, claim.limit),
+        "UPDATE permits SET place = NULL WHERE limited = :limited AND holder = :holder AND "
+        "(place IS NULL OR (SELECT count(*) FROM permits AS other WHERE other.limited = :limited AND "
+        "(other.place IS NULL OR other.place < permits.place)) < :maximum)",
+        values,
     )
     return found.rowcount == 1
