@@ -22,7 +22,7 @@ from celeriac.options import check_spelling
 from celeriac.ports import Producer
 from celeriac.routing import Route, Router
 from celeriac.settings.settings import Settings
-from celeriac.wire.task import RESENT_HEADER, Body, TaskMessage, compose, compose_v1, seal
+from celeriac.wire.task import LIMIT_KEY_HEADER, RESENT_HEADER, Body, TaskMessage, compose, compose_v1, seal
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -290,6 +290,9 @@ class Client:
         if frame is not None:
             _inherit(options, frame.request, plan.inherit_priority)
         task_type = pop("task_type", None)
+        keyed = self._app.key_paths.get(name)
+        if keyed is not None:
+            options["headers"] = {**(options.get("headers") or {}), LIMIT_KEY_HEADER: keyed.key(args, kwargs)}
         route = plan.router.route(pop("route_name", None) or name, args, kwargs, options, task_type)
         for key, value in route.options.items():
             options.setdefault(key, value)

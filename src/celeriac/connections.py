@@ -8,10 +8,16 @@ from urllib.parse import quote
 
 from celeriac import backends, transports
 from celeriac.codecs.registry import Codecs
-from celeriac.net.url import parse
+from celeriac.errors import ConfigError
+from celeriac.net.url import mask, parse
+from celeriac.permits import Permits
 from celeriac.ports import ResultBackend, Transport
 from celeriac.settings.settings import Settings
 
+_KEEPERS = (
+    "permits are kept by redis:// (also rediss, sentinel, unix) and, on one machine, by sqlite:///file."
+)
+_KEEPING_STORES = frozenset({"redis", "rediss", "sentinel", "unix", "sqlite"})
 EMBEDDED = (
     "sqlite://"  # where there is no broker: a file under the user's state directory, named after the app
 )
@@ -89,6 +95,31 @@ def connect_backend(
         return backends.connect(spec)
     made: ResultBackend = getattr(url, "from_spec", url)(spec)  # a class or function of the user's own
     return made
+
+
+def connect_permits(conf: Settings, transport: Transport, *, app_name: str | None) -> Permits:
+    """Return what keeps the permits of limited tasks; no I/O.
+
+    That is the server that ``task_limits_url`` names, else the broker, and where that is RabbitMQ the result
+    store, if it is one of ours that could be a broker.
+
+    Raises:
+        ConfigError: None of them keeps permits.
+    """
+    if conf.task_limits_url:
+        named = transports.connect(conf.task_limits_url, app_name=app_name)
+        if named.caps.permits:
+            return named.permits()
+        raise ConfigError(f"task_limits_url {mask(conf.task_limits_url)!r}: {_KEEPERS}")
+    if transport.caps.permits:
+        return transport.permits()
+    results = conf.result_backend
+    if isinstance(results, str) and parse(results).scheme in _KEEPING_STORES:
+        return transports.connect(results, {}, app_name=app_name).permits()
+    raise ConfigError(
+        f"There are tasks with a concurrency_limit, and neither the broker at {transport.address} nor the "
+        f"result store can count them. Set task_limits_url: {_KEEPERS}"
+    )
 
 
 def _seconds(value: float | datetime.timedelta | None) -> float | None:

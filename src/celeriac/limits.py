@@ -1,8 +1,10 @@
-"""Rate limits: how often tasks of a kind may begin. Pure."""
+"""Limits: how often tasks of a kind may begin, and how many of them may run at a time. Pure."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
+
+from celeriac.errors import ConfigError
 
 _PER_SECOND: Final = {"s": 1.0, "m": 1 / 60.0, "h": 1 / 3600.0}
 
@@ -23,6 +25,20 @@ def tokens_per_second(rate: float | str | None) -> float:
         count, _, unit = rate.partition("/")
         return float(count) * _PER_SECOND[unit.strip() or "s"]
     return float(rate)
+
+
+def check_concurrency(task: str, limit: Any, per: str | None) -> None:  # Any: what somebody has written
+    """Look at what a task says of how many of it may run at a time.
+
+    Raises:
+        ConfigError: The limit is no number above 0, or there is none to count for.
+    """
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise ConfigError(f"Task {task}: concurrency_limit={limit!r} is no whole number above 0.")
+    if per is not None and limit is None:
+        raise ConfigError(
+            f"Task {task}: per={per!r} has nothing to count for: there is no concurrency_limit."
+        )
 
 
 class TokenBucket:

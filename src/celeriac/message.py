@@ -62,6 +62,7 @@ class TaskHeaders(msgspec.Struct, kw_only=True):
     stamped_headers: list[str] | None = None
     stamps: dict[str, Any] | None = None  # Any: a stamp is a scalar or a list
     compression: str | None = None
+    limit_key: str | None = msgspec.field(default=None, name="celeriac_limit_key")  # see `celeriac.keypath`
 
 
 class Call(msgspec.Struct, kw_only=True):

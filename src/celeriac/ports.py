@@ -25,6 +25,7 @@ from celeriac.message import (
     Started,
     Verdict,
 )
+from celeriac.permits import Permits
 from celeriac.queues import Queue
 
 
@@ -36,6 +37,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     high_priority_first: bool = True  # False on Redis: 0 is served first there, as Celery has it
     across_processes: bool = True  # False for memory
     searchable: bool = False  # `whereabouts` finds every message that is there
+    permits: bool = False  # it can keep the permits of limited tasks
 
 
 class ConsumeSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -262,6 +264,10 @@ class Transport(Protocol):
 
     def graveyard(self) -> Graveyard:
         """Return the dead letters; cheap, no I/O."""
+        ...
+
+    def permits(self) -> Permits:
+        """Return what keeps the permits of limited tasks; cheap, no I/O. Only with ``caps.permits``."""
         ...
 
     def whereabouts(self, task_id: str) -> str | None:

@@ -10,6 +10,8 @@ from celeriac.configured import Configured
 from celeriac.declaration import BoundTaskDecorator, TaskDecorator, task_class
 from celeriac.forklock import ForkLock
 from celeriac.hooks import Signal
+from celeriac.keypath import KeyPath
+from celeriac.limits import check_concurrency
 from celeriac.registry import Registry
 from celeriac.retry import add_autoretry
 from celeriac.settings.load import import_by_name
@@ -47,6 +49,7 @@ class Tasked(Configured):
         self.on_after_finalize: Signal = Signal(name="app.on_after_finalize")
         self._lock = ForkLock()
         self._tasks = Registry()
+        self.key_paths: dict[str, KeyPath] = {}  # by task, what its limits count by
         self._annotations: tuple[Annotations, ...] | None = None
 
     @property
@@ -176,6 +179,9 @@ class Tasked(Configured):
     def _adopt(self, task: Any, options: Mapping[str, Any]) -> Any:
         if task._app is None or task._app is not self:
             task._app = self
+        check_concurrency(task.name, task.concurrency_limit, task.per)
+        if task.per is not None:
+            self.key_paths[task.name] = KeyPath(task.per, task.name, task.run)
         add_autoretry(task, dict(options))
         self._tasks[task.name] = task
         if self.finalized:

@@ -25,10 +25,11 @@ FLOORS: dict[str, int] = {
             "backoff",
             "saferepr",
             "parameters",
+            "keypath",
         ],
         1,
     ),
-    **dict.fromkeys(["ports", "drivers", "net", "transports", "backends"], 2),
+    **dict.fromkeys(["ports", "permits", "drivers", "net", "transports", "backends"], 2),
     **dict.fromkeys(
         [
             "app",

@@ -115,7 +115,7 @@ async def test_a_batch_of_reports_takes_two_round_trips() -> None:
         add.delay(1, 2)
     taken = await asyncio.to_thread(deliveries, app)
     counting: Any = Counting()
-    ledger = Ledger()
+    ledger = Ledger(lambda work: None)
     link = Link(app.transport, ConsumeSpec(queues=(), node="w1@host"), RetryPolicy())
     link._consumer = counting
     await link.renew()

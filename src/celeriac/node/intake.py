@@ -16,6 +16,7 @@ from celeriac.node.refusals import Refusals
 from celeriac.node.report import Reporter
 from celeriac.node.request import Request
 from celeriac.node.timers import Timers
+from celeriac.node.turnstile import Turnstile
 from celeriac.node.work import Ledger, Work
 from celeriac.wire.task import RESENT_HEADER
 
@@ -38,6 +39,7 @@ class Intake:
         reporter: Settles what is not run here.
         refusals: Tell what is refused.
         herald: Tells monitors what is taken.
+        turnstile: Lets begin what is limited in the whole fleet.
         parks: Whether the broker keeps messages until a time.
     """
 
@@ -49,6 +51,7 @@ class Intake:
         reporter: Reporter,
         refusals: Refusals,
         herald: Herald,
+        turnstile: Turnstile,
         *,
         parks: bool,
     ) -> None:
@@ -58,6 +61,7 @@ class Intake:
         self._reporter = reporter
         self._refusals = refusals
         self._herald = herald
+        self._turnstile = turnstile
         self._parks = parks
         self.timers: Timers = Timers(reception.clock, self._on_due)
         self.rates: Rates = Rates(reception.clock, self._on_token)
@@ -74,6 +78,8 @@ class Intake:
                     continue
                 if delivery.uncounted and decision.policy.terms.acks_late:
                     self._note(delivery)
+                elif until := self._turnstile.parked_until(decision.headers, decision.policy):
+                    self._reporter.add(None, delivery, Park(until))
                 else:
                     self._line_up(self._enter(delivery, decision))
             elif isinstance(decision, Refused):
@@ -85,17 +91,18 @@ class Intake:
         self._dispatcher.pump()
 
     def drop(self, work: Work) -> None:
-        """Let go of work that waits here for its time or for a token, if it does."""
+        """Let go of work that waits here for its time, a token or a permit, if it does."""
         self.timers.drop(work)
         self.rates.drop(work)
+        self._turnstile.drop(work)
 
     def held(self) -> int:
         """Return how much waits here and shall not keep others from being received."""
-        return len(self.timers) + min(len(self.rates), MOST_RATED)
+        return len(self.timers) + min(len(self.rates) + len(self._turnstile), MOST_RATED)
 
     def take_back(self) -> list[Work]:
         """Let go of everything that waits here and return it."""
-        return [*self.timers.take_back(), *self.rates.take_back()]
+        return [*self.timers.take_back(), *self.rates.take_back(), *self._turnstile.take_back()]
 
     def still_wanted(self, work: Work) -> bool:
         """Return whether work has not expired while it waited; settle it when it has."""
@@ -185,14 +192,18 @@ class Intake:
     def _line_up(self, work: Work) -> None:
         if self._reception.limits_rates and work.policy.task.rate_limit and not self.rates.may_begin(work):
             return
-        self._dispatcher.add(work)
+        self._pass(work)
+
+    def _pass(self, work: Work) -> None:
+        if self._turnstile.may_begin(work):
+            self._dispatcher.add(work)
 
     def _on_due(self, work: Work) -> None:
         self._line_up(work)
         self._dispatcher.pump()
 
     def _on_token(self, work: Work) -> None:
-        self._dispatcher.add(work)
+        self._pass(work)
         self._dispatcher.pump()
 
     def _mourn(self, delivery: Delivery, decision: Dead) -> None:

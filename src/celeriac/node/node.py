@@ -15,6 +15,7 @@ import msgspec
 
 from celeriac.app import Celeriac
 from celeriac.clock import Clock, SystemClock
+from celeriac.connections import connect_permits
 from celeriac.errors import CeleriacError, TransportError
 from celeriac.events.stream import EventStream
 from celeriac.message import Requeue
@@ -35,6 +36,7 @@ from celeriac.node.results import Results
 from celeriac.node.revoked import Revoked
 from celeriac.node.revoker import Revoker
 from celeriac.node.scribe import Scribe
+from celeriac.node.turnstile import Turnstile
 from celeriac.node.watchdog import Stuck
 from celeriac.node.work import Ledger, Work
 from celeriac.ports import ConsumeSpec, Pool, Transport
@@ -95,6 +97,7 @@ class Node:
     `heart`        tells them that the node is there
     `reporter`     stores outcomes and settles messages, in batches
     `leases`       keeps what was taken from being given to others
+    `turnstile`    lets begin what may run only so often at a time in the whole fleet
     `ledger`       everything that was taken and is not settled
     `revoked`      what somebody does not want to be run any more
     `revoker`      takes that back from wherever it waits, and ends it
@@ -120,13 +123,20 @@ class Node:
         self.settings = settings
         self.pool = pool
         self.policies: Policies = Policies(app, settings.time_limit, settings.soft_time_limit)
-        self.ledger: Ledger = Ledger()
+        self.ledger: Ledger = Ledger(self._on_closed)
         self.link: Link = Link(transport, settings.spec, settings.retry, self._on_regained)
         results = Results(app)
         self.revoked: Revoked = Revoked()
         reception = Reception(app, settings.hostname, self.policies, self.revoked, clock or SystemClock())
         self.dispatcher: Dispatcher = Dispatcher(
             pool, settings.hostname, settings.spec.prefetch, self._still_wanted, lambda: self.link.sure
+        )
+        self.turnstile: Turnstile = Turnstile(
+            lambda: connect_permits(app.conf, transport, app_name=app.main),
+            reception.clock,
+            lambda: pool.free(short=False) - self.dispatcher.waiting(),
+            self._on_permit,
+            parks=transport.caps.native_delay,
         )
         scribe = Scribe(self.link, app.backend)
         self.herald: Herald = Herald(app, EventStream(app, transport.fanout(), settings.hostname))
@@ -141,6 +151,7 @@ class Node:
             self.reporter,
             refusals,
             self.herald,
+            self.turnstile,
             parks=transport.caps.native_delay,
         )
         self.revoker: Revoker = Revoker(self.ledger, self.dispatcher, self.intake, refusals, pool)
@@ -194,6 +205,14 @@ class Node:
 
     def _on_room(self) -> None:
         self.receiver.on_room()
+        self.turnstile.on_room()
+
+    def _on_closed(self, work: Work) -> None:
+        self.turnstile.over(work)
+
+    def _on_permit(self, work: Work) -> None:
+        self.dispatcher.add(work)
+        self.dispatcher.pump()
 
     def _on_regained(self) -> None:
         self.receiver.sort_out()
@@ -265,6 +284,7 @@ class Node:
                 ("receiver", self.receiver.run()),  # first: it is the first to be stopped
                 ("reporter", self.reporter.run()),
                 ("leases", self.leases.run()),
+                ("permits", self.turnstile.run()),
                 ("pool", self._watch_pool()),
                 *((name, service.run()) for name, service in self._beside.items()),
             )
@@ -434,6 +454,7 @@ class Node:
     async def _leave(self) -> None:
         try:
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                await self.turnstile.close()
                 await self.link.close()
         except (TransportError, TimeoutError) as exc:
             logger.warning("The broker did not let us say good-bye: %r", exc)

@@ -22,6 +22,7 @@ class Policy:
     """
 
     __slots__ = (
+        "concurrency_limit",
         "count",
         "hard_seconds",
         "ignores_result",
@@ -41,6 +42,7 @@ class Policy:
         self.hard_seconds: float | None = None
         self.soft_seconds: float | None = None
         self.renew_limits(time_limit, soft_time_limit)
+        self.concurrency_limit: int | None = task.concurrency_limit
         self.ignores_result: bool = bool(task.ignore_result)
         self.sends_events: bool = bool(task.send_events)
         self.mean_seconds: float | None = None  # a moving average; None before the first run
@@ -64,7 +66,7 @@ class Policy:
 class _Unregistered:
     """What a policy asks of a task."""
 
-    time_limit = soft_time_limit = None
+    time_limit = soft_time_limit = concurrency_limit = None
     ignore_result = store_errors_even_if_ignored = False
     send_events = True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from celeriac.message import Delivery, Job, Lost, TaskHeaders, Verdict
 from celeriac.node.policy import Policy
@@ -88,9 +88,14 @@ class Work:
 
 
 class Ledger:
-    """Everything that was taken in and is not settled, by number."""
+    """Everything that was taken in and is not settled, by number.
 
-    def __init__(self) -> None:
+    Args:
+        on_closed: Called with each work that is struck out.
+    """
+
+    def __init__(self, on_closed: Callable[[Work], None]) -> None:
+        self._on_closed = on_closed
         self._numbers = itertools.count(1)
         self._work: dict[int, Work] = {}
         self._of_task: dict[str, Work] = {}  # by task id: the latest one
@@ -108,8 +113,12 @@ class Ledger:
     def close(self, number: int) -> Work | None:
         """Strike out a number and return its work, if it was open."""
         work = self._work.pop(number, None)
-        if work is not None and self._of_task.get(work.headers.id) is work:
+        if work is None:
+            return None
+        if self._of_task.get(work.headers.id) is work:
             del self._of_task[work.headers.id]
+        if work.policy.concurrency_limit is not None:
+            self._on_closed(work)
         return work
 
     def of_task(self, task_id: str) -> Work | None:

@@ -81,6 +81,7 @@ class Worker:
         app.finalize()
         app.hooks.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=conf)
         self._lease_seconds = lease_seconds(conf.worker_lease_seconds)
+        _check_limits(app)
         self.queues: tuple[Queue, ...] = _queues(app, options)
         self.pool_kind: str = options.pool or conf.worker_pool
         self._pool_options = PoolOptions(
@@ -304,6 +305,16 @@ def _transport_to_read(app: Celeriac) -> Transport:
     if connections.broker_url(app.conf, write=False) == connections.broker_url(app.conf, write=True):
         return app.transport
     return connections.connect_broker(app.conf, app_name=app.main, write=False)
+
+
+def _check_limits(app: Celeriac) -> None:
+    """Find out before anything runs whether limited tasks can be counted.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    if any(task.concurrency_limit is not None for task in app.tasks.values()):
+        connections.connect_permits(app.conf, _transport_to_read(app), app_name=app.main)
 
 
 def own_program() -> list[str]:

@@ -20,8 +20,9 @@ from celeriac.ports import Caps, ConsumeSpec
 from celeriac.queues import Queue
 from celeriac.transports.memory_broker import Broker, Lease, broker_at
 from celeriac.transports.memory_fanout import MemoryFanout
+from celeriac.transports.memory_permits import MemoryPermits
 
-CAPS = Caps(native_delay=True, leases=True, across_processes=False)
+CAPS = Caps(native_delay=True, leases=True, across_processes=False, permits=True)
 
 
 class MemoryConsumer:
@@ -208,6 +209,10 @@ class MemoryTransport:
     def graveyard(self) -> MemoryGraveyard:
         """Return the dead letters."""
         return MemoryGraveyard(self.broker)
+
+    def permits(self) -> MemoryPermits:
+        """Return the permits of all nodes of the process."""
+        return self.broker.permits
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: it is for tests."""

@@ -13,6 +13,7 @@ from celeriac.clock import Clock, SystemClock
 from celeriac.errors import BrokerUnreachable, CeleriacError, TransportError
 from celeriac.net.doorbell import Ringer
 from celeriac.net.url import parse
+from celeriac.permits import Permits
 from celeriac.ports import Caps, ConsumeSpec, Fanout
 from celeriac.transports import sqlite_leases as leases
 from celeriac.transports import sqlite_routes as routes
@@ -24,7 +25,7 @@ from celeriac.transports.sqlite_producer import MESSAGES, SqliteProducer
 if TYPE_CHECKING:
     from celeriac.transports.sqlite_consumer import SqliteConsumer
 
-CAPS = Caps(native_delay=True, leases=True, searchable=True)
+CAPS = Caps(native_delay=True, leases=True, searchable=True, permits=True)
 _NOBODY = 0  # no owner has this number
 
 
@@ -131,6 +132,13 @@ class SqliteTransport:
     def graveyard(self) -> SqliteGraveyard:
         """Return the dead letters."""
         return SqliteGraveyard(self.location, self._admin, self._options.busy_timeout)
+
+    def permits(self) -> Permits:
+        """Return the permits of all nodes of the machine."""
+        module = importlib.import_module("celeriac.transports.sqlite_permits")
+        handle = self._handle("normal")
+        permits: Permits = module.SqlitePermits(handle, self._options.busy_timeout, self._clock)
+        return permits
 
     def whereabouts(self, task_id: str) -> str | None:
         """Look for a task's message in the file; reads all that wait, 1 ms for some thousand."""

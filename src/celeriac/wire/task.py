@@ -24,6 +24,7 @@ BodyV1 = dict[str, Any]
 Body = BodyV2 | BodyV1
 
 RESENT_HEADER: Final = "celeriac_resent"  # on a message that may be there already: its sender was in doubt
+LIMIT_KEY_HEADER: Final = "celeriac_limit_key"  # what a limit counts the call by
 _NOTHING_FOLLOWS: Final = b'"errbacks": null, "chain": null, "chord": null}]'
 _NO_LIMITS: Final = (None, None)
 _SHOWN_ONLY: Final = ("argsrepr", "kwargsrepr", "origin", "shadow")

@@ -184,6 +184,14 @@ OWN: tuple[Setting, ...] = (
         "Longest time that sending may take: connect, write and confirm together.",
     ),
     Setting(
+        "task_limits_url",
+        "TASK_LIMITS_URL",
+        None,
+        "text",
+        "Where tasks with a `concurrency_limit` are counted; None: at the broker, or with RabbitMQ at "
+        "the result store.",
+    ),
+    Setting(
         "task_max_deliveries",
         "TASK_MAX_DELIVERIES",
         3,

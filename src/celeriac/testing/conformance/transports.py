@@ -5,6 +5,7 @@ from __future__ import annotations
 from celeriac.testing.conformance.broadcasts import BroadcastTests
 from celeriac.testing.conformance.leases import LeaseTests
 from celeriac.testing.conformance.letters import LetterTests
+from celeriac.testing.conformance.permits import PermitTests
 from celeriac.testing.conformance.publishing import PublishTests
 from celeriac.testing.conformance.receiving import ReceiveTests
 from celeriac.testing.conformance.settling import SettleTests
@@ -12,5 +13,7 @@ from celeriac.testing.conformance.settling import SettleTests
 __all__ = ["TransportConformance"]
 
 
-class TransportConformance(PublishTests, ReceiveTests, SettleTests, LetterTests, LeaseTests, BroadcastTests):
+class TransportConformance(
+    PublishTests, ReceiveTests, SettleTests, LetterTests, LeaseTests, BroadcastTests, PermitTests
+):
     """Derive from it and override `broker_url`; see `TransportFixtures` for what else there is."""

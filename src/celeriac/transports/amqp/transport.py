@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from celeriac.errors import TransportError
+from celeriac.permits import Permits
 from celeriac.ports import Caps, ConsumeSpec, Fanout
 from celeriac.transports.amqp import topology
 from celeriac.transports.amqp.address import Address, read
@@ -96,6 +98,12 @@ class AmqpTransport:
     def graveyard(self) -> AmqpGraveyard:
         """Return the dead letters."""
         return AmqpGraveyard(self.quiet_addresses, self._safe_producer)
+
+    def permits(self) -> Permits:
+        """Refuse: RabbitMQ keeps nothing but messages."""
+        raise TransportError(
+            "RabbitMQ keeps no permits; task_limits_url names a Redis server that does.", retryable=False
+        )
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: AMQP cannot look into queues."""

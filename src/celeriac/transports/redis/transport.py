@@ -12,6 +12,7 @@ from celeriac.letters import MOST_LETTERS
 from celeriac.net.redis_link import Links, RedisFailure, checked, pack
 from celeriac.net.redis_servers import servers
 from celeriac.net.url import mask
+from celeriac.permits import Permits
 from celeriac.ports import Caps, Consumer, ConsumeSpec, Fanout, Producer
 from celeriac.transports.redis.errors import translated
 from celeriac.transports.redis.graveyard import RedisGraveyard
@@ -37,7 +38,7 @@ class RedisTransport:
             belong to the node, which renews them.
     """
 
-    caps: Caps = Caps(native_delay=True, leases=True, high_priority_first=False)
+    caps: Caps = Caps(native_delay=True, leases=True, high_priority_first=False, permits=True)
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self.address: str = mask(url)
@@ -93,6 +94,12 @@ class RedisTransport:
     def graveyard(self) -> RedisGraveyard:
         """Return the dead letters."""
         return RedisGraveyard(self._names, self._call)
+
+    def permits(self) -> Permits:
+        """Return the permits of all nodes of the database."""
+        module = importlib.import_module("celeriac.transports.redis.permits")
+        permits: Permits = module.RedisPermits(Links(self._servers), self.address, self._names)
+        return permits
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: to find one among many would hold up the server."""

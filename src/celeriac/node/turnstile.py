@@ -1,0 +1,271 @@
+"""The turnstile: tasks of which only so many run at a time in the whole fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Iterable
+
+from celeriac.clock import Clock
+from celeriac.errors import TransportError
+from celeriac.message import TaskHeaders
+from celeriac.net.lane import Lane
+from celeriac.node.policy import Policy
+from celeriac.node.work import Work
+from celeriac.permits import RENEW_SECONDS, Claim, Permits
+
+logger: logging.Logger = logging.getLogger("celery.worker.strategy")
+
+POLL_SECONDS = 0.1  # between two looks whether other nodes have given a permit back
+RETRY_SECONDS = 1.0  # after the store of permits has failed
+MOST_OF_A_KIND = 8  # that wait here for permits of one kind; the others are parked
+MOST_HELD = 256  # that wait here at all
+PARK_LEAST_SECONDS = 0.5
+PARK_MOST_SECONDS = 60.0  # a wrong guess costs no more
+_GUESS_SECONDS = 1.0  # that a task takes which has never run here
+_MOST_PACES = 10_000
+
+
+class Turnstile:
+    """Has work begin that holds a permit.
+
+    1. ask for permits for what could begin now, and keep asking: a node without room stands in no line
+    2. hold a few that wait, and say until when the others shall be parked
+    3. give each permit back when its work is no more in the ledger, and renew it until then
+    4. while the store of permits is away, let nothing begin; what runs goes on
+
+    Args:
+        connect: Returns the permits; called when one is first needed.
+        clock: Says what time it is.
+        room: Returns how many could begin now.
+        release: Called on the loop with work that has its permit.
+        parks: Whether the broker keeps messages until a time; else all wait here.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Permits],
+        clock: Clock,
+        room: Callable[[], int],
+        release: Callable[[Work], None],
+        *,
+        parks: bool,
+    ) -> None:
+        self._connect = connect
+        self._clock = clock
+        self._room = room
+        self._release = release
+        self._parks = parks
+        self._id = uuid.uuid4().hex  # of this node's life: the one before may still be thought to hold some
+        self._permits: Permits | None = None
+        self._lane = Lane("celeriac-permits")
+        self._waiting: dict[int, tuple[Work, Claim]] = {}  # by number, in order
+        self._count: dict[str, int] = {}  # what waits, by what it waits for
+        self._held: dict[int, Claim] = {}
+        self._in_line: dict[Claim, None] = {}  # what the store may have of us besides
+        self._back: list[Claim] = []
+        self._paces: dict[str, float] = {}  # when the last one that was parked may begin
+        self._bell = asyncio.Event()
+        self._renew_at = 0.0  # on the monotonic clock
+        self._failing = False
+
+    def parked_until(self, headers: TaskHeaders, policy: Policy) -> float | None:
+        """Return until when a task shall be parked because enough others wait here; None: take it in.
+
+        The time is half of what it will take until its turn, as far as one can guess: whoever parks many
+        spreads them over the time in which they can run, and no permit is free for long that somebody wants.
+
+        Args:
+            headers: Its headers.
+            policy: Its kind.
+        """
+        limit = policy.concurrency_limit
+        if limit is None or not self._parks:
+            return None
+        limited = _limited(headers)
+        if self._count.get(limited, 0) < MOST_OF_A_KIND and len(self._waiting) < MOST_HELD:
+            return None
+        now = self._clock.time()
+        if len(self._paces) > _MOST_PACES:
+            self._paces = {name: at for name, at in self._paces.items() if at > now}
+        mean = _GUESS_SECONDS if policy.mean_seconds is None else policy.mean_seconds
+        pace = self._paces[limited] = max(self._paces.get(limited, now), now) + mean / limit
+        return now + min(max((pace - now) / 2, PARK_LEAST_SECONDS), PARK_MOST_SECONDS)
+
+    def may_begin(self, work: Work) -> bool:
+        """Return whether work needs no permit; else it waits here until it has one."""
+        limit = work.policy.concurrency_limit
+        if limit is None:
+            return True
+        limited = _limited(work.headers)
+        self._waiting[work.number] = work, Claim(limited, limit, f"{self._id}/{work.number}")
+        self._count[limited] = self._count.get(limited, 0) + 1
+        self._bell.set()
+        return False
+
+    def over(self, work: Work) -> None:
+        """Note that work is not in the ledger any more."""
+        claim = self._held.pop(work.number, None)
+        if claim is not None:
+            self._back.append(claim)
+            self._bell.set()
+        self.drop(work)
+
+    def drop(self, work: Work) -> None:
+        """Let go of work, if it waits here."""
+        waited = self._waiting.pop(work.number, None)
+        if waited is not None:
+            self._leave(waited[1])
+            self._bell.set()  # somebody else may have its place in line
+
+    def take_back(self) -> list[Work]:
+        """Let go of everything that waits here and return it."""
+        works = [work for work, _ in self._waiting.values()]
+        for work in works:
+            self.drop(work)
+        return works
+
+    def on_room(self) -> None:
+        """Note that there may be more room than before."""
+        if self._waiting:
+            self._bell.set()
+
+    def __len__(self) -> int:
+        """Return how much waits here."""
+        return len(self._waiting)
+
+    async def run(self) -> None:
+        """Hand out permits until cancelled."""
+        while True:
+            await self._rest()
+            try:
+                await self._exchange()
+                await self._renew()
+            except TransportError as exc:
+                self._tell_failure(exc)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if self._failing:
+                self._failing = False
+                logger.info("Permits of limited tasks are to be had again.")
+
+    async def close(self) -> None:
+        """Give everything back at once."""
+        permits = self._permits
+        if permits is None:
+            return
+        back = [*self._back, *self._held.values(), *self._in_line]
+        try:
+            if back:
+                await self._lane.run(permits.exchange, back, ())
+            await self._lane.run(permits.close)
+        except TransportError as exc:
+            logger.warning("Permits were not given back, they come free by themselves within 15 s: %s", exc)
+        finally:
+            self._lane.close(0)
+
+    async def _rest(self) -> None:
+        """Wait until there is something to do: news, another look, or a renewal."""
+        if self._bell.is_set():
+            self._bell.clear()
+            return
+        seconds: float | None = None
+        if self._held:
+            seconds = max(0.0, self._renew_at - self._clock.monotonic())
+        if self._waiting and self._room() > 0:
+            seconds = POLL_SECONDS if seconds is None else min(seconds, POLL_SECONDS)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._bell.wait()
+        except TimeoutError:
+            return
+        self._bell.clear()
+
+    async def _exchange(self) -> None:
+        wanted = self._wanted(self._room())
+        claims = {claim for _, claim in wanted}
+        withdrawn = [claim for claim in self._in_line if claim not in claims]
+        if not (wanted or self._back or withdrawn):
+            return
+        back, self._back = [*self._back, *withdrawn], []
+        # What is asked for may be had even if we never hear of it.
+        self._in_line = dict.fromkeys([*self._in_line, *(claim for _, claim in wanted)])
+        try:
+            answers = await self._lane.run(self._store().exchange, back, [claim for _, claim in wanted])
+        except BaseException:
+            self._back = [*back, *self._back]
+            raise
+        for claim in back:
+            self._in_line.pop(claim, None)
+        self._take((work, claim) for (work, claim), got in zip(wanted, answers, strict=True) if got)
+
+    def _wanted(self, room: int) -> list[tuple[Work, Claim]]:
+        """Return what to ask for: of each kind no more than could begin."""
+        found: list[tuple[Work, Claim]] = []
+        asked: dict[str, int] = {}
+        for work, claim in self._waiting.values():
+            if asked.get(claim.limited, 0) < room:
+                asked[claim.limited] = asked.get(claim.limited, 0) + 1
+                found.append((work, claim))
+        return found
+
+    def _take(self, granted: Iterable[tuple[Work, Claim]]) -> None:
+        room = self._room()
+        for work, claim in granted:
+            if work.number not in self._waiting:  # it was taken back meanwhile
+                self._bell.set()  # the permit is given back as a place in line
+                continue
+            if room <= 0:
+                self._in_line.pop(claim, None)
+                self._back.append(claim)  # others may have room
+                continue
+            room -= 1
+            if not self._held:
+                self._renew_at = self._clock.monotonic() + RENEW_SECONDS
+            self._in_line.pop(claim, None)
+            self._held[work.number] = claim
+            del self._waiting[work.number]
+            self._leave(claim)
+            self._release(work)
+        if self._back:
+            self._bell.set()
+
+    def _leave(self, claim: Claim) -> None:
+        left = self._count.pop(claim.limited) - 1
+        if left:
+            self._count[claim.limited] = left
+
+    async def _renew(self) -> None:
+        if not self._held or self._clock.monotonic() < self._renew_at:
+            return
+        held = list(self._held.items())
+        kept = await self._lane.run(self._store().renew, [claim for _, claim in held])
+        self._renew_at = self._clock.monotonic() + RENEW_SECONDS
+        for (number, claim), still in zip(held, kept, strict=True):
+            if not still and self._held.pop(number, None) is not None:
+                logger.warning(
+                    "The permit of a task that runs was lost, and %s may run more often than %s times for a "
+                    "while: this node was out of touch with the store of permits for too long.",
+                    claim.limited,
+                    claim.limit,
+                )
+
+    def _store(self) -> Permits:
+        if self._permits is None:
+            self._permits = self._connect()
+        return self._permits
+
+    def _tell_failure(self, exc: TransportError) -> None:
+        if not self._failing:
+            self._failing = True
+            logger.warning(
+                "No permits for limited tasks: %s. Nothing that needs one begins; trying again.",
+                str(exc).rstrip("."),
+            )
+
+
+def _limited(headers: TaskHeaders) -> str:
+    """Return what permits are asked for: the task, and the key that its calls are counted by."""
+    key = headers.limit_key
+    return headers.task if key is None else f"{headers.task}[{key}]"
