@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -28,6 +28,8 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 _LONGEST_TRACEBACK = 100_000  # characters; of a huge message it would have all
 _CALL = "call_task"  # the innermost function of ours above a task's body
+
+R = TypeVar("R")
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -158,6 +160,22 @@ class Stage(Protocol):
         ...
 
 
+class AsyncStage(Stage, Protocol):
+    """The place of a run on an event loop, beside others."""
+
+    async def call_async(self, body: Callable[[], Any]) -> Any:
+        """Call the body and wait for the coroutine that it returns, within its limits."""
+        ...
+
+    async def started_async(self, task: Runnable, request: Context) -> None:
+        """Do as `started`, so that the loop does not wait for a store."""
+        ...
+
+    async def aside(self, function: Callable[[], R]) -> R:
+        """Call a function that concludes, so that the loop does not wait for broker or store."""
+        ...
+
+
 def run(task: Runnable, request: Context, stage: Stage) -> Ending:
     """Run a task for a request and return how it ended.
 
@@ -175,6 +193,29 @@ def run(task: Runnable, request: Context, stage: Stage) -> Ending:
             ending = classify(task, exc)
         ending.runtime = time.perf_counter() - started
         ending = _conclude(task, request, stage, ending)
+        _announce(task, request, stage, ending)
+        return ending
+    finally:
+        _close(task, request, stage, ending)
+
+
+async def run_async(task: Runnable, request: Context, stage: AsyncStage) -> Ending:
+    """Do as `run`, for a task whose body is a coroutine."""
+    ending = Ending(kind="failure", state=states.FAILURE)
+    _enter(task, request, stage)
+    try:
+        await stage.started_async(task, request)
+        started = time.perf_counter()
+        try:
+            value = await stage.call_async(_body(task, request))
+            ending = Ending(kind="success", state=states.SUCCESS, value=value)
+        except MemoryError:
+            raise  # as in `run`
+        except Exception as exc:  # noqa: BLE001 - wall: the user's code
+            ending = classify(task, exc)
+        ending.runtime = time.perf_counter() - started
+        ended = ending
+        ending = await stage.aside(lambda: _conclude(task, request, stage, ended))
         _announce(task, request, stage, ending)
         return ending
     finally:
@@ -205,12 +246,20 @@ def classify(task: Runnable, exc: Exception) -> Ending:
 
 
 def _open(task: Runnable, request: Context, stage: Stage) -> None:
+    _enter(task, request, stage)
+    try:
+        stage.started(task, request)
+    except BaseException:
+        context.pop()
+        raise
+
+
+def _enter(task: Runnable, request: Context, stage: Stage) -> None:
     context.push(task, request)
     try:
         prerun = stage.hooks.task_prerun
         if prerun.receivers:
             prerun.send(task, task_id=request.id, task=task, args=request.args, kwargs=request.kwargs)
-        stage.started(task, request)
     except BaseException:
         context.pop()
         raise

@@ -1,9 +1,11 @@
-"""Running the coroutines of ``async def`` tasks, each to its end, on one event loop that is kept."""
+"""Running the coroutines of ``async def`` tasks, within their limits."""
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
+import time
 import types
 from collections.abc import Coroutine, Generator
 from typing import Any
@@ -25,13 +27,16 @@ class CoroutineRunner:
         Args:
             coroutine: What a task's body has returned.
             soft_seconds: After which `SoftTimeLimitExceeded` is raised where it waits.
+
+        Raises:
+            concurrent.futures.CancelledError: Something has cancelled it; as an ``Exception``, for that is
+                the task's own affair and no end of the process.
         """
         if self._runner is None:
             self._runner = asyncio.Runner()
-        if soft_seconds is not None:
-            coroutine = _limited(coroutine, soft_seconds)
         # With a copy of this context: the coroutine has to know which task it belongs to.
-        return self._runner.run(coroutine, context=contextvars.copy_context())
+        limited = CoroutineLimit(soft_seconds).drive(coroutine)
+        return self._runner.run(limited, context=contextvars.copy_context())
 
     def close(self) -> None:
         """Close the loop, if there is one."""
@@ -40,40 +45,91 @@ class CoroutineRunner:
             runner.close()
 
 
-async def _limited(coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:  # Any: its result
-    limit = _Limit()
-    timer = asyncio.get_running_loop().call_later(seconds, limit.strike)
-    try:
-        return await _drive(coroutine, limit)
-    finally:
-        timer.cancel()
+class CoroutineLimit:
+    """What can be raised inside one coroutine, where it waits, and nowhere else.
 
+    Args:
+        seconds: After which `SoftTimeLimitExceeded` is raised in it; None: never.
+    """
 
-class _Limit:
-    """Cancels the task that made it, and knows that it was not somebody else."""
-
-    def __init__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._task: asyncio.Task[Any] | None = None  # while it runs
+        self._deadline: float | None = None  # of the soft limit, as long as that has not struck
         self._struck = False
+        self._ended = False  # by `end`
 
-    def strike(self) -> None:
-        self._struck = True
-        self._task.cancel()
+    async def drive(self, coroutine: Coroutine[Any, Any, Any]) -> Any:  # Any: its result
+        """Run the coroutine to its end, as a part of the `asyncio.Task` that calls this.
+
+        Raises:
+            asyncio.CancelledError: Because of `end`.
+            concurrent.futures.CancelledError: For any other reason.
+        """
+        if self._ended:
+            coroutine.close()
+            raise asyncio.CancelledError
+        self._task = asyncio.current_task()
+        timer = None
+        if self._seconds is not None:
+            self._deadline = time.monotonic() + self._seconds
+            timer = asyncio.get_running_loop().call_later(self._seconds, self._strike)
+        try:
+            # Straight on where there is no need to look at what it is told: a step of it costs half as much.
+            return await (coroutine if self._seconds is None else _drive(coroutine, self))
+        except asyncio.CancelledError as exc:
+            if self._ended:
+                raise
+            raise concurrent.futures.CancelledError(*exc.args) from exc
+        finally:
+            self._task = None
+            if timer is not None:
+                timer.cancel()
+
+    def end(self) -> None:
+        """Have it see `asyncio.CancelledError`; nothing happens when it has ended."""
+        self._ended = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def interrupt(self, *, end: bool) -> None:
+        """Raise right here, in the coroutine's own frames, what it is due: for handlers of signals.
+
+        Args:
+            end: Whether it has to end.
+
+        Raises:
+            SoftTimeLimitExceeded: It is past its soft limit.
+            asyncio.CancelledError: It has to end.
+        """
+        if self._task is None:
+            return
+        if end:
+            self._ended = True
+            raise asyncio.CancelledError
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self._deadline = None
+            raise SoftTimeLimitExceeded
 
     def take(self) -> bool:
-        """Return whether a cancellation was ours, once, and undo it."""
+        """Return whether a cancellation was the soft limit's, once, and undo it."""
         if not self._struck:
             return False
         self._struck = False
+        assert self._task is not None
         self._task.uncancel()
         return True
+
+    def _strike(self) -> None:
+        if self._deadline is not None and self._task is not None:
+            self._deadline = None
+            self._struck = True
+            self._task.cancel()
 
 
 @types.coroutine
 def _drive(
-    coroutine: Coroutine[Any, Any, Any], limit: _Limit
+    coroutine: Coroutine[Any, Any, Any], limit: CoroutineLimit
 ) -> Generator[Any, Any, Any]:  # Any: what it waits for, and its result
     """Pass everything through to a coroutine, but our own cancellation as `SoftTimeLimitExceeded`."""
     raised: BaseException | None = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from celeriac import context, followup, states
 from celeriac.app import Celeriac
@@ -20,16 +21,19 @@ from celeriac.errors import (
     SecurityError,
 )
 from celeriac.execute import narrator
-from celeriac.execute.coroutines import CoroutineRunner
+from celeriac.execute.coroutines import CoroutineLimit, CoroutineRunner
 from celeriac.execute.loss import ending_of
 from celeriac.hooks import Hooks
 from celeriac.message import Call, Finished, Job, Outcome, Part, Record
+from celeriac.parameters import is_coroutine_function
 from celeriac.pools.limits import SoftLimit
-from celeriac.run import Ending, Runnable, run
+from celeriac.run import Ending, Runnable, run, run_async
 from celeriac.saferepr import saferepr
 from celeriac.wire.task import RESENT_HEADER, unpack_call
 
 logger: logging.Logger = logging.getLogger("celery.worker.request")
+
+R = TypeVar("R")
 
 # What `request.headers` leaves out: the headers that Celery itself knows.
 _KNOWN_HEADERS = frozenset(
@@ -67,6 +71,8 @@ class Executor:
         self._max_bytes: int = app.conf.worker_max_message_bytes
         self._coroutines = CoroutineRunner()
         self._limit: SoftLimit | None = None  # of the job that runs
+        self._awaited: CoroutineLimit | None = None  # of a job that runs on an event loop
+        self._follows = False  # there, whether something follows that has to be sent
         self._job: Job | None = None
         self._record: Record | None = None
         self._part: Part | None = None
@@ -89,12 +95,48 @@ class Executor:
 
     def run(self, job: Job, limit: SoftLimit | None) -> Finished:
         """Run a job to its end; whatever is an ``Exception`` ends up in the report."""
+        prepared = self._prepare(job)
+        if isinstance(prepared, Finished):
+            return prepared
+        task, request = prepared
+        self._limit = limit
+        try:
+            ending = run(task, request, self)
+        except MemoryError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - wall: nothing that a task or a store does may end the child
+            return self._broken(task, request, exc)
+        return self._report(task, request, ending)
+
+    def awaits(self, job: Job) -> bool:
+        """Return whether a job is for `run_async`: its task is a coroutine function."""
+        task = self._app.tasks.get(job.task)
+        return task is not None and job.lost is None and is_coroutine_function(task.body())
+
+    async def run_async(self, job: Job, limit: CoroutineLimit) -> Finished:
+        """Run a job to its end, beside others; what waits for broker or store has threads."""
+        prepared = self._prepare(job)
+        if isinstance(prepared, Finished):
+            return prepared
+        task, request = prepared
+        self._awaited = limit
+        self._follows = bool(request.callbacks or request.chain or request.chord or request.errbacks)
+        try:
+            ending = await run_async(task, request, self)
+        except MemoryError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - wall: as in `run`
+            return self._broken(task, request, exc)
+        return self._report(task, request, ending)
+
+    def _prepare(self, job: Job) -> Finished | tuple[Any, Context]:  # Any: a Task of any parameters
+        """Return what to run; or the report of a job that is not to be run as others are."""
         try:
             call = self._decode(job)
         except (CodecError, InvalidTaskError, SecurityError) as exc:
             return self._invalid(job, exc)
         request = self._bind(job, call)
-        self._job, self._limit, self._record, self._part = job, limit, None, None
+        self._job, self._record, self._part = job, None, None
         try:
             task = self._app.tasks[job.task]
         except NotRegistered as exc:
@@ -104,12 +146,10 @@ class Executor:
             return Finished(number=job.number, kind="ignore", record=None)
         if job.lost is not None:
             return self._join(task, request, job) if job.lost.joins else self._mourn(task, request, job)
-        try:
-            ending = run(task, request, self)
-        except MemoryError:
-            raise
-        except Exception as exc:  # noqa: BLE001 - wall: nothing that a task or a store does may end the child
-            return self._broken(task, request, exc)
+        return task, request
+
+    def _report(self, task: Any, request: Context, ending: Ending) -> Finished:
+        """Say in the log how a job has ended, and return its report."""
         try:
             narrator.tell(task, request, ending)
         except Exception:  # noqa: BLE001 - wall: handlers of logs, and what they ask of the user's exception
@@ -120,8 +160,9 @@ class Executor:
                     request.id,
                     ending.state,
                 )
+        assert self._job is not None
         finished = Finished(
-            number=job.number,
+            number=self._job.number,
             kind=ending.kind,
             record=self._record,
             runtime=ending.runtime,
@@ -161,6 +202,21 @@ class Executor:
             assert self._job is not None
             return self._coroutines.run(value, self._job.soft_limit_seconds)
         return value
+
+    async def call_async(self, body: Callable[[], Any]) -> Any:  # Any: the user's value
+        """Call the body, and wait for the coroutine that it returns, within its limits."""
+        value = body()
+        assert self._awaited is not None
+        return await self._awaited.drive(value) if inspect.iscoroutine(value) else value
+
+    async def started_async(self, task: Any, request: Context) -> None:  # Any: a Task of any parameters
+        """Do as `started`, in another thread."""
+        if task.track_started:
+            await asyncio.to_thread(self.started, task, request)
+
+    async def aside(self, function: Callable[[], R]) -> R:
+        """Call a function that concludes: in another thread, if something follows."""
+        return await asyncio.to_thread(function) if self._follows else function()
 
     def conclude(self, task: Runnable, request: Context, ending: Ending) -> None:
         """Do what follows from the ending; keep the record to store, and the part of a chord to count."""

@@ -19,6 +19,7 @@ _BUILT_IN = {
     "processes": "celeriac.pools.prefork.pool:PreforkPool",
     "threads": "celeriac.pools.threads:ThreadPool",
     "solo": "celeriac.pools.solo:SoloPool",
+    "asyncio": "celeriac.pools.hosted.aio:make_pool",
 }
 
 

@@ -116,7 +116,7 @@ class Child:
         data = _encode(report)
         if len(data) > _LONG_REPORT:
             self._ring()  # first what was done before it
-            self._mail.send_long(data)
+            self._mail.send_report(data)
             return
         while not self._slot.post(data):
             self._ring()
@@ -143,14 +143,14 @@ def child_main(
     watch_memory = options.max_memory_per_child_kib is not None
 
     def main(slot: int, name: str, far: socket.socket) -> int:
-        _name_records(name)
+        name_records(name)
         options.in_child(slot + 1)
         return Child(board, slot, far, make_runner(), watch_memory).run()
 
     return main
 
 
-def _name_records(name: str) -> None:
+def name_records(name: str) -> None:
     """Let log records and `multiprocessing.current_process()` say which child they come from."""
     loaded = sys.modules.get("multiprocessing")  # 8 ms to import: not for a name alone
     if loaded is not None:

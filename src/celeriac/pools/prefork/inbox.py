@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -31,7 +32,7 @@ _READ_BYTES = LONG_BYTES + 1024
 _NUMBER = struct.Struct("=Q")
 _FD_SPACE = socket.CMSG_SPACE(4)
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Job).decode
+decode_job: Callable[[bytes | memoryview], Job] = msgspec.msgpack.Decoder(Job).decode
 
 _NO_MORE: Final = b"\0"
 
@@ -59,15 +60,12 @@ class Inbox:
 
     def put(self, job: Job) -> int:
         """Send a job and return how many bytes of the socket's buffer it takes."""
-        try:
-            data = _encode(job)
-        except (OverflowError, UnicodeEncodeError):  # JSON can say more than our datagrams
-            data = _encode(msgspec.structs.replace(job, **{f: _tamed(getattr(job, f)) for f in _FOREIGN}))
+        data = encode_job(job)
         number = _NUMBER.pack(job.number)
         if len(data) <= LONG_BYTES:
             self.near.send(number + data)
             return len(data)
-        _send_long(self.near, number, data)
+        send_long(self.near, number, data)
         return 0
 
     def put_stop(self) -> None:
@@ -77,11 +75,11 @@ class Inbox:
     def read(self) -> tuple[int | None, bytes | None] | None:
         """Return one of the child's datagrams, (tail, None) or (None, report); None when there is none."""
         try:
-            data, fds = _receive(self.near, _NUMBER.size, socket.MSG_DONTWAIT)
+            data, fds = receive(self.near, _NUMBER.size, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
         if fds:
-            return None, _read_file(fds)
+            return None, read_file(fds)
         if len(data) != _NUMBER.size:
             return None
         return _NUMBER.unpack(data)[0], None
@@ -105,7 +103,7 @@ class Inbox:
     def unread(self) -> bool:
         """Return whether something lies there that the child has not read."""
         try:
-            data, fds = _receive(self.far, 1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+            data, fds = receive(self.far, 1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
         except BlockingIOError:
             return False
         for fd in fds:
@@ -114,7 +112,7 @@ class Inbox:
 
     def _take_back(self) -> bytes | None:
         try:
-            data, fds = _receive(self.far, _NUMBER.size, socket.MSG_DONTWAIT)
+            data, fds = receive(self.far, _NUMBER.size, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
         for fd in fds:
@@ -155,20 +153,28 @@ class Mail:
         """Tell the parent that the outbox has been written up to ``tail``."""
         self._far.send(_NUMBER.pack(tail))
 
-    def send_long(self, report: bytes) -> None:
+    def send_report(self, report: bytes) -> None:
         """Send a report that is too long for the outbox."""
-        _send_long(self._far, b"", report)
+        send_long(self._far, b"", report)
 
     def _read(self, flags: int) -> Job | object:
         # 5.6 µs with its send; plain recv is no faster and would lose the memfd of a long job.
         size, ancillary, _, _ = self._far.recvmsg_into(self._buffers, _FD_SPACE, flags)
         if ancillary:
-            return _decode(_read_file(_fds(ancillary)))
+            return decode_job(read_file(_fds(ancillary)))
         if not size:
             return STOP  # told so, or the parent is gone
         if size == len(_NO_MORE):
             return NO_MORE
-        return _decode(self._view[_NUMBER.size : size])
+        return decode_job(self._view[_NUMBER.size : size])
+
+
+def encode_job(job: Job) -> bytes:
+    """Return a job as bytes, whatever its message's headers are."""
+    try:
+        return _encode(job)
+    except (OverflowError, UnicodeEncodeError):  # JSON can say more than our datagrams
+        return _encode(msgspec.structs.replace(job, **{f: _tamed(getattr(job, f)) for f in _FOREIGN}))
 
 
 def _tamed(value: Any) -> Any:  # Any: header values of any peer
@@ -182,7 +188,8 @@ def _tamed(value: Any) -> Any:  # Any: header values of any peer
     return str(value) if isinstance(value, int) and abs(value) > _LARGEST_INT else value
 
 
-def _send_long(sock: socket.socket, head: bytes, data: bytes) -> None:
+def send_long(sock: socket.socket, head: bytes, data: bytes) -> None:
+    """Send bytes of any length in a memfd, with a datagram that has ``head``."""
     fd = os.memfd_create("celeriac", os.MFD_CLOEXEC)
     try:
         written = 0
@@ -195,7 +202,8 @@ def _send_long(sock: socket.socket, head: bytes, data: bytes) -> None:
         os.close(fd)
 
 
-def _receive(sock: socket.socket, size: int, flags: int) -> tuple[bytes, list[int]]:
+def receive(sock: socket.socket, size: int, flags: int) -> tuple[bytes, list[int]]:
+    """Receive a datagram, of which ``size`` bytes are of interest, and the descriptors that came with it."""
     data, ancillary, _, _ = sock.recvmsg(size, _FD_SPACE, flags)
     return data, _fds(ancillary)
 
@@ -208,7 +216,8 @@ def _fds(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return fds
 
 
-def _read_file(fds: list[int]) -> bytes:
+def read_file(fds: list[int]) -> bytes:
+    """Read and close the one memfd that came."""
     (fd,) = fds
     with open(fd, "rb", buffering=0) as file:
         file.seek(0)  # the offset is the writer's, at the end

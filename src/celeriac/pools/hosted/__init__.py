@@ -1,0 +1,1 @@
+"""Pools whose slots share one process beside the node's: coroutines and greenlets."""
