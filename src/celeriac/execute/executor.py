@@ -168,7 +168,7 @@ class Executor:
             runtime=ending.runtime,
             part=self._part,
         )
-        if job.tells:
+        if self._job.tells:
             self._add_reprs(finished, task, ending)
         if ending.kind == "failure" and task.dead_letter and request._retries_exhausted:
             finished.exhausted = True

@@ -63,7 +63,7 @@ class NodeEnd:
     """The node's end. Nothing here ever blocks.
 
     Raises:
-        BlockingIOError: From `give`, `order` and `stop`: the host does not read, and there is no room for more.
+        BlockingIOError: From `give`, `order` and `stop`: the host does not read, and there is no more room.
     """
 
     def __init__(self) -> None:

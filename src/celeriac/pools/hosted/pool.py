@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from celeriac.message import Finished, Job, Lost, Report, Started
+from celeriac.message import Job, Lost, Report, Started
 from celeriac.pools.base import PoolOptions, exit_name, exit_text, tell_hard_limit, tell_soft_limit
 from celeriac.pools.hosted.line import Answer, Heard, Order, Ready
 from celeriac.pools.hosted.member import Member
