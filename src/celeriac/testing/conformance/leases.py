@@ -197,6 +197,28 @@ class LeaseTests(TransportFixtures):
         assert texts(got) == ["second"]
         assert transport.size(queue.name) == 0
 
+    async def test_a_zombie_of_which_only_a_part_was_taken_has_lost_all(
+        self, transport: Transport, producer: Producer, consume: Consume, queue: Queue
+    ) -> None:
+        if not transport.caps.leases:
+            pytest.skip("this broker watches connections instead")
+        await producer.asend([to_queue(queue, text) for text in ("begun", "not")], deadline=DEADLINE_SECONDS)
+
+        async with consume(queue, lease_seconds=LEASE_SECONDS) as zombie:
+            held = {delivery.envelope.body: delivery for delivery in await take(zombie, 2)}
+            await zombie.settle([(held[b"begun"], Start())])
+            reaped = 0
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while reaped < 1:  # what had begun stays where nobody can tell of it
+                    reaped += await asyncio.to_thread(transport.reap)
+            async with renewing(zombie):
+                again = await take(zombie, 2)
+                await zombie.settle([(delivery, Ack()) for delivery in held.values()])  # far too late
+                await ack(zombie, again)
+                assert await nothing_arrives(zombie)
+
+        assert sorted((d.envelope.body, d.lost) for d in again) == [(b"begun", True), (b"not", False)]
+
     async def test_a_parked_message_comes_when_it_is_due(
         self, transport: Transport, producer: Producer, consume: Consume, queue: Queue
     ) -> None:

@@ -15,7 +15,8 @@ They run on Redis 6.0 and later, hence LRANGE and LTRIM instead of RPOP with a c
 ========================  ======  ====================================================================
 
 The clock is the server's, for the nodes' clocks may differ. A script first asks whether its caller is still
-in ``celeriac.nodes``: one that was reaped may not write any more (fencing).
+in ``celeriac.nodes``: one that was reaped may not write any more (fencing). One of which only a part could be
+taken over stays there for whoever can take the rest, with 0 for a score: it is dead as well.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ from typing import Final
 
 from celeriac.net.redis_script import Script
 
+_ALIVE: Final = """
+local function alive(nodes, id)
+  local ends = redis.call('ZSCORE', nodes, id)
+  return ends and tonumber(ends) > 0
+end
+"""
 _NOW: Final = "local t = redis.call('TIME') local now = t[1] + t[2] / 1000000\n"
 
 # Every script below that moves messages returns nothing of what it found under keys it derives itself: the
@@ -42,11 +49,12 @@ _NOW: Final = "local t = redis.call('TIME') local now = t[1] + t[2] / 1000000\n"
 # returns  {1 if an old id was still there, {fields that we still hold}, {caught messages, the oldest first},
 #           the list of these}, or false when there is neither an old id nor anything caught
 JOIN: Final = Script(
-    _NOW
+    _ALIVE
+    + _NOW
     + """
 local kept = false
 for i = 6, #ARGV do
-  local known = redis.call('ZREM', KEYS[1], ARGV[i])
+  local known = alive(KEYS[1], ARGV[i]) and redis.call('ZREM', KEYS[1], ARGV[i]) or 0
   local caught = redis.call('LRANGE', ARGV[4] .. ARGV[i], 0, -1)
   if known == 1 or #caught > 0 then
     kept = {known, {}, {}, redis.call('HGET', KEYS[2], ARGV[i]) or ARGV[5]}
@@ -82,8 +90,9 @@ return kept
 #           index of a list in KEYS, count, that many messages, index, count, messages, …}
 #          or {} when we were reaped
 FETCH: Final = Script(
-    """
-if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {} end
+    _ALIVE
+    + """
+if not alive(KEYS[1], ARGV[1]) then return {} end
 local out = {'', ''}
 local head = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
 if head[1] then
@@ -172,8 +181,9 @@ return out
 # ARGV  1 our id   2 field
 # returns  as FETCH does
 QUICK: Final = Script(
-    """
-if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {} end
+    _ALIVE
+    + """
+if not alive(KEYS[1], ARGV[1]) then return {} end
 local message = redis.call('RPOP', KEYS[3])
 if not message then return {'', ''} end
 redis.call('HSET', KEYS[2], ARGV[2], message)
@@ -259,16 +269,17 @@ return count
 # ARGV  1 our id   2 lease in seconds   3 whether to look for those (0 or 1)
 # returns  {how many nodes are alive, ids of the dead, …}, or false when we were reaped ourselves
 RENEW: Final = Script(
-    _NOW
+    _ALIVE
+    + _NOW
     + """
-if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return false end
+if not alive(KEYS[1], ARGV[1]) then return false end
 local lease = tonumber(ARGV[2])
 redis.call('ZADD', KEYS[1], now + lease, ARGV[1])
 local heard, till = unpack(redis.call('HMGET', KEYS[2], 'heard', 'until'))
 redis.call('HSET', KEYS[2], 'heard', tostring(now))
 if heard and now < tonumber(heard) then
   for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-    if id ~= ARGV[1] then redis.call('ZINCRBY', KEYS[1], now - heard, id) end
+    if id ~= ARGV[1] and alive(KEYS[1], id) then redis.call('ZINCRBY', KEYS[1], now - heard, id) end
   end
   redis.call('HDEL', KEYS[2], 'until')
   till = false
@@ -321,10 +332,11 @@ return redis.call('HKEYS', KEYS[3])
 #       its field, our field ("" = back to the front of its list), the message in its new form
 # returns  our fields that we hold now; false when it is alive after all, or we are dead ourselves
 INHERIT: Final = Script(
-    _NOW
+    _ALIVE
+    + _NOW
     + """
 local ends = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if (ends and tonumber(ends) >= now) or not redis.call('ZSCORE', KEYS[1], ARGV[2]) then return false end
+if (ends and tonumber(ends) >= now) or not alive(KEYS[1], ARGV[2]) then return false end
 local ours = {}
 for i = 4, #ARGV, 3 do
   local field = ARGV[i]
@@ -338,7 +350,11 @@ for i = 4, #ARGV, 3 do
     end
   end
 end
-if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('ZREM', KEYS[1], ARGV[1]) end
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  redis.call('ZREM', KEYS[1], ARGV[1])
+else
+  redis.call('ZADD', KEYS[1], 'XX', 0, ARGV[1])
+end
 return ours
 """
 )
