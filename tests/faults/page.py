@@ -29,7 +29,8 @@ left at the broker though its task is done; did a result change after it was tol
 
 *Early* is Celery's default, acknowledged when the task begins; *late* is `acks_late=True` with
 `reject_on_worker_lost=True`. *Repeats* are second runs that the promise allows. *Back after* is the slowest
-time from the end of the fault to the end of a task that was sent then, on a busy machine.
+time from the end of the fault to the end of a task that was sent then, on a busy machine. *Runs*: how many, in
+how many of the combinations of broker, pool and acknowledgement that the row has.
 
 | | fault | on | runs | early | late | repeats | back after | broken |
 |---|---|---|---|---|---|---|---|---|
@@ -54,11 +55,12 @@ def _line(row: Row, played: Sequence[Played]) -> str:
     repeats = sum(len(one.findings.repeated) for one in played)
     broken = sum(bool(one.problems) for one in played)
     times = [one.resumed_seconds for one in played if one.resumed_seconds is not None]
+    ran = {(one.case.kind, one.case.pool, one.case.ack) for one in played}
     cells = [
         row.number,
         row.title,
         f"{_names(row.kinds)}; {_names(row.pools)}",
-        f"{len(played)}",
+        f"{len(played)} in {len(ran)} of {len(row.kinds) * len(row.pools) * 2}",
         _early(row),
         "told, kept as a dead letter" if row.poison else _words(row.late),
         f"{repeats or ''}",
