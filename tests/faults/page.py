@@ -29,8 +29,8 @@ left at the broker though its task is done; did a result change after it was tol
 
 *Early* is Celery's default, acknowledged when the task begins; *late* is `acks_late=True` with
 `reject_on_worker_lost=True`. *Repeats* are second runs that the promise allows. *Back after* is the slowest
-time from the end of the fault to the end of a task that was sent then, on a busy machine. *Runs*: how many, in
-how many of the combinations of broker, pool and acknowledgement that the row has.
+time from the end of the fault to the end of a task that was sent then, on a busy machine. *Runs*: how many,
+in how many of the combinations of broker, pool and acknowledgement that the row has.
 
 | | fault | on | runs | early | late | repeats | back after | broken |
 |---|---|---|---|---|---|---|---|---|
