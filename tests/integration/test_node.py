@@ -724,13 +724,9 @@ def test_that_one_copy_of_a_body_was_dropped_here_does_not_keep_the_other_from_r
         assert asked.wait(TIMEOUT)
         if not under_way:
             go.set()
-            until(
-                lambda: (
-                    app.transport.size("celery") == 0
-                    and worker.node is not None
-                    and not len(worker.node.ledger)
-                )
-            )
+            node = worker.node
+            assert node is not None
+            until(lambda: app.transport.size("celery") == 0 and not len(node.ledger))
         come_again(app, worker, other)
 
         # Then that is run

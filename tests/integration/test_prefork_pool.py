@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -363,6 +364,39 @@ async def test_long_jobs_and_long_results_travel_too(make: Make) -> None:
     assert finished[there.number].record.payload == b"3000000"  # type: ignore[union-attr]
     assert len(finished[back[1].number].record.payload) == 2_000_000  # type: ignore[union-attr]
     assert reports.all == sorted(reports.all, key=lambda report: report.number)
+
+
+@pytest.mark.parametrize("size", [2_000, 5_000, 20_000, 60_000])
+async def test_more_than_an_inbox_holds_is_given_to_it_piece_by_piece(make: Make, size: int) -> None:
+    pool, reports = await make(size=1)
+    jobs = [job("size", body=b"x" * size, short=True) for _ in range(100)]
+
+    pool.submit(jobs)
+
+    await reports.until(lambda: len(reports.finished()) == len(jobs))
+    assert pool.free(short=True) > 0
+
+
+async def test_a_job_that_could_not_be_given_for_want_of_descriptors_is_given_later(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool, reports = await make(size=1)
+    refused: list[str] = []
+    memfd_create = os.memfd_create
+
+    def refuse_once(name: str, flags: int) -> int:
+        if not refused:
+            refused.append(name)
+            raise OSError(errno.EMFILE, "Too many open files")
+        return memfd_create(name, flags)
+
+    monkeypatch.setattr(os, "memfd_create", refuse_once)
+    long = job("size", body=b"x" * 100_000)
+
+    pool.submit([long])
+
+    await reports.until(lambda: long.number in reports.finished())
+    assert f"Job {long.number} waits, for it cannot be given to a process: [Errno 24]" in caplog.text
 
 
 async def test_many_results_that_fill_the_outbox_arrive_complete(make: Make) -> None:

@@ -90,23 +90,44 @@ def test_short_jobs_that_wait_together_are_reported_with_one_ring(
 
 
 def test_a_child_that_was_promised_more_does_not_ring_before(desk: Desk) -> None:
-    first, second = job("t", short=True), job("t", short=True)
+    first, second = job("first", short=True), job("second", short=True)
     first.more = True
     rung: list[int] = []
 
-    def send_second() -> None:
-        rung.extend(desk.rings())
-        desk.inbox.put(second)
-        desk.inbox.put_stop()
+    def look(job: Job) -> None:
+        if job.number == first.number:
+            desk.inbox.put(second)
+        else:
+            rung.extend(desk.rings())
+            desk.inbox.put_stop()
 
     desk.inbox.put(first)
-    timer = threading.Timer(0.1, send_second)
-    timer.start()
-    desk.child(Runner()).run()
-    timer.join()
+    desk.child(Runner(look)).run()
 
     assert rung == []
     assert desk.reports() == [first.number, second.number]
+
+
+def test_a_child_does_not_wait_for_ever_for_what_it_was_promised(desk: Desk) -> None:
+    promising = job("t", short=True)
+    promising.more = True
+    rung: list[int | None] = []
+
+    def wait_for_a_ring() -> None:
+        end = time.monotonic() + 20
+        while len(rung) < 2 and time.monotonic() < end:  # the first says that the child is ready
+            message = desk.inbox.read()
+            rung.extend([] if message is None else message[:1])
+        desk.inbox.put_stop()
+
+    desk.inbox.put(promising)
+    parent = threading.Thread(target=wait_for_a_ring)
+    parent.start()
+    desk.child(Runner()).run()
+    parent.join()
+
+    assert rung == [0, desk.slot.tail]
+    assert desk.reports() == [promising.number]
 
 
 def test_a_recall_makes_up_for_a_broken_promise(desk: Desk) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from celeriac.message import Job
-from celeriac.pools.prefork.inbox import NO_MORE, Inbox, Mail
+from celeriac.pools.prefork.inbox import Inbox, Mail
 from pool_harness import job
 
 
@@ -41,13 +41,3 @@ def test_half_a_character_in_a_header_harms_nobody(inbox: Inbox) -> None:
     assert isinstance(received, Job)
     assert received.headers == {"task": "add", "id": "x", "mine": "\\ud800 half", "grüß": "🌱"}
     assert received.reply_to == "\\udfff"
-
-
-def test_a_second_recall_leaves_the_word_that_no_more_follows(inbox: Inbox) -> None:
-    mail = Mail(inbox.far)
-    inbox.put(job("add"))
-
-    assert len(inbox.recall()) == 1
-    assert inbox.recall() == []
-
-    assert mail.poll() is NO_MORE  # else the child would keep what it has done to itself

@@ -19,7 +19,7 @@ from celeriac.message import Finished, Job
 from celeriac.pools.base import PoolOptions, Runner, exit_code
 from celeriac.pools.limits import SignalLimit
 from celeriac.pools.prefork.board import OUTBOX_BYTES, Board
-from celeriac.pools.prefork.inbox import NO_MORE, STOP, Mail
+from celeriac.pools.prefork.inbox import STOP, Mail
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -88,15 +88,13 @@ class Child:
         while True:
             read = mail.poll()
             if read is None:
-                if not more:
+                # What was promised may not come: taken back for others, or there was no room for it.
+                if not more or (self._unrung and not mail.comes(RING_AFTER_SECONDS)):
                     self._ring()
                 read = mail.wait()
             if read is STOP:
                 self._ring()
                 return
-            if read is NO_MORE:
-                more = False
-                continue
             job = cast("Job", read)
             more = job.more
             now = clock()

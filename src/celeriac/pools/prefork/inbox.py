@@ -4,7 +4,6 @@
 
     parent                                        child
     near ── number, job ───────────────────────▶  far      (in a memfd beside the datagram when it is long)
-    near ── one byte ──────────────────────────▶  far      no more follows: report what you have done
     near ── nothing ───────────────────────────▶  far      finish what you have and end
     near ◀── tail of the outbox ────────────────  far      there are reports on the board
     near ◀── nothing ───────────────────────────  far      a report too long for the board, in a memfd
@@ -16,6 +15,7 @@ whoever reads a datagram first has it, the kernel sees to that.
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -26,15 +26,13 @@ import msgspec
 from celeriac.message import Job
 
 LONG_BYTES = 64 * 1024  # longer ones travel as a memfd: a socket's buffer holds about 200 kB
-INFLIGHT_BYTES = 96 * 1024  # what may lie unread in one inbox, so that sending never finds it full
+INFLIGHT_BYTES = 80 * 1024  # with so much unread nothing more is sent: the buffer shall never be full
 _READ_BYTES = LONG_BYTES + 1024
 
 _NUMBER = struct.Struct("=Q")
 _FD_SPACE = socket.CMSG_SPACE(4)
 _encode = msgspec.msgpack.Encoder().encode
 decode_job: Callable[[bytes | memoryview], Job] = msgspec.msgpack.Decoder(Job).decode
-
-_NO_MORE: Final = b"\0"
 
 _LARGEST_INT: Final = 2**63 - 1
 _FOREIGN: Final = (
@@ -46,7 +44,6 @@ _FOREIGN: Final = (
 )  # as others wrote it
 
 STOP: Final = object()
-NO_MORE: Final = object()
 
 
 class Inbox:
@@ -59,7 +56,11 @@ class Inbox:
         self.near.setblocking(False)  # `far` must stay blocking: the child shares it
 
     def put(self, job: Job) -> int:
-        """Send a job and return how many bytes of the socket's buffer it takes."""
+        """Send a job and return how many bytes of the socket's buffer it takes.
+
+        Raises:
+            BlockingIOError: There is no room for it; it was not sent.
+        """
         data = encode_job(job)
         number = _NUMBER.pack(job.number)
         if len(data) <= LONG_BYTES:
@@ -87,17 +88,8 @@ class Inbox:
     def recall(self) -> list[int]:
         """Take back what the child has not read and return the numbers of those jobs."""
         numbers: list[int] = []
-        found = False
-        while (data := self._take_back()) is not None:
-            found = True
-            if len(data) == _NUMBER.size:
-                numbers.append(_NUMBER.unpack(data)[0])
-            elif not data:
-                return numbers  # closed, or a word to stop, behind which nothing is ever sent
-        if found:
-            # What it is doing may have come with the word that more would follow; and what we have just taken
-            # may be the word of an earlier recall that no more does.
-            self.near.send(_NO_MORE)
+        while data := self._take_back():  # empty: closed, or a word to stop, behind which nothing is sent
+            numbers.append(_NUMBER.unpack(data)[0])
         return numbers
 
     def unread(self) -> bool:
@@ -137,17 +129,23 @@ class Mail:
         self._buffer = bytearray(_READ_BYTES)
         self._buffers = [self._buffer]
         self._view = memoryview(self._buffer)
+        self._news = select.poll()
+        self._news.register(far, select.POLLIN)
 
     def poll(self) -> Job | object | None:
-        """Return the next job, STOP, NO_MORE, or None when there is nothing now."""
+        """Return the next job, STOP, or None when there is nothing now."""
         try:
             return self._read(socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
 
     def wait(self) -> Job | object:
-        """Return the next job, STOP or NO_MORE, as soon as there is one."""
+        """Return the next job or STOP, as soon as there is one."""
         return self._read(0)
+
+    def comes(self, seconds: float) -> bool:
+        """Return as soon as there is something to read, or False when that takes too long."""
+        return bool(self._news.poll(seconds * 1000))
 
     def ring(self, tail: int) -> None:
         """Tell the parent that the outbox has been written up to ``tail``."""
@@ -164,8 +162,6 @@ class Mail:
             return decode_job(read_file(_fds(ancillary)))
         if not size:
             return STOP  # told so, or the parent is gone
-        if size == len(_NO_MORE):
-            return NO_MORE
         return decode_job(self._view[_NUMBER.size : size])
 
 

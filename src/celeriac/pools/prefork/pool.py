@@ -27,6 +27,7 @@ WINDOW = 32  # short jobs in one inbox
 _REFILL_AT = WINDOW // 2  # jobs left: one by one they would cost a wake-up each
 _WORTH_TAKING = 4  # jobs behind each other while another child is idle
 LOOK_SECONDS = 0.005  # how often the board is read while somebody's start is of interest
+_RETRY_SECONDS = 0.5  # before a job is given again that could not be, for want of memory or descriptors
 _FIRST_PAUSE_SECONDS = 1.0  # before a child is made again that died while it started
 _MOST_PAUSE_SECONDS = 30.0
 _KILLED_SECONDS = 1.0  # for children to end that the kernel is killing
@@ -75,6 +76,7 @@ class PreforkPool:
         self._deliver: Callable[[Sequence[Report]], None] = lambda batch: None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._look_timer: asyncio.TimerHandle | None = None
+        self._retry_timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()  # a child became ready or died
         self._made = 0  # children ever made
         self._failures = 0  # children in a row that died before they were ready
@@ -152,9 +154,10 @@ class PreforkPool:
         for child in self._alive():
             self._bury(child.index, -signal.SIGKILL)
         self._give_up_waiting()
-        if self._look_timer is not None:
-            self._look_timer.cancel()
-            self._look_timer = None
+        for timer in (self._look_timer, self._retry_timer):
+            if timer is not None:
+                timer.cancel()
+        self._look_timer = self._retry_timer = None
         self._loop = None
 
     # --- jobs --------------------------------------------------------------------------------------
@@ -212,7 +215,7 @@ class PreforkPool:
 
     def _room(self, child: Member) -> int:
         """Return how many short jobs fit into a child's inbox."""
-        if not child.ready or child.slow or child.retiring or child.deaf or child.bytes >= INFLIGHT_BYTES:
+        if not child.ready or child.slow or child.retiring or child.deaf or not self._has_space(child):
             return 0
         if len(child.jobs) > _REFILL_AT:
             return 0
@@ -232,12 +235,13 @@ class PreforkPool:
             # Idle ones first, to each its share in one go: it wakes up once for all of them.
             for position, (child, room) in enumerate(candidates):
                 share = min(room, -(-len(waiting) // (len(candidates) - position)))
-                while share > 0 and waiting and waiting[0].short == short:
+                while share > 0 and waiting and waiting[0].short == short and self._has_space(child):
                     share -= 1
-                    job = waiting.popleft()
-                    job.more = share > 0 and bool(waiting) and waiting[0].short == short
-                    self._give(child, job)
-        return
+                    job = waiting[0]
+                    job.more = share > 0 and len(waiting) > 1 and waiting[1].short == short
+                    if not self._give(child, job):
+                        return  # when it has read some it reports, and we come back
+                    waiting.popleft()
 
     def _candidates(self, *, short: bool) -> list[tuple[Member, int]]:
         """Return the children that can be given jobs of a kind and how many, in the order to be asked.
@@ -257,14 +261,35 @@ class PreforkPool:
                 others.append((child, room))
         return idle + others
 
-    def _give(self, child: Member, job: Job) -> None:
-        size = child.inbox.put(job)
+    def _has_space(self, child: Member) -> bool:
+        return child.bytes < INFLIGHT_BYTES
+
+    def _give(self, child: Member, job: Job) -> bool:
+        """Put a job into a child's inbox; False when it will have to be tried again."""
+        try:
+            size = child.inbox.put(job)
+        except BlockingIOError:
+            return False  # this machine's sockets have smaller buffers than usual
+        except OSError as exc:
+            self._retry_later(job, exc)
+            return False
         child.jobs[job.number] = job
         child.sizes[job.number] = size
         child.bytes += size
         child.taken += 1
         child.slow = child.slow or not job.short
         self._look_soon()
+        return True
+
+    def _retry_later(self, job: Job, exc: OSError) -> None:
+        """Come back to a job that cannot be given to anybody: nobody who reports might remind us of it."""
+        if self._retry_timer is None and self._loop is not None:
+            logger.error("Job %s waits, for it cannot be given to a process: %s", job.number, exc)
+            self._retry_timer = self._loop.call_later(_RETRY_SECONDS, self._retry)
+
+    def _retry(self) -> None:
+        self._retry_timer = None
+        self._place_waiting()
 
     def _recall_from(self, child: Member) -> list[Job]:
         if not child.jobs:
