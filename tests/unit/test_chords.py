@@ -176,6 +176,29 @@ def test_the_errback_runs_once_when_the_worker_of_the_last_part_dies(
         result.get(timeout=1, follow_parents=False)
 
 
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("then", ["again", "lost"])
+def test_an_errback_that_is_called_is_never_lost_and_not_repeated_once_the_chord_has_ended(
+    app: Celeriac, t: Tasks, monkeypatch: pytest.MonkeyPatch, after: bool, then: str
+) -> None:
+    @app.task(name="called")
+    def called(request: Any, exc: BaseException, traceback: str) -> None:
+        t.ran.append((request.id, type(exc)))
+
+    result = chord([t.give.s(1), t.fail.s()])(t.total.s().on_error(called.s()))
+    first, last = deliveries(app)
+    executed(app, first)
+    dying(app, monkeypatch, "end_chord", after=after)
+    with pytest.raises(Died):
+        executed(app, last)
+
+    lost = Lost(number=1, started=True, reason="killed")
+    executed(app, last, **({"lost": lost} if then == "lost" else {}))
+    run_all(app)
+
+    assert t.ran == [(result.id, ChordError)] * (1 if after else 2)
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
