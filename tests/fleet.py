@@ -60,9 +60,15 @@ class Site:
         self._consoles: dict[Side, Console] = {}
         self._names = itertools.count(1)
 
-    def start(self, side: Side, *options: str) -> Program:
-        """Start a worker; `wait_until_ready` says when it takes tasks."""
-        command = ["worker", "-l", "INFO", "-n", f"{side}@%h", "-c", "2", *_QUIET, *options]
+    def start(self, side: Side, *options: str, quiet: bool = True) -> Program:
+        """Start a worker; `wait_until_ready` says when it takes tasks.
+
+        Args:
+            side: Which.
+            *options: Of the command line.
+            quiet: Whether it neither listens to other workers nor sends heartbeats.
+        """
+        command = ["worker", "-l", "INFO", "-n", f"{side}@%h", "-c", "2", *(_QUIET if quiet else ()), *options]
         module = "celery" if side == "real" else "celeriac"
         return self._open.enter_context(
             Program(

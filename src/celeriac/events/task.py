@@ -88,8 +88,8 @@ class Task:
     _fields = (
         "uuid", "name", "state", "received", "sent", "started", "rejected", "succeeded", "failed", "retried",
         "revoked", "args", "kwargs", "eta", "expires", "retries", "worker", "result", "exception",
-        "timestamp", "runtime", "traceback", "exchange", "routing_key", "clock", "client", "root", "root_id", "parent",
-        "parent_id", "children",
+        "timestamp", "runtime", "traceback", "exchange", "routing_key", "clock", "client", "root", "root_id",
+        "parent", "parent_id", "children",
     )  # fmt: skip
     _info_fields = ("args", "kwargs", "retries", "result", "eta", "runtime", "expires", "exception",
                     "exchange", "routing_key", "root_id", "parent_id")  # fmt: skip

@@ -129,7 +129,7 @@ class Node:
             pool, settings.hostname, settings.spec.prefetch, self._still_wanted, lambda: self.link.sure
         )
         scribe = Scribe(self.link, app.backend)
-        self.herald: Herald = Herald(app, EventStream(app, transport.fanout(), settings.hostname))
+        self.herald: Herald = Herald(EventStream(app, transport.fanout(), settings.hostname))
         self.reporter: Reporter = Reporter(
             scribe, self.ledger, self.dispatcher, results, self.herald, self._on_room
         )
