@@ -89,7 +89,7 @@ class Fleet:
         )
 
 
-ENDS = ("succeeded", "failed", "revoked", "rejected", "retried")
+ENDS = ("succeeded", "failed", "revoked", "rejected")
 
 
 def on(broker: str) -> Any:
