@@ -68,7 +68,17 @@ class Site:
             *options: Of the command line.
             quiet: Whether it neither listens to other workers nor sends heartbeats.
         """
-        command = ["worker", "-l", "INFO", "-n", f"{side}@%h", "-c", "2", *(_QUIET if quiet else ()), *options]
+        command = [
+            "worker",
+            "-l",
+            "INFO",
+            "-n",
+            f"{side}@%h",
+            "-c",
+            "2",
+            *(_QUIET if quiet else ()),
+            *options,
+        ]
         module = "celery" if side == "real" else "celeriac"
         return self._open.enter_context(
             Program(
