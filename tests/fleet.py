@@ -88,6 +88,18 @@ class Site:
             )
         )
 
+    def monitor(self, side: Side, python: Path, *arguments: str) -> Program:
+        """Start a command of the ``celery`` program that another environment has.
+
+        Args:
+            side: Whether that has real Celery; else it finds ours.
+            python: Its interpreter.
+            *arguments: Of the command line.
+        """
+        environment = {**self._environment(side), "FLOWER_UNAUTHENTICATED_API": "1"}
+        command = [str(python), "-W", "ignore", "-m", "celery", "-A", "program", *arguments]
+        return self._open.enter_context(Program(command, cwd=HERE, env=environment))
+
     def worker(self, side: Side, *options: str) -> Program:
         """Start a worker and return it when it takes tasks."""
         worker = self.start(side, *options)

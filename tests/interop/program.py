@@ -149,6 +149,11 @@ def tells(self):
     self.send_event("task-progress", done=50)
 
 
+@app.task
+def give_time(seconds):
+    time.sleep(seconds)
+
+
 @app.task(send_events=False)
 def silent():
     return None
