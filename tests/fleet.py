@@ -60,9 +60,25 @@ class Site:
         self._consoles: dict[Side, Console] = {}
         self._names = itertools.count(1)
 
-    def start(self, side: Side, *options: str) -> Program:
-        """Start a worker; `wait_until_ready` says when it takes tasks."""
-        command = ["worker", "-l", "INFO", "-n", f"{side}@%h", "-c", "2", *_QUIET, *options]
+    def start(self, side: Side, *options: str, quiet: bool = True) -> Program:
+        """Start a worker; `wait_until_ready` says when it takes tasks.
+
+        Args:
+            side: Which.
+            *options: Of the command line.
+            quiet: Whether it neither listens to other workers nor sends heartbeats.
+        """
+        command = [
+            "worker",
+            "-l",
+            "INFO",
+            "-n",
+            f"{side}@%h",
+            "-c",
+            "2",
+            *(_QUIET if quiet else ()),
+            *options,
+        ]
         module = "celery" if side == "real" else "celeriac"
         return self._open.enter_context(
             Program(
@@ -71,6 +87,18 @@ class Site:
                 env=self._environment(side),
             )
         )
+
+    def monitor(self, side: Side, python: Path, *arguments: str) -> Program:
+        """Start a command of the ``celery`` program that another environment has.
+
+        Args:
+            side: Whether that has real Celery; else it finds ours.
+            python: Its interpreter.
+            *arguments: Of the command line.
+        """
+        environment = {**self._environment(side), "FLOWER_UNAUTHENTICATED_API": "1"}
+        command = [str(python), "-W", "ignore", "-m", "celery", "-A", "program", *arguments]
+        return self._open.enter_context(Program(command, cwd=HERE, env=environment))
 
     def worker(self, side: Side, *options: str) -> Program:
         """Start a worker and return it when it takes tasks."""

@@ -120,7 +120,7 @@ async def test_a_batch_of_reports_takes_two_round_trips() -> None:
     link._consumer = counting
     await link.renew()
     dispatcher = Dispatcher(counting, "w1@host", 8, lambda work: True, lambda: link.sure)
-    herald = Herald(app, EventStream(app, app.transport.fanout(), "w1@host"))
+    herald = Herald(EventStream(app, app.transport.fanout(), "w1@host"))
     reporter = Reporter(Scribe(link, counting), ledger, dispatcher, Results(app), herald, lambda: None)
     policy = Policies(app, None, None).get(add.name)
     assert policy is not None

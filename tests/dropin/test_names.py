@@ -64,6 +64,7 @@ def test_modules_of_celery_are_reached_through_the_package(name: str) -> None:
         "celery.app.events", "celery.events", "celery.events.cursesmon", "celery.events.dispatcher",
         "celery.events.dumper", "celery.events.event", "celery.events.receiver", "celery.events.snapshot",
         "celery.events.state", "celery.exceptions", "celery.fixups.django", "celery.platforms",
+        "celery.loaders", "celery.loaders.app", "celery.loaders.base", "celery.loaders.default",
         "celery.registry",
         "celery.result", "celery.schedules", "celery.signals",
         "celery.security", "celery.states", "celery.task", "celery.task.base", "celery.task.schedules",

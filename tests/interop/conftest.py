@@ -7,13 +7,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fleet import Site
+from fleet import Side, Site
 from servers import required
 
 REQUIREMENTS = (
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, requirements: Sequence[str]) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, capture_output=True)
     subprocess.run(
         [
@@ -36,7 +36,7 @@ def _make(folder: Path) -> None:
             "install",
             "-q",
             "--disable-pip-version-check",
-            *REQUIREMENTS,
+            *requirements,
         ],
         check=True,
         capture_output=True,
@@ -44,28 +44,79 @@ def _make(folder: Path) -> None:
     )
 
 
-@pytest.fixture(scope="session")
-def celery_python() -> Path:
-    """The interpreter of an environment with real Celery 5.6.3 and without us.
+def environment(name: str, requirements: Sequence[str]) -> Path:
+    """Return the interpreter of an environment that is made once, and then reused by all runs.
 
     It is kept in the folder that CELERIAC_VENVS names, or in ``.venvs``; making it takes half a minute.
+
+    Args:
+        name: Of its folder.
+        requirements: What pip installs there.
     """
     cache = Path(os.environ.get("CELERIAC_VENVS") or ROOT / ".venvs")
     cache.mkdir(parents=True, exist_ok=True)
-    folder = cache / "celery-5.6.3"
+    folder = cache / name
     done = folder / ".installed"
-    with (cache / "celery-5.6.3.lock").open("w") as lock:
+    with (cache / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists() or done.read_text() != "\n".join(REQUIREMENTS):
+        if not done.exists() or done.read_text() != "\n".join(requirements):
             try:
-                _make(folder)
+                _make(folder, requirements)
             except subprocess.CalledProcessError as exc:
-                reason = f"real Celery cannot be installed: {exc.stderr}"
+                reason = f"the environment {name} cannot be made: {exc.stderr}"
                 if required():
                     pytest.fail(reason, pytrace=False)
                 pytest.skip(reason)
-            done.write_text("\n".join(REQUIREMENTS))
+            done.write_text("\n".join(requirements))
     return folder / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
+def celery_python() -> Path:
+    """The interpreter of an environment with real Celery 5.6.3 and without us."""
+    return environment("celery-5.6.3", REQUIREMENTS)
+
+
+# Flower, and all that it and we need but Celery: that is what is tried.
+FLOWER_BESIDE_US = (
+    *(
+        "flower==2.2.0",
+        "tornado",
+        "prometheus_client",
+        "humanize",
+        "kombu==5.7.0",
+        "billiard",
+        "vine",
+        "amqp",
+    ),
+    *(
+        "redis",
+        "packaging",
+        "tzdata",
+        "click",
+        "msgspec",
+        "hiredis",
+        "rich",
+        "markdown-it-py",
+        "mdurl",
+        "pygments",
+    ),
+)
+
+
+@pytest.fixture(scope="session")
+def flower_python() -> Callable[[Side], Path]:
+    """Return a function that returns the interpreter of an environment with Flower.
+
+    One is with real Celery; in the other nothing is installed in Celery's place, so that ours is found there.
+    """
+
+    def python(side: Side) -> Path:
+        if side == "real":
+            return environment("flower-and-celery", (*REQUIREMENTS, "flower==2.2.0"))
+        return environment("flower-alone", ("--no-deps", *FLOWER_BESIDE_US))
+
+    return python
 
 
 def _ask(python: Path, questions: tuple[Any, ...], **environment: str) -> list[Any]:

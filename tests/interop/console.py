@@ -7,6 +7,7 @@ import datetime  # noqa: F401 - for expressions, like all that is not used below
 import json
 import os
 import sys
+import threading
 import time  # noqa: F401
 import uuid  # noqa: F401
 from decimal import Decimal  # noqa: F401
@@ -62,6 +63,20 @@ def told(result):
         "children": [child.id for child in result.children or ()],
         "done": result.date_done is not None,
     }
+
+
+heard = []
+
+
+def listen():
+    """Hear events from now on: in `heard`."""
+
+    def hear():
+        with program.app.connection() as connection:
+            receiver = program.app.events.Receiver(connection, handlers={"*": heard.append})
+            receiver.capture(limit=None, timeout=None, wakeup=True)
+
+    threading.Thread(target=hear, daemon=True).start()
 
 
 def main():

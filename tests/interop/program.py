@@ -11,6 +11,7 @@ from pathlib import Path
 from kombu import Exchange, Queue
 
 from celery import Celery
+from celery.exceptions import Ignore, Reject
 
 SIDE = "ours" if "celeriac" in sys.modules else "real"
 FOLDER = Path(os.environ["PROGRAM_FOLDER"])  # where tasks write what the tests read
@@ -125,6 +126,37 @@ def too_slow():
 @app.task(soft_time_limit=0.5)
 def slow():
     time.sleep(60)
+
+
+@app.task(acks_late=True)
+def refuses():
+    raise Reject("because", requeue=False)
+
+
+@app.task
+def refuses_too_late():
+    raise Reject("because", requeue=False)
+
+
+@app.task
+def steps_aside():
+    raise Ignore
+
+
+@app.task(bind=True)
+def tells(self):
+    """Tell monitors something of one's own."""
+    self.send_event("task-progress", done=50)
+
+
+@app.task
+def give_time(seconds):
+    time.sleep(seconds)
+
+
+@app.task(send_events=False)
+def silent():
+    return None
 
 
 # --- workflows --------------------------------------------------------------------------------------------

@@ -67,8 +67,8 @@ _SOURCES = {
 _MODULES = frozenset(
     {
         "_state", "app", "beat", "bin", "canvas", "contrib", "decorators", "events", "exceptions",
-        "execute", "fixups", "local", "platforms", "registry", "result", "schedules", "security", "signals",
-        "states", "task", "utils", "worker",
+        "execute", "fixups", "loaders", "local", "platforms", "registry", "result", "schedules", "security",
+        "signals", "states", "task", "utils", "worker",
     }
 )  # fmt: skip
 

@@ -254,6 +254,7 @@ def install() -> None:
     Task.default_app = get_current_app
     Celeriac.builtin_fixups = frozenset({"celery.fixups.django:fixup"})
     Celeriac.amqp_cls = "celery.app.amqp:AMQP"
+    Celeriac.loader_cls = "celery.loaders.app:AppLoader"
     Celeriac.panel_cls = "celery.worker.control:panel_of"
     _kinship.install()
 
@@ -266,6 +267,7 @@ def uninstall() -> None:
     AsyncResult.default_app = Signature.default_sender = Task.default_app = None
     Celeriac.builtin_fixups = frozenset()
     Celeriac.amqp_cls = None
+    Celeriac.loader_cls = None
     Celeriac.panel_cls = _OWN_PANEL
     _kinship.uninstall()
     _apps.clear()

@@ -18,6 +18,7 @@ from celeriac.errors import (
     CodecError,
     InvalidTaskError,
     NotRegistered,
+    Retry,
     SecurityError,
 )
 from celeriac.execute import narrator
@@ -283,7 +284,10 @@ class Executor:
         if ending.kind == "success":
             finished.result_repr = saferepr(ending.value, task.resultrepr_maxsize)
         elif ending.exception is not None:
-            finished.exception_repr = saferepr(ending.exception)
+            exception = ending.exception
+            if isinstance(exception, Retry) and exception.exc is not None:
+                exception = exception.exc  # why, which tells more
+            finished.exception_repr = saferepr(exception)
             finished.traceback = ending.einfo.traceback if ending.einfo is not None else None
 
     def _join(self, task: Any, request: Context, job: Job) -> Finished:

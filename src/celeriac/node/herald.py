@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from celeriac.app import Celeriac
 from celeriac.events.stream import EventStream
 from celeriac.execute.loss import ending_of
 from celeriac.message import Finished, OutcomeKind, TaskHeaders
@@ -30,13 +29,11 @@ class Herald:
     """Tells events of tasks. It says nothing as long as it is not `on`, nor of tasks that do not want it.
 
     Args:
-        app: The app; its time zone is that of moments in events.
         stream: Where events go.
         on: Whether to tell from the beginning.
     """
 
-    def __init__(self, app: Celeriac, stream: EventStream, *, on: bool = False) -> None:
-        self._app = app
+    def __init__(self, stream: EventStream, *, on: bool = False) -> None:
         self.stream = stream
         self.on: bool = on
 
@@ -58,8 +55,8 @@ class Herald:
             "root_id": headers.root_id,
             "parent_id": headers.parent_id,
             "retries": headers.retries or 0,
-            "eta": self._moment(headers.eta),
-            "expires": self._moment(headers.expires),
+            "eta": _moment(headers.eta),
+            "expires": _moment(headers.expires),
         }
         self.stream.emit("task-received", fields)
 
@@ -116,23 +113,23 @@ class Herald:
         if self.tells(work.policy):
             self.stream.emit("task-revoked", {"uuid": work.headers.id, **_revocation(signum=signum)})
 
-    def unknown(self, headers: TaskHeaders, error: Exception) -> None:
+    def unknown(self, headers: TaskHeaders) -> None:
         """Tell that a task has failed that is not registered here."""
         if self.on:
-            self.stream.emit("task-failed", {"uuid": headers.id, "exception": saferepr(error)})
+            exception = f"NotRegistered({headers.task!r})"
+            self.stream.emit("task-failed", {"uuid": headers.id, "exception": exception})
 
     def tell(self, told: Told) -> None:
         """Tell what `ending` has returned."""
         self.stream.emit(*told)
 
-    def _moment(self, text: str | None) -> str | None:
-        """Return a header's time in the app's time zone, as real Celery tells it."""
-        if text is None:
-            return None
-        moment = datetime.datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=datetime.UTC)
-        return moment.astimezone(self._app.timezone).isoformat()
+
+def _moment(text: str | None) -> str | None:
+    """Return a header's time with its offset, as real Celery tells it."""
+    if text is None:
+        return None
+    moment = datetime.datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).isoformat()
 
 
 def _is_late(work: Work) -> bool:

@@ -139,7 +139,7 @@ class Node:
             parks=transport.caps.native_delay,
         )
         scribe = Scribe(self.link, app.backend)
-        self.herald: Herald = Herald(app, EventStream(app, transport.fanout(), settings.hostname))
+        self.herald: Herald = Herald(EventStream(app, transport.fanout(), settings.hostname))
         self.reporter: Reporter = Reporter(
             scribe, self.ledger, self.dispatcher, results, self.herald, self._on_room
         )

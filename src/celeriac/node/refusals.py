@@ -96,7 +96,7 @@ class Refusals:
         self._reception.hooks.task_unknown.send(
             self, message=delivery, exc=refused.error, name=headers.task, id=headers.id
         )
-        self._herald.unknown(headers, refused.error)
+        self._herald.unknown(headers)
 
     def tell_terminated(self, work: Work, signum: int) -> None:
         """Tell the hooks of work that somebody has ended while it ran."""
