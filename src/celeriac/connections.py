@@ -117,8 +117,8 @@ def connect_permits(conf: Settings, transport: Transport, *, app_name: str | Non
     if isinstance(results, str) and parse(results).scheme in _KEEPING_STORES:
         return transports.connect(results, {}, app_name=app_name).permits()
     raise ConfigError(
-        f"There are tasks with a concurrency_limit, and neither the broker at {transport.address} nor the "
-        f"result store can count them. Set task_limits_url: {_KEEPERS}"
+        "There are tasks that are limited in all workers together, and neither the broker at "
+        f"{transport.address} nor the result store can count them. Set task_limits_url: {_KEEPERS}"
     )
 
 

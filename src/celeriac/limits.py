@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from celeriac.errors import ConfigError
 
+SCOPES: Final = ("worker", "global")
 _PER_SECOND: Final = {"s": 1.0, "m": 1 / 60.0, "h": 1 / 3600.0}
 
 
@@ -27,18 +28,29 @@ def tokens_per_second(rate: float | str | None) -> float:
     return float(rate)
 
 
-def check_concurrency(task: str, limit: Any, per: str | None) -> None:  # Any: what somebody has written
-    """Look at what a task says of how many of it may run at a time.
+def check(task: Any) -> None:  # Any: a Task of any parameters
+    """Look at the limits that a task was declared with.
 
     Raises:
-        ConfigError: The limit is no number above 0, or there is none to count for.
+        ConfigError: One makes no sense.
     """
+    limit, scope, per = task.concurrency_limit, task.rate_limit_scope, task.per
     if limit is not None and (type(limit) is not int or limit < 1):
-        raise ConfigError(f"Task {task}: concurrency_limit={limit!r} is no whole number above 0.")
-    if per is not None and limit is None:
+        raise ConfigError(f"Task {task.name}: concurrency_limit={limit!r} is no whole number above 0.")
+    if scope not in SCOPES:
+        raise ConfigError(f"Task {task.name}: rate_limit_scope={scope!r} is neither 'worker' nor 'global'.")
+    if per is not None and limit is None and scope != "global":
         raise ConfigError(
-            f"Task {task}: per={per!r} has nothing to count for: there is no concurrency_limit."
+            f"Task {task.name}: per={per!r} has nothing to count for: there is neither a concurrency_limit "
+            "nor rate_limit_scope='global'."
         )
+    try:
+        tokens_per_second(task.rate_limit)
+    except (ValueError, KeyError, TypeError) as exc:
+        raise ConfigError(
+            f"Task {task.name}: rate_limit={task.rate_limit!r} is no rate; it is a number for a second, or "
+            "text such as '10/s', '100/m' or '5/h'."
+        ) from exc
 
 
 class TokenBucket:

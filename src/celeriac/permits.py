@@ -19,6 +19,8 @@ class Claim(msgspec.Struct, frozen=True):
     limited: str  # what the permits are for, such as `shop.pay[tenant 7]`
     limit: int  # how many may be held at a time
     holder: str  # unique in the fleet
+    # Above 0, it is held for so long, and neither renewed nor given back: so many may begin in that time.
+    keeps_seconds: float = 0.0
 
 
 class Permits(Protocol):

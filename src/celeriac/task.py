@@ -114,8 +114,9 @@ class Task(TaskHooks, Generic[P, R_co]):
     max_retries: int | None = 3  # None: for ever
     default_retry_delay: float = 180  # seconds
     rate_limit: str | float | None = None
+    rate_limit_scope: str = "worker"  # whether each worker counts alone, or all together: "global"
     concurrency_limit: int | None = None  # how many run at a time in all workers together
-    per: str | None = None  # count for that limit by an argument, such as "args.tenant_id"
+    per: str | None = None  # count for limits of all workers by an argument, such as "args.tenant_id"
     ignore_result: bool | None = None
     trail: bool = True  # note the tasks that it sends as its children
     send_events: bool = True

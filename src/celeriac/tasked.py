@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar, cast, overload
 
+from celeriac import limits
 from celeriac.annotation import Annotations, prepare
 from celeriac.configured import Configured
 from celeriac.declaration import BoundTaskDecorator, TaskDecorator, task_class
 from celeriac.forklock import ForkLock
 from celeriac.hooks import Signal
 from celeriac.keypath import KeyPath
-from celeriac.limits import check_concurrency
 from celeriac.registry import Registry
 from celeriac.retry import add_autoretry
 from celeriac.settings.load import import_by_name
@@ -179,7 +179,7 @@ class Tasked(Configured):
     def _adopt(self, task: Any, options: Mapping[str, Any]) -> Any:
         if task._app is None or task._app is not self:
             task._app = self
-        check_concurrency(task.name, task.concurrency_limit, task.per)
+        limits.check(task)
         if task.per is not None:
             self.key_paths[task.name] = KeyPath(task.per, task.name, task.run)
         add_autoretry(task, dict(options))

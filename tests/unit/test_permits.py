@@ -66,6 +66,21 @@ def test_a_permit_that_is_renewed_is_kept(case: Case) -> None:
         assert case.permits.exchange([], [TWO]) == [False]
 
 
+def test_a_permit_that_is_not_to_be_renewed_ends_by_itself(case: Case) -> None:
+    one, two = (Claim("shop.pay", 1, holder, keeps_seconds=60.0) for holder in ("one", "two"))
+    assert case.permits.exchange([], [one, two]) == [True, False]
+
+    for _ in range(5):
+        case.advance(11.0)
+        assert case.permits.exchange([], [one, two]) == [
+            True,
+            False,
+        ]  # who asks again does not keep it longer
+    case.advance(6.0)
+
+    assert case.permits.exchange([], [two]) == [True]
+
+
 def test_who_stands_in_line_and_does_not_ask_again_keeps_nobody_waiting(case: Case) -> None:
     case.permits.exchange([], [ONE, TWO])
     case.advance(PERMIT_SECONDS / 2)

@@ -13,7 +13,13 @@ from celeriac.clock import FakeClock
 from celeriac.errors import TransportError
 from celeriac.message import TaskHeaders
 from celeriac.node.policy import Policies, Policy
-from celeriac.node.turnstile import MOST_OF_A_KIND, PARK_LEAST_SECONDS, PARK_MOST_SECONDS, Turnstile
+from celeriac.node.turnstile import (
+    MOST_OF_A_KIND,
+    PARK_LEAST_SECONDS,
+    PARK_MOST_SECONDS,
+    ConcurrencyTurnstile,
+    RateTurnstile,
+)
 from celeriac.node.work import Ledger, Work
 from celeriac.permits import Claim
 from celeriac.transports.memory_permits import MemoryPermits
@@ -45,20 +51,26 @@ class Store(MemoryPermits):
 class Bench:
     """A turnstile that runs, and what has passed it."""
 
-    def __init__(self, limit: int, *, parks: bool = True) -> None:
+    @staticmethod
+    def policy_of(limit: int | None = None, rate: str | None = None) -> Policy:
         app = memory_app()
-        task = app.task(name="shop.pay", concurrency_limit=limit)(lambda: None)
-        policy = Policies(app, None, None).get(task.name)
+        scope = "global" if rate else "worker"
+        app.task(name="shop.pay", concurrency_limit=limit, rate_limit=rate, rate_limit_scope=scope)(
+            lambda: None
+        )
+        policy = Policies(app, None, None).get("shop.pay")
         assert policy is not None
-        self.policy: Policy = policy
+        return policy
+
+    def __init__(self, limit: int | None, *, parks: bool = True, rate: str | None = None) -> None:
+        self.policy: Policy = self.policy_of(limit, rate)
         self.clock = FakeClock()
         self.store = Store(self.clock)
         self.free = 10
         self.passed: list[int] = []
         self.news = asyncio.Event()
-        self.turnstile = Turnstile(
-            lambda: self.store, self.clock, lambda: self.free, self._on_permit, parks=parks
-        )
+        kind = RateTurnstile if rate else ConcurrencyTurnstile
+        self.turnstile = kind(lambda: self.store, self.clock, lambda: self.free, self._on_permit, parks=parks)
         self.ledger = Ledger(self.turnstile.over)
 
     def come(self, task_id: str = "x", key: str | None = None) -> Work:
@@ -212,3 +224,31 @@ async def test_where_the_broker_parks_nothing_all_wait_here() -> None:
 
     assert len(bench.turnstile) == MOST_OF_A_KIND * 2
     assert len(bench.turnstile.take_back()) == MOST_OF_A_KIND * 2
+
+
+async def test_a_rate_lets_the_next_begin_after_its_time_whatever_becomes_of_the_first() -> None:
+    bench = Bench(None, rate="10/m")
+    running = asyncio.create_task(bench.turnstile.run())
+    first, second = bench.come(), bench.come()
+    await bench.has_passed(first)
+    bench.end(first)
+    bench.clock.advance(5.9)
+    await bench.asked_again()
+    assert len(bench.passed) == 1
+
+    bench.clock.advance(0.2)
+
+    await bench.has_passed(first, second)
+    running.cancel()
+    await asyncio.wait([running])
+    await bench.turnstile.close()
+
+
+def test_a_quick_rate_is_handed_out_in_tenths_of_a_second() -> None:
+    policy = Bench.policy_of(rate="200/s")
+
+    claim = RateTurnstile(lambda: MemoryPermits(FakeClock()), FakeClock(), int, print, parks=True).claim(
+        TaskHeaders(task="shop.pay", id="x", limit_key="acme"), policy, "me"
+    )
+
+    assert claim == Claim("rate:shop.pay[acme]", 20, "me", keeps_seconds=0.1)

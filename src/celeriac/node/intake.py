@@ -16,7 +16,7 @@ from celeriac.node.refusals import Refusals
 from celeriac.node.report import Reporter
 from celeriac.node.request import Request
 from celeriac.node.timers import Timers
-from celeriac.node.turnstile import Turnstile
+from celeriac.node.turnstiles import Turnstiles
 from celeriac.node.work import Ledger, Work
 from celeriac.wire.task import RESENT_HEADER
 
@@ -39,7 +39,7 @@ class Intake:
         reporter: Settles what is not run here.
         refusals: Tell what is refused.
         herald: Tells monitors what is taken.
-        turnstile: Lets begin what is limited in the whole fleet.
+        turnstiles: Let begin what is limited in the whole fleet.
         parks: Whether the broker keeps messages until a time.
     """
 
@@ -51,7 +51,7 @@ class Intake:
         reporter: Reporter,
         refusals: Refusals,
         herald: Herald,
-        turnstile: Turnstile,
+        turnstiles: Turnstiles,
         *,
         parks: bool,
     ) -> None:
@@ -61,7 +61,7 @@ class Intake:
         self._reporter = reporter
         self._refusals = refusals
         self._herald = herald
-        self._turnstile = turnstile
+        self._turnstiles = turnstiles
         self._parks = parks
         self.timers: Timers = Timers(reception.clock, self._on_due)
         self.rates: Rates = Rates(reception.clock, self._on_token)
@@ -78,7 +78,7 @@ class Intake:
                     continue
                 if delivery.uncounted and decision.policy.terms.acks_late:
                     self._note(delivery)
-                elif until := self._turnstile.parked_until(decision.headers, decision.policy):
+                elif until := self._turnstiles.parked_until(decision.headers, decision.policy):
                     self._reporter.add(None, delivery, Park(until))
                 else:
                     self._line_up(self._enter(delivery, decision))
@@ -94,15 +94,15 @@ class Intake:
         """Let go of work that waits here for its time, a token or a permit, if it does."""
         self.timers.drop(work)
         self.rates.drop(work)
-        self._turnstile.drop(work)
+        self._turnstiles.drop(work)
 
     def held(self) -> int:
         """Return how much waits here and shall not keep others from being received."""
-        return len(self.timers) + min(len(self.rates) + len(self._turnstile), MOST_RATED)
+        return len(self.timers) + min(len(self.rates) + len(self._turnstiles), MOST_RATED)
 
     def take_back(self) -> list[Work]:
         """Let go of everything that waits here and return it."""
-        return [*self.timers.take_back(), *self.rates.take_back(), *self._turnstile.take_back()]
+        return [*self.timers.take_back(), *self.rates.take_back(), *self._turnstiles.take_back()]
 
     def still_wanted(self, work: Work) -> bool:
         """Return whether work has not expired while it waited; settle it when it has."""
@@ -190,12 +190,14 @@ class Intake:
             self.timers.hold(self._enter(delivery, decision), decision.until)
 
     def _line_up(self, work: Work) -> None:
-        if self._reception.limits_rates and work.policy.task.rate_limit and not self.rates.may_begin(work):
+        policy = work.policy
+        alone = self._reception.limits_rates and policy.task.rate_limit and not policy.shares_rate
+        if alone and not self.rates.may_begin(work):
             return
         self._pass(work)
 
     def _pass(self, work: Work) -> None:
-        if self._turnstile.may_begin(work):
+        if self._turnstiles.may_begin(work):
             self._dispatcher.add(work)
 
     def _on_due(self, work: Work) -> None:

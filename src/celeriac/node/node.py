@@ -36,7 +36,7 @@ from celeriac.node.results import Results
 from celeriac.node.revoked import Revoked
 from celeriac.node.revoker import Revoker
 from celeriac.node.scribe import Scribe
-from celeriac.node.turnstile import Turnstile
+from celeriac.node.turnstiles import Turnstiles
 from celeriac.node.watchdog import Stuck
 from celeriac.node.work import Ledger, Work
 from celeriac.ports import ConsumeSpec, Pool, Transport
@@ -97,7 +97,7 @@ class Node:
     `heart`        tells them that the node is there
     `reporter`     stores outcomes and settles messages, in batches
     `leases`       keeps what was taken from being given to others
-    `turnstile`    lets begin what may run only so often at a time in the whole fleet
+    `turnstiles`   let begin what is limited in the whole fleet
     `ledger`       everything that was taken and is not settled
     `revoked`      what somebody does not want to be run any more
     `revoker`      takes that back from wherever it waits, and ends it
@@ -131,7 +131,7 @@ class Node:
         self.dispatcher: Dispatcher = Dispatcher(
             pool, settings.hostname, settings.spec.prefetch, self._still_wanted, lambda: self.link.sure
         )
-        self.turnstile: Turnstile = Turnstile(
+        self.turnstiles: Turnstiles = Turnstiles(
             lambda: connect_permits(app.conf, transport, app_name=app.main),
             reception.clock,
             lambda: pool.free(short=False) - self.dispatcher.waiting(),
@@ -151,7 +151,7 @@ class Node:
             self.reporter,
             refusals,
             self.herald,
-            self.turnstile,
+            self.turnstiles,
             parks=transport.caps.native_delay,
         )
         self.revoker: Revoker = Revoker(self.ledger, self.dispatcher, self.intake, refusals, pool)
@@ -205,10 +205,10 @@ class Node:
 
     def _on_room(self) -> None:
         self.receiver.on_room()
-        self.turnstile.on_room()
+        self.turnstiles.on_room()
 
     def _on_closed(self, work: Work) -> None:
-        self.turnstile.over(work)
+        self.turnstiles.over(work)
 
     def _on_permit(self, work: Work) -> None:
         self.dispatcher.add(work)
@@ -284,7 +284,7 @@ class Node:
                 ("receiver", self.receiver.run()),  # first: it is the first to be stopped
                 ("reporter", self.reporter.run()),
                 ("leases", self.leases.run()),
-                ("permits", self.turnstile.run()),
+                ("permits", self.turnstiles.run()),
                 ("pool", self._watch_pool()),
                 *((name, service.run()) for name, service in self._beside.items()),
             )
@@ -454,7 +454,7 @@ class Node:
     async def _leave(self) -> None:
         try:
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
-                await self.turnstile.close()
+                await self.turnstiles.close()
                 await self.link.close()
         except (TransportError, TimeoutError) as exc:
             logger.warning("The broker did not let us say good-bye: %r", exc)

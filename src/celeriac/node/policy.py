@@ -28,6 +28,7 @@ class Policy:
         "ignores_result",
         "mean_seconds",
         "sends_events",
+        "shares_rate",
         "short",
         "soft_seconds",
         "task",
@@ -43,6 +44,7 @@ class Policy:
         self.soft_seconds: float | None = None
         self.renew_limits(time_limit, soft_time_limit)
         self.concurrency_limit: int | None = task.concurrency_limit
+        self.shares_rate: bool = task.rate_limit_scope == "global"
         self.ignores_result: bool = bool(task.ignore_result)
         self.sends_events: bool = bool(task.send_events)
         self.mean_seconds: float | None = None  # a moving average; None before the first run
@@ -66,7 +68,8 @@ class Policy:
 class _Unregistered:
     """What a policy asks of a task."""
 
-    time_limit = soft_time_limit = concurrency_limit = None
+    time_limit = soft_time_limit = concurrency_limit = rate_limit = None
+    rate_limit_scope = "worker"
     ignore_result = store_errors_even_if_ignored = False
     send_events = True
 

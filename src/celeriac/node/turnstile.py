@@ -1,14 +1,17 @@
-"""The turnstile: tasks of which only so many run at a time in the whole fleet."""
+"""Turnstiles: tasks of which only so many run at a time, or begin in a time, in the whole fleet."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 
 from celeriac.clock import Clock
 from celeriac.errors import TransportError
+from celeriac.limits import tokens_per_second
 from celeriac.message import TaskHeaders
 from celeriac.net.lane import Lane
 from celeriac.node.policy import Policy
@@ -19,7 +22,7 @@ logger: logging.Logger = logging.getLogger("celery.worker.strategy")
 
 POLL_SECONDS = 0.1  # between two looks whether other nodes have given a permit back
 RETRY_SECONDS = 1.0  # after the store of permits has failed
-MOST_OF_A_KIND = 8  # that wait here for permits of one kind; the others are parked
+MOST_OF_A_KIND = 8  # that wait here for permits of one kind, or twice its limit; the others are parked
 MOST_HELD = 256  # that wait here at all
 PARK_LEAST_SECONDS = 0.5
 PARK_MOST_SECONDS = 60.0  # a wrong guess costs no more
@@ -27,12 +30,12 @@ _GUESS_SECONDS = 1.0  # that a task takes which has never run here
 _MOST_PACES = 10_000
 
 
-class Turnstile:
-    """Has work begin that holds a permit.
+class Turnstile(ABC):
+    """Has work begin that has got a permit.
 
     1. ask for permits for what could begin now, and keep asking: a node without room stands in no line
     2. hold a few that wait, and say until when the others shall be parked
-    3. give each permit back when its work is no more in the ledger, and renew it until then
+    3. renew each permit until its work has left the ledger, then give it back; unless it ends by itself
     4. while the store of permits is away, let nothing begin; what runs goes on
 
     Args:
@@ -70,6 +73,16 @@ class Turnstile:
         self._renew_at = 0.0  # on the monotonic clock
         self._failing = False
 
+    @abstractmethod
+    def claim(self, headers: TaskHeaders, policy: Policy, holder: str) -> Claim | None:
+        """Return what a task has to have in order to begin; None: nothing.
+
+        Args:
+            headers: Its headers.
+            policy: Its kind.
+            holder: Who is to have it.
+        """
+
     def parked_until(self, headers: TaskHeaders, policy: Policy) -> float | None:
         """Return until when a task shall be parked because enough others wait here; None: take it in.
 
@@ -80,27 +93,28 @@ class Turnstile:
             headers: Its headers.
             policy: Its kind.
         """
-        limit = policy.concurrency_limit
-        if limit is None or not self._parks:
+        claim = self.claim(headers, policy, "") if self._parks else None
+        if claim is None:
             return None
-        limited = _limited(headers)
-        if self._count.get(limited, 0) < MOST_OF_A_KIND and len(self._waiting) < MOST_HELD:
+        limited = claim.limited
+        most = max(MOST_OF_A_KIND, 2 * claim.limit)
+        if self._count.get(limited, 0) < most and len(self._waiting) < MOST_HELD:
             return None
         now = self._clock.time()
         if len(self._paces) > _MOST_PACES:
             self._paces = {name: at for name, at in self._paces.items() if at > now}
         mean = _GUESS_SECONDS if policy.mean_seconds is None else policy.mean_seconds
-        pace = self._paces[limited] = max(self._paces.get(limited, now), now) + mean / limit
+        each = (claim.keeps_seconds or mean) / claim.limit
+        pace = self._paces[limited] = max(self._paces.get(limited, now), now) + each
         return now + min(max((pace - now) / 2, PARK_LEAST_SECONDS), PARK_MOST_SECONDS)
 
     def may_begin(self, work: Work) -> bool:
         """Return whether work needs no permit; else it waits here until it has one."""
-        limit = work.policy.concurrency_limit
-        if limit is None:
+        claim = self.claim(work.headers, work.policy, f"{self._id}/{work.number}")
+        if claim is None:
             return True
-        limited = _limited(work.headers)
-        self._waiting[work.number] = work, Claim(limited, limit, f"{self._id}/{work.number}")
-        self._count[limited] = self._count.get(limited, 0) + 1
+        self._waiting[work.number] = work, claim
+        self._count[claim.limited] = self._count.get(claim.limited, 0) + 1
         self._bell.set()
         return False
 
@@ -216,15 +230,16 @@ class Turnstile:
             if work.number not in self._waiting:  # it was taken back meanwhile
                 self._bell.set()  # the permit is given back as a place in line
                 continue
-            if room <= 0:
+            if room <= 0:  # others may have it
                 self._in_line.pop(claim, None)
-                self._back.append(claim)  # others may have room
+                self._back.append(claim)
                 continue
             room -= 1
-            if not self._held:
-                self._renew_at = self._clock.monotonic() + RENEW_SECONDS
             self._in_line.pop(claim, None)
-            self._held[work.number] = claim
+            if not claim.keeps_seconds:
+                if not self._held:
+                    self._renew_at = self._clock.monotonic() + RENEW_SECONDS
+                self._held[work.number] = claim
             del self._waiting[work.number]
             self._leave(claim)
             self._release(work)
@@ -263,6 +278,27 @@ class Turnstile:
                 "No permits for limited tasks: %s. Nothing that needs one begins; trying again.",
                 str(exc).rstrip("."),
             )
+
+
+class ConcurrencyTurnstile(Turnstile):
+    """For tasks with a ``concurrency_limit``: the permit is held as long as the task runs."""
+
+    def claim(self, headers: TaskHeaders, policy: Policy, holder: str) -> Claim | None:
+        """See `Turnstile.claim`."""
+        limit = policy.concurrency_limit
+        return None if limit is None else Claim(_limited(headers), limit, holder)
+
+
+class RateTurnstile(Turnstile):
+    """For tasks with a ``rate_limit`` of the scope global: the permit ends when the next one may begin."""
+
+    def claim(self, headers: TaskHeaders, policy: Policy, holder: str) -> Claim | None:
+        """See `Turnstile.claim`."""
+        rate = tokens_per_second(policy.task.rate_limit) if policy.shares_rate else 0.0
+        if rate <= 0:
+            return None
+        at_once = max(1, math.ceil(rate * POLL_SECONDS))
+        return Claim(f"rate:{_limited(headers)}", at_once, holder, at_once / rate)
 
 
 def _limited(headers: TaskHeaders) -> str:

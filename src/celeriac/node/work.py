@@ -117,7 +117,7 @@ class Ledger:
             return None
         if self._of_task.get(work.headers.id) is work:
             del self._of_task[work.headers.id]
-        if work.policy.concurrency_limit is not None:
+        if work.policy.concurrency_limit is not None or work.policy.shares_rate:
             self._on_closed(work)
         return work
 

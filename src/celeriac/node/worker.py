@@ -313,7 +313,8 @@ def _check_limits(app: Celeriac) -> None:
     Raises:
         ConfigError: They cannot.
     """
-    if any(task.concurrency_limit is not None for task in app.tasks.values()):
+    tasks = app.tasks.values()
+    if any(task.concurrency_limit is not None or task.rate_limit_scope == "global" for task in tasks):
         connections.connect_permits(app.conf, _transport_to_read(app), app_name=app.main)
 
 

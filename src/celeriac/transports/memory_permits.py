@@ -47,7 +47,9 @@ class MemoryPermits:
             if [*line].index(claim.holder) >= claim.limit - len(held):
                 return False
             del line[claim.holder]
-        held[claim.holder] = now + PERMIT_SECONDS
+            held[claim.holder] = now + (claim.keeps_seconds or PERMIT_SECONDS)
+        elif not claim.keeps_seconds:
+            held[claim.holder] = now + PERMIT_SECONDS
         return True
 
     def _renew(self, claim: Claim) -> bool:

@@ -36,13 +36,13 @@ class SqlitePermits:
         """See `celeriac.permits.Permits`."""
 
         def work(connection: sqlite3.Connection) -> list[bool]:
-            self._clear(connection)
+            self._clear(connection, wanted)
             connection.executemany(
                 "DELETE FROM permits WHERE limited = ? AND holder = ?",
                 [(claim.limited, claim.holder) for claim in back],
             )
-            until = self._clock.monotonic() + PERMIT_SECONDS
-            return [_ask(connection, claim, until) for claim in wanted]
+            now = self._clock.monotonic()
+            return [_ask(connection, claim, now) for claim in wanted]
 
         return self._write(work)
 
@@ -50,7 +50,7 @@ class SqlitePermits:
         """See `celeriac.permits.Permits`."""
 
         def work(connection: sqlite3.Connection) -> list[bool]:
-            self._clear(connection)
+            self._clear(connection, claims)
             until = self._clock.monotonic() + PERMIT_SECONDS
             renew = "UPDATE permits SET until = ? WHERE limited = ? AND holder = ? AND place IS NULL"
             return [
@@ -70,30 +70,38 @@ class SqlitePermits:
         except TimeoutError as exc:
             raise TransportError(f"The permits of limited tasks are out of reach: {exc}") from exc
 
-    def _clear(self, connection: sqlite3.Connection) -> None:
+    def _clear(self, connection: sqlite3.Connection, claims: Sequence[Claim]) -> None:
         """Remove what has ended, and what another boot of the machine has left: its clock began at 0, too."""
         connection.execute(_TABLE)
         now = self._clock.monotonic()
-        connection.execute("DELETE FROM permits WHERE until <= ? OR until > ?", (now, now + PERMIT_SECONDS))
+        connection.execute("DELETE FROM permits WHERE until <= ?", (now,))
+        connection.executemany(
+            "DELETE FROM permits WHERE limited = ? AND until > ?",
+            {(claim.limited, now + max(claim.keeps_seconds, PERMIT_SECONDS)) for claim in claims},
+        )
 
 
-def _ask(connection: sqlite3.Connection, claim: Claim, until: float) -> bool:
+def _ask(connection: sqlite3.Connection, claim: Claim, now: float) -> bool:
     """Return whether a permit is held after asking for it."""
     values = {
         "limited": claim.limited,
         "holder": claim.holder,
         "maximum": claim.limit,
-        "until": until,
+        "until": now + PERMIT_SECONDS,
+        "kept_until": now + claim.keeps_seconds,  # by those who do not renew it
+        "renews": not claim.keeps_seconds,
     }
     connection.execute(
         "INSERT INTO permits (limited, holder, place, until) "
         "SELECT :limited, :holder, coalesce(max(place), 0) + 1, :until FROM permits "
-        "WHERE limited = :limited ON CONFLICT (limited, holder) DO UPDATE SET until = excluded.until",
+        "WHERE limited = :limited ON CONFLICT (limited, holder) DO UPDATE SET until = excluded.until "
+        "WHERE :renews OR place IS NOT NULL",
         values,
     )
     # Those without a place hold one; of what is left the first in line get theirs.
     found = connection.execute(
-        "UPDATE permits SET place = NULL WHERE limited = :limited AND holder = :holder AND "
+        "UPDATE permits SET until = iif(:renews OR place IS NULL, until, :kept_until), place = NULL "
+        "WHERE limited = :limited AND holder = :holder AND "
         "(place IS NULL OR (SELECT count(*) FROM permits AS other WHERE other.limited = :limited AND "
         "(other.place IS NULL OR other.place < permits.place)) < :maximum)",
         values,

@@ -188,8 +188,8 @@ OWN: tuple[Setting, ...] = (
         "TASK_LIMITS_URL",
         None,
         "text",
-        "Where tasks with a `concurrency_limit` are counted; None: at the broker, or with RabbitMQ at "
-        "the result store.",
+        "Where tasks are counted that are limited in all workers together; None: at the broker, or with "
+        "RabbitMQ at the result store.",
     ),
     Setting(
         "task_max_deliveries",

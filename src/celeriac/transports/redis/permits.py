@@ -23,9 +23,10 @@ _PATIENCE_SECONDS: Final = 5.0
 _CLEAR: Final = """
 local t = redis.call('TIME')
 local now = t[1] + t[2] / 1000000
-local until_ = now + ARGV[1]
-for _, holder in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.6f', until_), '+inf')) do
-  redis.call('ZADD', KEYS[1], until_, holder)
+local until_, longest = now + ARGV[1], math.max(ARGV[1], ARGV[2])
+local last = string.format('%.6f', now + longest)
+for _, holder in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. last, '+inf')) do
+  redis.call('ZADD', KEYS[1], last, holder)
 end
 for _, holder in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.6f', now))) do
   redis.call('ZREM', KEYS[1], holder)
@@ -34,33 +35,39 @@ end
 local answers = {}
 """
 _END: Final = """
-redis.call('PEXPIRE', KEYS[1], ARGV[1] * 2000)
-redis.call('PEXPIRE', KEYS[2], ARGV[1] * 2000)
+redis.call('PEXPIRE', KEYS[1], math.ceil(longest * 2000))
+redis.call('PEXPIRE', KEYS[2], math.ceil(longest * 2000))
 return answers
 """
 
 # ASK
 #
 # KEYS  1 permits   2 line
-# ARGV  1 seconds that a permit lasts   2 the limit   then holders
+# ARGV  1 seconds that a permit lasts unless it is renewed   2 those that it is held for and not renewed, or 0
+#       3 the limit   then holders
 # returns  for each holder 1 when it has a permit, or 0
 _ASK: Final = Script(
     _CLEAR
     + """
-for i = 3, #ARGV do
+local keeps = tonumber(ARGV[2])
+for i = 4, #ARGV do
   local known = redis.call('ZSCORE', KEYS[1], ARGV[i])
   local waits = redis.call('ZSCORE', KEYS[2], ARGV[i])
-  redis.call('ZADD', KEYS[1], until_, ARGV[i])
   if known and not waits then
-    answers[i - 2] = 1
+    if keeps == 0 then redis.call('ZADD', KEYS[1], until_, ARGV[i]) end
+    answers[i - 3] = 1
   else
+    redis.call('ZADD', KEYS[1], until_, ARGV[i])
     if not waits then
       local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')
       redis.call('ZADD', KEYS[2], (last[2] or 0) + 1, ARGV[i])
     end
     local held = redis.call('ZCARD', KEYS[1]) - redis.call('ZCARD', KEYS[2])
-    answers[i - 2] = redis.call('ZRANK', KEYS[2], ARGV[i]) < ARGV[2] - held and 1 or 0
-    if answers[i - 2] == 1 then redis.call('ZREM', KEYS[2], ARGV[i]) end
+    answers[i - 3] = redis.call('ZRANK', KEYS[2], ARGV[i]) < ARGV[3] - held and 1 or 0
+    if answers[i - 3] == 1 then
+      redis.call('ZREM', KEYS[2], ARGV[i])
+      if keeps > 0 then redis.call('ZADD', KEYS[1], now + keeps, ARGV[i]) end
+    end
   end
 end
 """
@@ -70,16 +77,16 @@ end
 # RENEW
 #
 # KEYS  1 permits   2 line
-# ARGV  1 seconds that a permit lasts   then holders
+# ARGV  1 seconds that a permit lasts   2 0   then holders
 # returns  for each holder 1 when it has a permit still, or 0
 _RENEW: Final = Script(
     _CLEAR
     + """
-for i = 2, #ARGV do
-  answers[i - 1] = 0
+for i = 3, #ARGV do
+  answers[i - 2] = 0
   if redis.call('ZSCORE', KEYS[1], ARGV[i]) and not redis.call('ZSCORE', KEYS[2], ARGV[i]) then
     redis.call('ZADD', KEYS[1], until_, ARGV[i])
-    answers[i - 1] = 1
+    answers[i - 2] = 1
   end
 end
 """
@@ -110,7 +117,8 @@ class RedisPermits:
             count += 2
         groups = _by_limited(wanted)
         for limited, claims in groups.items():
-            data.append(_ASK.call(self._keys(limited), [PERMIT_SECONDS, claims[0].limit, *_holders(claims)]))
+            terms = [PERMIT_SECONDS, claims[0].keeps_seconds, claims[0].limit]
+            data.append(_ASK.call(self._keys(limited), [*terms, *_holders(claims)]))
         answers = self._call(b"".join(data), count + len(groups), "asking for permits")
         return _in_order(wanted, groups, answers[count:])
 
@@ -118,7 +126,7 @@ class RedisPermits:
         """See `celeriac.permits.Permits`."""
         data, groups = [_RENEW.load()], _by_limited(claims)
         for limited, some in groups.items():
-            data.append(_RENEW.call(self._keys(limited), [PERMIT_SECONDS, *_holders(some)]))
+            data.append(_RENEW.call(self._keys(limited), [PERMIT_SECONDS, 0, *_holders(some)]))
         answers = self._call(b"".join(data), 1 + len(groups), "renewing permits")
         return _in_order(claims, groups, answers[1:])
 

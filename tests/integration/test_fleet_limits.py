@@ -1,4 +1,4 @@
-"""Only so many of a task run at a time in all workers together, and each of them runs once."""
+"""Only so many of a task run at a time, or begin in a time, in all workers together; each runs once."""
 
 from __future__ import annotations
 
@@ -45,7 +45,14 @@ def again(self, number):
     note("again", f"{number}.{self.request.retries}", 0.02)
     if self.request.retries < 2:
         raise self.retry(countdown=0.01)
+
+@app.task(name="proj.rated", rate_limit="20/s", rate_limit_scope="global", per="args.tenant")
+def rated(tenant, number):
+    note(f"rated-{tenant}", number, 0)
 """
+
+RATE = 20.0  # a second
+AT_ONCE = 2  # of them, in each tenth of a second
 
 Run = tuple[str, float, float]  # what it was called with, when it began and when it ended
 
@@ -99,6 +106,25 @@ def test_no_more_than_so_many_run_in_four_workers(home: Path, proj: ModuleType, 
     assert sorted(int(number) for number, _, _ in limited) == list(range(100))
     assert sorted(int(number) for number, _, _ in acme) == list(range(100))
     assert len(even) == len(odd) == 50
+
+
+@pytest.mark.parametrize("servers", BROKERS, indirect=True)
+def test_no_more_than_so_many_begin_in_a_time_in_four_workers(
+    home: Path, proj: ModuleType, start: Start
+) -> None:
+    for _ in range(WORKERS):
+        start(concurrency=2)
+
+    sent_at = time.monotonic()
+    for number in range(60):
+        proj.rated.delay("acme", number)
+        proj.rated.delay("other", number)
+
+    for tenant in ("acme", "other"):
+        found = runs(home, f"rated-{tenant}", 60)
+        assert sorted(int(number) for number, _, _ in found) == list(range(60))
+        for place, began in enumerate(sorted(began for _, began, _ in found)):
+            assert began - sent_at >= (place // AT_ONCE) * AT_ONCE / RATE
 
 
 @pytest.mark.parametrize("servers", BROKERS[:2], indirect=True)
@@ -194,8 +220,19 @@ def test_a_limit_that_is_none_is_refused_where_it_is_written(app: Celeriac, limi
         app.task(concurrency_limit=limit)(len)
 
 
+@pytest.mark.parametrize("rate", ["often", "10/d", "x/s", [1]])
+def test_a_rate_that_is_none_is_refused_where_it_is_written(app: Celeriac, rate: object) -> None:
+    with pytest.raises(ConfigError, match=r"is no rate; .*'100/m'"):
+        app.task(rate_limit=rate)(len)
+
+
+def test_a_scope_that_there_is_not_is_refused_where_it_is_written(app: Celeriac) -> None:
+    with pytest.raises(ConfigError, match="neither 'worker' nor 'global'"):
+        app.task(rate_limit="1/s", rate_limit_scope="fleet")(len)
+
+
 def test_a_key_without_a_limit_is_refused_where_it_is_written(app: Celeriac) -> None:
-    with pytest.raises(ConfigError, match="there is no concurrency_limit"):
+    with pytest.raises(ConfigError, match="there is neither a concurrency_limit"):
         app.task(per="args.obj")(len)
 
 
