@@ -16,6 +16,7 @@ from celeriac.context import Context
 from celeriac.copies import COPY_HEADER, is_to_run
 from celeriac.errors import (
     CodecError,
+    ConfigError,
     InvalidTaskError,
     NotRegistered,
     Retry,
@@ -61,13 +62,17 @@ class Executor:
         app: The app, finalized.
         hostname: The node's name.
         own_process: Whether its process exists for this alone and ends with it.
+        in_greenlet: Whether its jobs run in greenlets, where there can be no event loop.
     """
 
-    def __init__(self, app: Celeriac, hostname: str, *, own_process: bool = False) -> None:
+    def __init__(
+        self, app: Celeriac, hostname: str, *, own_process: bool = False, in_greenlet: bool = False
+    ) -> None:
         self.hooks: Hooks = app.hooks
         self._app = app
         self._hostname = hostname
         self._own_process = own_process
+        self._in_greenlet = in_greenlet
         self._accept = app.codecs.accept_set(app.conf.accept_content)
         self._max_bytes: int = app.conf.worker_max_message_bytes
         self._coroutines = CoroutineRunner()
@@ -201,6 +206,13 @@ class Executor:
                 value = body()
         if inspect.iscoroutine(value):
             assert self._job is not None
+            if self._in_greenlet:
+                value.close()
+                raise ConfigError(
+                    f"{self._job.task} is a coroutine function, and this worker's pool runs greenlets: they "
+                    "share one thread, which can have no second event loop. Route it to a worker with "
+                    "-P asyncio, threads or prefork."
+                )
             return self._coroutines.run(value, self._job.soft_limit_seconds)
         return value
 

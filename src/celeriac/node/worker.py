@@ -31,7 +31,6 @@ from celeriac.node.outage import OutagePolicy
 from celeriac.node.watchdog import Watchdog
 from celeriac.pools import heap
 from celeriac.pools.base import PoolOptions, nothing
-from celeriac.pools.prefork import spawned
 from celeriac.pools.prefork.spawned import Invitation
 from celeriac.pools.solo import SoloPool
 from celeriac.ports import ConsumeSpec, Pool, Transport
@@ -117,7 +116,8 @@ class Worker:
             on_ready: Called when the broker is connected and the slots are ready.
         """
         self._on_ready = on_ready
-        self.app.hooks.worker_init.send(sender=self)
+        if self.pool_kind not in pools.PATCHED:
+            self.app.hooks.worker_init.send(sender=self)
         _ = self.app.backend  # with the transport loaded here, once, not in every child; connects to nothing
         self.pool.open()
         in_main = threading.current_thread() is threading.main_thread()
@@ -134,8 +134,14 @@ class Worker:
 
     def run_as_child(self, invited: Invitation) -> NoReturn:
         """Be a process of the pool of the worker that has started this program."""
-        runner = Executor(self.app, self.hostname, own_process=True)
-        spawned.serve(invited, runner, self._pool_options)
+        if self.pool_kind in pools.PATCHED:  # here are the modules that the tasks will see, not in the node
+            self.app.hooks.worker_init.send(sender=self)
+        greenlets = self.pool_kind in pools.PATCHED
+        pools.serve(
+            invited,
+            lambda: Executor(self.app, self.hostname, own_process=True, in_greenlet=greenlets),
+            self._pool_options,
+        )
 
     def stop(self, how: How = "warm", exitcode: int | None = None) -> None:
         """Ask the worker to stop; may be called from any thread.
@@ -325,6 +331,8 @@ def own_program() -> list[str]:
 
 def _program(pool_kind: str, method: str, program: Sequence[str]) -> tuple[str, ...]:
     """Return what children begin with: nothing where they are forked, or where there are none."""
+    if pool_kind in pools.PATCHED:
+        return tuple(program)
     if pool_kind not in {"prefork", "processes"} or method in {
         "fork",
         "forkserver",

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Final, NoReturn, cast
 
 from celeriac import drivers
 from celeriac.errors import ConfigError
 from celeriac.pools.base import PoolOptions, Runner
+from celeriac.pools.prefork import spawned
+from celeriac.pools.prefork.forker import ChildMain
+from celeriac.pools.prefork.spawned import Invitation
 from celeriac.ports import Pool
 
 PoolFactory = Callable[[PoolOptions, Callable[[], Runner]], Pool]
+
+_MainIn = Callable[[Invitation, Callable[[], Runner], PoolOptions], ChildMain]
 
 GROUP = "celeriac.pools"  # entry points: a name and a `PoolFactory`
 
@@ -20,6 +25,16 @@ _BUILT_IN = {
     "threads": "celeriac.pools.threads:ThreadPool",
     "solo": "celeriac.pools.solo:SoloPool",
     "asyncio": "celeriac.pools.hosted.aio:make_pool",
+    "gevent": "celeriac.pools.hosted.greenlets:make_gevent_pool",
+    "eventlet": "celeriac.pools.hosted.greenlets:make_eventlet_pool",
+}
+
+PATCHED: Final = frozenset({"gevent", "eventlet"})  # their tasks run in a process that is patched first
+
+_INVITED = {
+    "prefork": "celeriac.pools.prefork.spawned:main_in",
+    "gevent": "celeriac.pools.hosted.greenlets:main_in",
+    "eventlet": "celeriac.pools.hosted.greenlets:main_in",
 }
 
 
@@ -40,3 +55,15 @@ def make(kind: str, options: PoolOptions, make_runner: Callable[[], Runner]) -> 
             f"There is no pool {kind!r}; worker_pool (-P): {drivers.hint(kind, _BUILT_IN, GROUP)}"
         )
     return cast("PoolFactory", found)(options, make_runner)
+
+
+def serve(invited: Invitation, make_runner: Callable[[], Runner], options: PoolOptions) -> NoReturn:
+    """Be a process of a pool that has begun as a program of its own, until told to stop.
+
+    Args:
+        invited: Whose process.
+        make_runner: Called for what runs the jobs.
+        options: The pool's.
+    """
+    main_in = cast("_MainIn", drivers.load(_INVITED[invited.pool]))
+    spawned.serve(invited, main_in(invited, make_runner, options))

@@ -43,7 +43,8 @@ class Host:
         try:
             self._first.begin()
             signal.signal(signal.SIGUSR1, self._on_nudge)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # sent to the group, it is the node's to handle
+            for signum in (signal.SIGINT, signal.SIGTERM):  # sent to the group, they are the node's to handle
+                signal.signal(signum, lambda *_: None)  # not ignored: programs of tasks would inherit that
             self.serve()
             code = 0
         except SystemExit as exc:

@@ -15,6 +15,7 @@ well: what a dead host has not read was never begun, and goes elsewhere.
 
 from __future__ import annotations
 
+import _socket
 import socket
 from collections.abc import Sequence
 from typing import Final
@@ -116,7 +117,10 @@ class HostEnd:
     """
 
     def __init__(self, far: socket.socket) -> None:
-        self._far = far
+        # Below what gevent and eventlet patch: we wait for it by their means, and want to be told when there
+        # is nothing to read.
+        self._far = _socket.socket(far.family, far.type, far.proto, far.detach())
+        self._far.setblocking(True)
 
     def fileno(self) -> int:
         """Return the descriptor to wait for."""
@@ -145,14 +149,14 @@ class HostEnd:
         _send(self._far, _REPORTS + _encode(reports))
 
 
-def _send(sock: socket.socket, data: bytes) -> None:
+def _send(sock: _socket.socket, data: bytes) -> None:
     if len(data) <= LONG_BYTES:
         sock.send(data)
     else:
         send_long(sock, _LONG, data)
 
 
-def _read(sock: socket.socket) -> bytes | None:
+def _read(sock: _socket.socket) -> bytes | None:
     try:
         data, fds = receive(sock, LONG_BYTES, socket.MSG_DONTWAIT)
     except BlockingIOError:

@@ -67,7 +67,7 @@ class PreforkPool:
         slots = options.size + SPARE_SLOTS
         self._board = Board.shared(slots) if options.program else Board(slots)
         self._forker = Forker(
-            spawn_main(self._board, options.program)
+            spawn_main(self._board, options.program, self.kind)
             if options.program
             else child_main(self._board, make_runner, options)
         )

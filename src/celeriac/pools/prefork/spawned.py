@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import msgspec
@@ -25,11 +25,12 @@ VARIABLE = "CELERIAC_CHILD"  # in the environment
 class Invitation(msgspec.Struct, frozen=True):
     """What a new program has to know to be a child."""
 
+    pool: str
     slot: int
-    slots: int
     name: str
-    board: int  # descriptor
-    far: int  # descriptor of its end of the inbox
+    far: int  # descriptor of its end of the socket
+    slots: int = 0  # of the board
+    board: int | None = None  # its descriptor, where the pool has one
 
 
 def invitation() -> Invitation | None:
@@ -38,18 +39,20 @@ def invitation() -> Invitation | None:
     return None if text is None else msgspec.json.decode(text, type=Invitation)
 
 
-def spawn_main(board: Board, program: Sequence[str]) -> ChildMain:
+def spawn_main(board: Board | None, program: Sequence[str], pool: str) -> ChildMain:
     """Return what the forker runs in a new process, which becomes another program by it.
 
     Args:
-        board: To be shared; it has a descriptor.
+        board: To be shared, if any; it has a descriptor.
         program: The command line, with the interpreter.
+        pool: Whose process it is.
     """
 
     def main(slot: int, name: str, far: socket.socket) -> int:
-        assert board.descriptor is not None
-        invited = Invitation(slot, board.slots, name, board.descriptor, far.fileno())
-        for descriptor in (invited.board, invited.far):
+        invited = Invitation(pool, slot, name, far.fileno())
+        if board is not None:
+            invited = msgspec.structs.replace(invited, slots=board.slots, board=board.descriptor)
+        for descriptor in _descriptors(invited):
             os.set_inheritable(descriptor, True)
         environment = {**os.environ, VARIABLE: msgspec.json.encode(invited).decode()}
         os.execve(program[0], list(program), environment)  # noqa: S606 - our own command line
@@ -57,20 +60,27 @@ def spawn_main(board: Board, program: Sequence[str]) -> ChildMain:
     return main
 
 
-def serve(invited: Invitation, runner: Runner, options: PoolOptions) -> NoReturn:
-    """Be a child until told to stop; the process ends with it.
+def serve(invited: Invitation, main: ChildMain) -> NoReturn:
+    """Be a process of a pool until told to stop; the process ends with it.
 
     Args:
-        invited: Whose child.
-        runner: Runs its jobs.
-        options: The pool's.
+        invited: Whose.
+        main: What it does.
     """
 
     def run() -> int:
-        for descriptor in (invited.board, invited.far):
+        for descriptor in _descriptors(invited):
             os.set_inheritable(descriptor, False)  # not for the programs of tasks
         name_process(invited.name)
-        board, far = Board(invited.slots, invited.board), socket.socket(fileno=invited.far)
-        return child_main(board, lambda: runner, options)(invited.slot, invited.name, far)
+        return main(invited.slot, invited.name, socket.socket(fileno=invited.far))
 
     quietly_end(run)
+
+
+def main_in(invited: Invitation, make_runner: Callable[[], Runner], options: PoolOptions) -> ChildMain:
+    """Return what a child of the prefork pool does."""
+    return child_main(Board(invited.slots, invited.board), make_runner, options)
+
+
+def _descriptors(invited: Invitation) -> list[int]:
+    return [fd for fd in (invited.board, invited.far) if fd is not None]
