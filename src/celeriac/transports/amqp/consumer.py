@@ -13,7 +13,6 @@ from typing import Any, Final
 from celeriac.errors import BrokerUnreachable, CodecError, TransportError
 from celeriac.message import (
     Ack,
-    DeadLetter,
     Delivery,
     Outgoing,
     Reject,
@@ -30,6 +29,7 @@ from celeriac.transports.amqp.custody import CHANNEL as CUSTODY_CHANNEL
 from celeriac.transports.amqp.custody import Custody
 from celeriac.transports.amqp.producer import AmqpProducer
 from celeriac.transports.amqp.stream import Stream
+from celeriac.transports.amqp.substitute import Held, is_quorum, substitute
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class AmqpConsumer:
         self._node = spec.node
         self._prefetch = spec.prefetch
         self._queues = {queue.name: queue for queue in spec.queues}
-        self._shared_limit = not any(map(_is_quorum, spec.queues))
+        self._shared_limit = not any(map(is_quorum, spec.queues))
         self._stream: Stream | None = None
         self._error: TransportError | None = None  # why the last connection ended; told once
         self._closed = False
@@ -90,13 +90,15 @@ class AmqpConsumer:
         call = functools.partial(self._call, channel=CUSTODY_CHANNEL)
         self._custody = Custody(producer, spec.queues, call, self._write)
         self._renewing = asyncio.Lock()
+        self._told_limit: topology.Method = ()
         self._forget()
 
     def _forget(self) -> None:
         """Begin with a new connection: what came through the old one is RabbitMQ's again."""
         self._epoch += 1
         self._custody.forget(self._epoch)
-        self._paused = False  # custody holds as much as we may hold
+        self._in_custody = 0  # copies that RabbitMQ's limit makes up for
+        self._paused = False  # there are as many as we may hold
         # By delivery tag, oldest first, not yet taken ones included; custody has others.
         self._outstanding: dict[int, Message] = {}
         self._queue_of: dict[str, str] = {}  # by consumer tag, ended ones included
@@ -152,7 +154,7 @@ class AmqpConsumer:
                     self._started.add(token)
             elif not held and token not in self._started:
                 pass  # the connection that it came through is lost: it is RabbitMQ's again
-            elif kind is not Ack and (copy := self._copy(delivery, verdict)) is not None:
+            elif kind is not Ack and (copy := self._substitute(delivery, verdict)) is not None:
                 copies.append((delivery, copy))
                 acks.discard(token[1])  # not before its copy is safe
             else:
@@ -163,7 +165,6 @@ class AmqpConsumer:
                     back.append(frames.nack(_CHANNEL, token[1], requeue=_goes_back(verdict)))
                     acks.discard(token[1])
                     del self._outstanding[token[1]]
-        in_custody = len(self._custody)
         if self._stream is not None and (acks or back):
             self._stream.write(self._acknowledge(acks) + b"".join(back))
         if copies:
@@ -173,8 +174,8 @@ class AmqpConsumer:
             finally:
                 self._replacing -= 1
                 self._news.set()
-        if len(self._custody) < in_custody:
-            await self._mind_the_limit()
+        if len(self._custody) < self._in_custody:
+            await self._mind_custody()
 
     async def _replace(self, copies: list[tuple[Delivery, Outgoing]]) -> None:
         """Publish what takes the place of deliveries, and let go of those."""
@@ -207,46 +208,27 @@ class AmqpConsumer:
             else "It is lost.",
         )
 
-    def _nacks(self, delivery: Delivery, verdict: Requeue) -> bool:
-        """Return whether RabbitMQ can put a delivery back by itself.
-
-        Quorum queues count how often they did, wanted or not. The others do not count, and a task that kills
-        every process it runs in would go round for ever. So a message is put back where that counts and
-        shall, or neither; otherwise it is sent once more instead, with its count in a header.
-        """
-        if verdict.noted or delivery.token[1] in self._custody:
-            return False
-        queue = self._queues.get(delivery.queue)
-        if queue is not None and _is_quorum(queue):
-            return not (verdict.untouched or verdict.willing)
-        return verdict.untouched
-
-    def _copy(self, delivery: Delivery, verdict: Verdict) -> Outgoing | None:
-        """Return what is published in a delivery's place: its dead letter, or itself once more."""
-        queue = self._queues.get(delivery.queue)
-        match verdict:
-            case DeadLetter():
-                return topology.dead_letter(delivery, verdict, self._node)
-            case Requeue() if not (self._holds(delivery.token) and self._nacks(delivery, verdict)):
-                before = 1 if verdict.willing else delivery.attempt - verdict.untouched
-                return topology.once_more(delivery, queue, before=before)
-            case Reject() if self._holds(delivery.token) and delivery.token[1] in self._custody:
-                return topology.rejected(delivery, queue)
-        return None
+    def _substitute(self, delivery: Delivery, verdict: Verdict) -> Outgoing | None:
+        held: Held = "not"
+        if self._holds(delivery.token):
+            held = "kept" if delivery.token[1] in self._custody else "pushed"
+        return substitute(delivery, verdict, self._queues.get(delivery.queue), self._node, held)
 
     def _holds(self, token: _Token) -> bool:
         return token[0] == self._epoch and (token[1] in self._outstanding or token[1] in self._custody)
 
     def _acknowledge(self, tags: set[int]) -> bytes:
         """Return the fewest frames that acknowledge these tags, and forget them."""
-        kept = [tag for tag in tags if tag in self._custody] if self._custody else []
-        tags = tags.difference(kept)
+        parts = []
+        if self._custody:
+            kept = [tag for tag in tags if tag in self._custody]
+            parts.append(self._custody.acknowledge(kept))
+            tags = tags.difference(kept)
         run = last = 0
         for tag in self._outstanding:
             if tag not in tags:
                 break
             run, last = run + 1, tag
-        parts = [self._custody.acknowledge(kept)]
         if run:
             parts.append(frames.ack(_CHANNEL, last, multiple=run > 1))
         for tag in tags:
@@ -281,16 +263,24 @@ class AmqpConsumer:
         ]
         # What cannot be read becomes a dead letter as soon as the node gets round to it.
         fetched = await self._custody.copy([delivery for delivery in old if delivery.defect is None])
-        if not fetched:
-            return
-        released = fetched.keys() & self._outstanding.keys()
-        self._write(self._acknowledge(released))
-        self._custody.take(fetched, released)
+        if fetched:
+            # RabbitMQ does not count copies, and would send more for what we let go of: first the limit.
+            epoch, self._in_custody = self._epoch, len(self._custody.keys() | fetched.keys())
+            await self._mind_the_limit()
+            if self._epoch == epoch:
+                released = fetched.keys() & self._outstanding.keys()
+                self._write(self._acknowledge(released))
+                self._custody.take(fetched, released)
+                await self._mind_custody()
+
+    async def _mind_custody(self) -> None:
+        """Let RabbitMQ send more when less is in custody."""
+        self._in_custody = len(self._custody)
         await self._mind_the_limit()
 
     async def _mind_the_limit(self) -> None:
-        """Tell RabbitMQ how much it may send beside what is in custody; 0 would mean: no limit."""
-        full = 0 < self._prefetch <= len(self._custody)
+        """Tell RabbitMQ how much it may send; nothing cannot be told, for 0 means no limit."""
+        full = 0 < self._prefetch <= self._in_custody
         if self._stream is None or (full and self._paused):
             return
         if full:
@@ -298,9 +288,10 @@ class AmqpConsumer:
             await self._cancel(list(self._sources))
         elif self._paused or not self._shared_limit:
             # RabbitMQ minds a limit that is not shared when a consumer begins, so all begin anew.
-            self._paused = False
-            await self._cancel(list(self._sources))
-            await self._consume(list(self._queues.values()))
+            if self._paused or self._told_limit != self._limit():
+                self._paused = False
+                await self._cancel(list(self._sources))
+                await self._consume(list(self._queues.values()))
         else:
             # Not waited for: a node changes its mind some 50 times while it empties a long queue, and what it
             # does next comes behind this on the channel anyway.
@@ -446,7 +437,8 @@ class AmqpConsumer:
     async def _consume(self, queues: Sequence[Queue]) -> None:
         """Declare queues, set the limit and consume, all in one round trip."""
         methods = [method for queue in queues for method in topology.declarations(queue)]
-        methods.append(self._limit())
+        self._told_limit = self._limit()
+        methods.append(self._told_limit)
         for queue in queues:
             tag = f"{next(self._numbers)}"
             if self._paused:
@@ -458,7 +450,7 @@ class AmqpConsumer:
         await self._call(*methods)
 
     def _limit(self) -> topology.Method:
-        most = max(1, self._prefetch - len(self._custody)) if self._prefetch else 0
+        most = max(1, self._prefetch - self._in_custody) if self._prefetch else 0
         if not self._shared_limit and most:  # each consumer has a limit of its own: share it out
             most = -(-most // max(1, len(self._queues)))
         return ("basic.qos", 0, most if most <= _MOST_PREFETCH else 0, self._shared_limit)
@@ -505,10 +497,6 @@ class AmqpConsumer:
             self._error.retryable = True  # whatever ended this connection, the next call opens another
             self._forget()
         self._news.set()
-
-
-def _is_quorum(queue: Queue) -> bool:
-    return queue.arguments.get("x-queue-type") in ("quorum", "stream")
 
 
 def _goes_back(verdict: Verdict) -> bool:

@@ -13,7 +13,7 @@ import re
 import time
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, KeysView, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -85,6 +85,10 @@ class Custody:
 
     def __len__(self) -> int:
         return len(self._copies)
+
+    def keys(self) -> KeysView[int]:
+        """Return the tags that the messages had for which there are copies."""
+        return self._copies.keys()
 
     def learn(self, refusal: str) -> None:
         """Mind the time that RabbitMQ names when it has ended a channel for a message held too long."""

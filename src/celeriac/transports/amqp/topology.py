@@ -31,7 +31,7 @@ HEADER_ROUTING_KEY: Final = "x-celeriac-routing-key"
 HEADER_ATTEMPT: Final = "x-celeriac-attempt"  # how many times a message has been delivered before
 HEADER_KEPT: Final = "x-celeriac-kept"  # the token of the delivery that a copy stands for, see `custody`
 
-_KEPT_MS: Final = 15_000  # for a copy to be fetched; and the most that its return can be late
+_KEPT_MS: Final = 10_000  # for a copy to be fetched; and the most that its return can be late
 _KEPT_QUEUE_MS: Final = 86_400_000  # without being used
 
 _OF_LETTERS: Final = (
@@ -158,10 +158,10 @@ def once_more(delivery: Delivery, queue: Queue | None, *, before: int) -> Outgoi
     return Outgoing(envelope=_marked(delivery, headers), routing_key=delivery.queue, queue=queue)
 
 
-def rejected(delivery: Delivery, queue: Queue | None) -> Outgoing | None:
-    """Return what RabbitMQ would do with a message that is refused, as far as its queue's arguments tell."""
-    exchange = queue.arguments.get("x-dead-letter-exchange") if queue is not None else None
-    if queue is None or not isinstance(exchange, str):
+def refused(delivery: Delivery, queue: Queue) -> Outgoing | None:
+    """Return what RabbitMQ would make of a refused message, as far as the queue's arguments tell."""
+    exchange = queue.arguments.get("x-dead-letter-exchange")
+    if not isinstance(exchange, str):
         return None
     key = str(queue.arguments.get("x-dead-letter-routing-key", delivery.routing_key))
     return Outgoing(envelope=delivery.envelope, exchange=exchange, routing_key=key)
