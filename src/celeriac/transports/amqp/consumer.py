@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 from collections import deque
@@ -12,7 +13,6 @@ from typing import Any, Final
 from celeriac.errors import BrokerUnreachable, CodecError, TransportError
 from celeriac.message import (
     Ack,
-    DeadLetter,
     Delivery,
     Outgoing,
     Reject,
@@ -25,8 +25,11 @@ from celeriac.queues import Queue
 from celeriac.transports.amqp import frames, topology
 from celeriac.transports.amqp.address import Address
 from celeriac.transports.amqp.connection import Cancelled, ChannelClosed, Event, Lost, Message, Refused
+from celeriac.transports.amqp.custody import CHANNEL as CUSTODY_CHANNEL
+from celeriac.transports.amqp.custody import Custody
 from celeriac.transports.amqp.producer import AmqpProducer
 from celeriac.transports.amqp.stream import Stream
+from celeriac.transports.amqp.substitute import Held, is_quorum, substitute
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -58,6 +61,7 @@ class AmqpConsumer:
     3. Acknowledges: one frame for a run of deliveries from the oldest on, one write for everything.
     4. Publishes dead letters through the transport's producer, and only then lets go of the originals.
     5. Notices that RabbitMQ has forgotten it, which happens when a quorum queue is deleted and made again.
+    6. Keeps RabbitMQ from losing patience with what is held for long (`custody`).
 
     RabbitMQ's lease is the connection: it takes everything back when that ends or misses two heartbeats.
 
@@ -73,7 +77,7 @@ class AmqpConsumer:
         self._node = spec.node
         self._prefetch = spec.prefetch
         self._queues = {queue.name: queue for queue in spec.queues}
-        self._shared_limit = not any(map(_is_quorum, spec.queues))
+        self._shared_limit = not any(map(is_quorum, spec.queues))
         self._stream: Stream | None = None
         self._error: TransportError | None = None  # why the last connection ended; told once
         self._closed = False
@@ -83,13 +87,21 @@ class AmqpConsumer:
         self._numbers = itertools.count(1)
         self._replacing = 0  # settlements that wait for copies to be safe
         self._started: set[_Token] = set()  # acknowledged at their start, their end still to come
+        call = functools.partial(self._call, channel=CUSTODY_CHANNEL)
+        self._custody = Custody(producer, spec.queues, call, self._write)
+        self._renewing = asyncio.Lock()
+        self._told_limit: topology.Method = ()
         self._forget()
 
     def _forget(self) -> None:
         """Begin with a new connection: what came through the old one is RabbitMQ's again."""
         self._epoch += 1
-        # Delivery tags and their queues, oldest first, not yet taken ones included.
-        self._outstanding: dict[int, str] = {}
+        self._custody.forget(self._epoch)
+        self._in_custody = 0  # copies that RabbitMQ's limit makes up for
+        self._paused = False  # there are as many as we may hold
+        # By delivery tag, oldest first, not yet taken ones included; custody has others.
+        self._outstanding: dict[int, Message] = {}
+        self._queue_of: dict[str, str] = {}  # by consumer tag, ended ones included
         self._sources: dict[str, _Source] = {}  # by consumer tag
         self._turns: deque[_Source] = deque()  # those that have messages, and whose turn it is
         self._gone: list[str] = []  # queues that somebody deleted under us
@@ -142,14 +154,14 @@ class AmqpConsumer:
                     self._started.add(token)
             elif not held and token not in self._started:
                 pass  # the connection that it came through is lost: it is RabbitMQ's again
-            elif isinstance(verdict, DeadLetter) or (
-                isinstance(verdict, Requeue) and not (held and self._nacks(delivery, verdict))
-            ):
-                copies.append((delivery, self._copy(delivery, verdict)))
+            elif kind is not Ack and (copy := self._substitute(delivery, verdict)) is not None:
+                copies.append((delivery, copy))
                 acks.discard(token[1])  # not before its copy is safe
             else:
                 self._started.discard(token)
-                if held and kind is not Ack:
+                if held and token[1] in self._custody:
+                    acks.add(token[1])  # it has no other end: what else may become of it is a copy
+                elif held and kind is not Ack:
                     back.append(frames.nack(_CHANNEL, token[1], requeue=_goes_back(verdict)))
                     acks.discard(token[1])
                     del self._outstanding[token[1]]
@@ -163,6 +175,8 @@ class AmqpConsumer:
             finally:
                 self._replacing -= 1
                 self._news.set()
+        if len(self._custody) < self._in_custody:
+            await self._mind_custody()
 
     async def _replace(self, copies: list[tuple[Delivery, Outgoing]]) -> None:
         """Publish what takes the place of deliveries, and let go of those."""
@@ -195,38 +209,27 @@ class AmqpConsumer:
             else "It is lost.",
         )
 
-    def _nacks(self, delivery: Delivery, verdict: Requeue) -> bool:
-        """Return whether RabbitMQ can put a delivery back by itself.
-
-        Quorum queues count how often they did, wanted or not. The others do not count, and a task that kills
-        every process it runs in would go round for ever. So a message is put back where that counts and
-        shall, or neither; otherwise it is sent once more instead, with its count in a header.
-        """
-        if verdict.noted:
-            return False
-        queue = self._queues.get(delivery.queue)
-        if queue is not None and _is_quorum(queue):
-            return not (verdict.untouched or verdict.willing)
-        return verdict.untouched
-
-    def _copy(self, delivery: Delivery, verdict: DeadLetter | Requeue) -> Outgoing:
-        """Return what is published in a delivery's place: its dead letter, or itself once more."""
-        if isinstance(verdict, DeadLetter):
-            return topology.dead_letter(delivery, verdict, self._node)
-        before = 1 if verdict.willing else delivery.attempt - verdict.untouched
-        return topology.once_more(delivery, self._queues.get(delivery.queue), before=before)
+    def _substitute(self, delivery: Delivery, verdict: Verdict) -> Outgoing | None:
+        held: Held = "not"
+        if self._holds(delivery.token):
+            held = "kept" if delivery.token[1] in self._custody else "pushed"
+        return substitute(delivery, verdict, self._queues.get(delivery.queue), self._node, held)
 
     def _holds(self, token: _Token) -> bool:
-        return token[0] == self._epoch and token[1] in self._outstanding
+        return token[0] == self._epoch and (token[1] in self._outstanding or token[1] in self._custody)
 
     def _acknowledge(self, tags: set[int]) -> bytes:
         """Return the fewest frames that acknowledge these tags, and forget them."""
+        parts = []
+        if self._custody:
+            kept = [tag for tag in tags if tag in self._custody]
+            parts.append(self._custody.acknowledge(kept))
+            tags = tags.difference(kept)
         run = last = 0
         for tag in self._outstanding:
             if tag not in tags:
                 break
             run, last = run + 1, tag
-        parts = []
         if run:
             parts.append(frames.ack(_CHANNEL, last, multiple=run > 1))
         for tag in tags:
@@ -250,6 +253,50 @@ class AmqpConsumer:
                 await self.connect()
             else:
                 await self._mind_the_silent()
+                async with self._renewing:
+                    await self._mind_the_old()
+
+    async def _mind_the_old(self) -> None:
+        """Have copies stand for messages that RabbitMQ would soon end the channel for."""
+        old = [
+            topology.read_delivery(message, self._queue_of[message.consumer], self._epoch)
+            for message in self._custody.old(self._outstanding)
+        ]
+        # What cannot be read becomes a dead letter as soon as the node gets round to it.
+        fetched = await self._custody.copy([delivery for delivery in old if delivery.defect is None])
+        if fetched:
+            # RabbitMQ does not count copies, and would send more for what we let go of: first the limit.
+            epoch, self._in_custody = self._epoch, len(self._custody.keys() | fetched.keys())
+            await self._mind_the_limit()
+            if self._epoch == epoch:
+                released = fetched.keys() & self._outstanding.keys()
+                self._write(self._acknowledge(released))
+                self._custody.take(fetched, released)
+                await self._mind_custody()
+
+    async def _mind_custody(self) -> None:
+        """Let RabbitMQ send more when less is in custody."""
+        self._in_custody = len(self._custody)
+        await self._mind_the_limit()
+
+    async def _mind_the_limit(self) -> None:
+        """Tell RabbitMQ how much it may send; nothing cannot be told, for 0 means no limit."""
+        full = 0 < self._prefetch <= self._in_custody
+        if self._stream is None or (full and self._paused):
+            return
+        if full:
+            self._paused = True
+            await self._cancel(list(self._sources))
+        elif self._paused or not self._shared_limit:
+            # RabbitMQ minds a limit that is not shared when a consumer begins, so all begin anew.
+            if self._paused or self._told_limit != self._limit():
+                self._paused = False
+                await self._cancel(list(self._sources))
+                await self._consume(list(self._queues.values()))
+        else:
+            # Not waited for: a node changes its mind some 50 times while it empties a long queue, and what it
+            # does next comes behind this on the channel anyway.
+            self._stream.ask(self._limit(), channel=_CHANNEL)
 
     async def _mind_the_silent(self) -> None:
         """Begin anew with queues that had messages and sent none, two looks in a row, though we had room."""
@@ -276,7 +323,7 @@ class AmqpConsumer:
         queues = [self._sources[tag].queue for tag in tags]
         names = ", ".join(queue.name for queue in queues)
         logger.warning("RabbitMQ sends nothing from %s, which is not empty: consuming anew.", names)
-        if self._stream is not None and not self._outstanding:
+        if self._stream is not None and not self._outstanding and not self._custody:
             self._stream.abort(Lost(f"nothing came from {names}"))
         else:
             await self._cancel(tags)
@@ -286,7 +333,8 @@ class AmqpConsumer:
         """Return whether RabbitMQ may send us one more message from a queue."""
         limit = self._limit()[2]
         held = self._outstanding.values()
-        return not limit or sum(self._shared_limit or each == name for each in held) < limit
+        own = (self._shared_limit or self._queue_of[each.consumer] == name for each in held)
+        return not limit or sum(own) < limit
 
     # --- what is consumed ---
 
@@ -297,15 +345,7 @@ class AmqpConsumer:
     async def set_prefetch(self, limit: int) -> None:
         """Change how many deliveries may be outstanding; 0 = no limit."""
         self._prefetch = limit
-        if self._stream is None:
-            return
-        if self._shared_limit:
-            # Not waited for: a node changes its mind some 50 times while it empties a long queue, and what it
-            # does next comes behind this on the channel anyway.
-            self._stream.ask(self._limit(), channel=_CHANNEL)
-        else:  # RabbitMQ minds a limit of this kind when a consumer begins, so all begin anew
-            await self._cancel(list(self._sources))
-            await self._consume(list(self._queues.values()))
+        await self._mind_the_limit()
 
     async def add_queue(self, queue: Queue) -> None:
         """Consume from one more queue, declared first."""
@@ -324,7 +364,9 @@ class AmqpConsumer:
                 continue  # they are nowhere else
             self._turns.remove(source)
             for message in source.messages:
-                if self._stream is not None and message.tag in self._outstanding:
+                if message.tag in self._custody:
+                    self._write(self._custody.give_back([message.tag]))
+                elif self._stream is not None and message.tag in self._outstanding:
                     del self._outstanding[message.tag]
                     self._stream.write(frames.nack(_CHANNEL, message.tag, requeue=True))
 
@@ -344,7 +386,8 @@ class AmqpConsumer:
             except TransportError:
                 pass  # it is lost: RabbitMQ has everything back
             else:
-                stream.write(frames.nack(_CHANNEL, 0, requeue=True, multiple=True))
+                back = frames.nack(_CHANNEL, 0, requeue=True, multiple=True)
+                stream.write(back + self._custody.give_all_back())
             await stream.close()
         self._stream = None
         self._forget()
@@ -395,26 +438,34 @@ class AmqpConsumer:
     async def _consume(self, queues: Sequence[Queue]) -> None:
         """Declare queues, set the limit and consume, all in one round trip."""
         methods = [method for queue in queues for method in topology.declarations(queue)]
-        methods.append(self._limit())
+        self._told_limit = self._limit()
+        methods.append(self._told_limit)
         for queue in queues:
             tag = f"{next(self._numbers)}"
+            if self._paused:
+                continue
             self._sources[tag] = _Source(queue)
+            self._queue_of[tag] = queue.name
             flags = (False, queue.no_ack, False, False)  # no_local, no_ack, exclusive, nowait
             methods.append(("basic.consume", 0, queue.name, tag, *flags, queue.consumer_arguments))
         await self._call(*methods)
 
     def _limit(self) -> topology.Method:
-        most = self._prefetch
+        most = max(1, self._prefetch - self._in_custody) if self._prefetch else 0
         if not self._shared_limit and most:  # each consumer has a limit of its own: share it out
             most = -(-most // max(1, len(self._queues)))
         return ("basic.qos", 0, most if most <= _MOST_PREFETCH else 0, self._shared_limit)
 
-    async def _call(self, *methods: topology.Method) -> list[Any]:
+    def _write(self, data: bytes) -> None:
+        if self._stream is not None and data:
+            self._stream.write(data)
+
+    async def _call(self, *methods: topology.Method, channel: int = _CHANNEL) -> list[Any]:
         stream = self._stream
         if stream is None:
             raise TransportError("The connection to RabbitMQ is lost.")
         try:
-            return await stream.call(*methods, channel=_CHANNEL)
+            return await stream.call(*methods, channel=channel)
         except (Refused, Lost, TimeoutError) as exc:
             if isinstance(exc, TimeoutError):
                 stream.abort(exc)
@@ -428,7 +479,7 @@ class AmqpConsumer:
                 if source.queue.no_ack:
                     self._started.add((self._epoch, event.tag))  # RabbitMQ has forgotten it already
                 else:
-                    outstanding[event.tag] = source.queue.name
+                    outstanding[event.tag] = event
                 source.heard = True
                 if not source.messages:
                     self._turns.append(source)
@@ -436,6 +487,7 @@ class AmqpConsumer:
             elif type(event) is Cancelled:
                 self._gone.append(sources.pop(event.consumer).queue.name)
             elif type(event) is ChannelClosed and self._stream is not None:
+                self._custody.learn(str(event.error))
                 self._stream.abort(event.error)
         self._news.set()
 
@@ -446,10 +498,6 @@ class AmqpConsumer:
             self._error.retryable = True  # whatever ended this connection, the next call opens another
             self._forget()
         self._news.set()
-
-
-def _is_quorum(queue: Queue) -> bool:
-    return queue.arguments.get("x-queue-type") in ("quorum", "stream")
 
 
 def _goes_back(verdict: Verdict) -> bool:

@@ -29,6 +29,10 @@ HEADER_QUEUE: Final = "x-celeriac-queue"
 HEADER_EXCHANGE: Final = "x-celeriac-exchange"
 HEADER_ROUTING_KEY: Final = "x-celeriac-routing-key"
 HEADER_ATTEMPT: Final = "x-celeriac-attempt"  # how many times a message has been delivered before
+HEADER_KEPT: Final = "x-celeriac-kept"  # the token of the delivery that a copy stands for, see `custody`
+
+_KEPT_MS: Final = 10_000  # for a copy to be fetched; and the most that its return can be late
+_KEPT_QUEUE_MS: Final = 86_400_000  # without being used
 
 _OF_LETTERS: Final = (
     HEADER_REASON,
@@ -154,6 +158,51 @@ def once_more(delivery: Delivery, queue: Queue | None, *, before: int) -> Outgoi
     return Outgoing(envelope=_marked(delivery, headers), routing_key=delivery.queue, queue=queue)
 
 
+def refused(delivery: Delivery, queue: Queue) -> Outgoing | None:
+    """Return what RabbitMQ would make of a refused message, as far as the queue's arguments tell."""
+    exchange = queue.arguments.get("x-dead-letter-exchange")
+    if not isinstance(exchange, str):
+        return None
+    key = str(queue.arguments.get("x-dead-letter-routing-key", delivery.routing_key))
+    return Outgoing(envelope=delivery.envelope, exchange=exchange, routing_key=key)
+
+
+def kept_copy(delivery: Delivery, owner: str) -> Outgoing:
+    """Return the copy of a delivery, for a queue that puts it into the delivery's when nobody holds it.
+
+    That is a classic queue: it lets go of what has expired when that is safe in the other queue.
+
+    Args:
+        delivery: What it stands for.
+        owner: Makes the queue's name one that nobody else uses.
+    """
+    queue = Queue(
+        name=f"{delivery.queue}.kept.{owner}",
+        arguments={
+            "x-queue-type": "classic",
+            "x-message-ttl": _KEPT_MS,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": delivery.queue,
+            "x-expires": _KEPT_QUEUE_MS,
+        },
+    )
+    epoch, tag = delivery.token
+    envelope = _marked(delivery, {HEADER_ATTEMPT: delivery.attempt, HEADER_KEPT: f"{epoch}.{tag}"})
+    properties = msgspec.structs.replace(envelope.properties, expiration=None)
+    envelope = msgspec.structs.replace(envelope, properties=properties)
+    return Outgoing(envelope=envelope, routing_key=queue.name, queue=queue)
+
+
+def kept_for(message: Message) -> tuple[int, int]:
+    """Return the token of the delivery that a message was made for by `kept_copy`; zeros when it was not."""
+    try:
+        said = decode_properties(message.properties, b"").headers.get(HEADER_KEPT)
+        epoch, tag = str(said).split(".")
+        return int(epoch), int(tag)
+    except (DecodeError, ValueError):
+        return 0, 0
+
+
 def _marked(delivery: Delivery, headers: dict[str, Any]) -> Envelope:
     origin = {HEADER_EXCHANGE: delivery.exchange, HEADER_ROUTING_KEY: delivery.routing_key}
     return msgspec.structs.replace(
@@ -182,6 +231,7 @@ def read_delivery(message: Message, queue: str, epoch: int) -> Delivery:
     uncounted = message.redelivered and not isinstance(counted, int)
     if isinstance(counted, int):
         attempt = counted + 1
+    headers.pop(HEADER_KEPT, None)
     before = headers.pop(HEADER_ATTEMPT, None)  # it has been sent once more by us, see `once_more`
     if isinstance(before, int):
         attempt += before
