@@ -175,9 +175,7 @@ class GreenletHost(Host):
         make_hub: Called for the hub.
     """
 
-    def __init__(
-        self, line: HostEnd, make_runner: Callable[[], Runner], make_hub: Callable[[], Hub]
-    ) -> None:
+    def __init__(self, line: HostEnd, make_runner: Callable[[], Runner], make_hub: Callable[[], Hub]) -> None:
         super().__init__(line, make_runner)
         self._hub = make_hub()
         self._limits: dict[int, GreenletLimit] = {}

@@ -169,10 +169,10 @@ class HostedPool:
             self._waiting.popleft()
             host.jobs[job.number] = job
             host.taken += 1
-            if self._options.max_tasks_per_child is not None:
-                if host.taken >= self._options.max_tasks_per_child:
-                    self._renew(host)
-                    return  # the others wait for its successor
+            most = self._options.max_tasks_per_child
+            if most is not None and host.taken >= most:
+                self._renew(host)
+                return  # the others wait for its successor
 
     def _on_room(self, host: Member) -> None:
         assert self._loop is not None
