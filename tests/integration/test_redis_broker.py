@@ -501,7 +501,74 @@ class TestHandingOver:
 
         assert texts(got) == ["late"]
         await consumer.close()
-        assert command(redis_url, "EXISTS", "celeriac.catching", "celeriac.lease:gone@host/1") == 0
+        assert command(redis_url, "EXISTS", "celeriac.lease:gone@host/1", "celeriac.catch:gone@host/1") == 0
+        producer.close()
+
+    async def test_a_dead_node_is_not_looked_after_for_ever(
+        self, redis_url: str, transport: RedisTransport, queue: Queue
+    ) -> None:
+        command(redis_url, "HSET", "celeriac.catching", "gone@host/1", f"{queue.name}\n1.5")
+
+        consumer = await consume(transport, queue)
+
+        assert command(redis_url, "EXISTS", "celeriac.catching") == 0
+        await consumer.close()
+
+    async def test_it_is_found_also_when_others_have_looked_for_it_just_before(
+        self, redis_url: str, transport: RedisTransport, queue: Queue
+    ) -> None:
+        # Given a dead node whose wait for a message is not over when others take over from it
+        command(redis_url, "HSET", "celeriac.catching", "gone@host/1", queue.name)
+        command(redis_url, "ZADD", "celeriac.nodes", 1, "gone@host/1")
+        stranger = await consume(transport, new_queue(), node="stranger@host")
+        assert command(redis_url, "ZSCORE", "celeriac.nodes", "gone@host/1") is None
+
+        # When it is handed one then
+        producer = transport.producer()
+        producer.send([to_queue(queue, "later still")], deadline=DEADLINE_SECONDS)
+        command(redis_url, "LMOVE", queue.name, "celeriac.catch:gone@host/1", "RIGHT", "LEFT")
+
+        # Then whoever looks next finds it
+        consumer = await consume(transport, queue)
+        got = await eventually(consumer, 1)
+        await ack(consumer, got)
+        assert texts(got) == ["later still"]
+        await consumer.close()
+        await stranger.close()
+        producer.close()
+
+    @pytest.mark.parametrize("when", ["before", "after"])
+    async def test_what_a_node_was_handed_after_it_was_reaped_is_run_when_it_goes_on(
+        self, redis_url: str, transport: RedisTransport, queue: Queue, when: str
+    ) -> None:
+        # Given a node that waits for a message, and whose lease others have taken
+        zombie = await consume(transport, queue, node="zombie@host", lease_seconds=300.0)
+        heir = await consume(transport, new_queue(), node="heir@host")
+        waiting = asyncio.create_task(zombie.receive(1))
+        await until_armed(redis_url)
+        [id_] = [id_ for id_ in command(redis_url, "ZRANGE", "celeriac.nodes", 0, -1) if b"zombie" in id_]
+        command(redis_url, "ZADD", "celeriac.nodes", 1, id_)
+        await heir.renew()
+        assert command(redis_url, "ZSCORE", "celeriac.nodes", id_) is None
+
+        # When it is handed one, and begins anew
+        producer = transport.producer()
+        if when == "after":
+            await zombie.renew()
+        await producer.asend([to_queue(queue, "late")], deadline=DEADLINE_SECONDS)
+        got = list(await asyncio.wait_for(waiting, DEADLINE_SECONDS))
+        if when == "before":
+            await zombie.renew()
+            if not zombie.holds(got[0]):  # else it had given up waiting in time
+                got = await eventually(zombie, 1)
+
+        # Then that is not lost
+        assert texts(got) == ["late"]
+        assert zombie.holds(got[0])
+        await ack(zombie, got)
+        assert await nothing_arrives(zombie)
+        await zombie.close()
+        await heir.close()
         producer.close()
 
     async def test_what_was_handed_over_and_is_done_leaves_nothing_behind(

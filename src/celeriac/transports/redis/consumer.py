@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from celeriac.errors import TransportError
-from celeriac.message import DeadLetter, Delivery, Requeue, Verdict
+from celeriac.message import DeadLetter, Delivery, Verdict
 from celeriac.net.redis_link import RedisFailure, Refused, ReplyError, checked, pack
 from celeriac.net.redis_servers import Servers
 from celeriac.net.redis_stream import Answers, Stream
@@ -29,7 +29,7 @@ from celeriac.transports.redis.holding import Holding, Token, list_of
 from celeriac.transports.redis.membership import Commands, Membership
 from celeriac.transports.redis.names import Names
 from celeriac.transports.redis.reaper import Reaper
-from celeriac.transports.redis.scripts import FETCH, LEAVE, QUICK, RENEW
+from celeriac.transports.redis.scripts import FETCH, LEAVE, PUT_BACK, QUICK, RENEW
 from celeriac.transports.redis.settlement import DeadLetterNote, bury, settlement, taken_in
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -366,22 +366,20 @@ class RedisConsumer:
     def _caught(self, id_: str, key: bytes, message: bytes | None) -> None:
         """Hand out what was caught, or put it back."""
         stream, names, holding = self._member.current(), self._names, self._member.holding
-        if message is None or stream is None or id_ != holding.id:
-            # What was caught without a connection or under an old id is found when we join.
+        if message is None or stream is None:
+            # What was caught without a connection is found when we join.
             if self._muffled is not None:
                 self._look()
             self._wake.set()
             return
-        number, list_ = holding.reserve(1), names.bare(key)
         fetching = self._fetching
         room = self._room(self._limit) - (fetching.room if fetching is not None else 0)
-        if room <= 0 or key not in self._queue_of:
-            token = Token(holding, number, b"%d:%s" % (number, list_), message, caught=True)
-            back = settlement([(token, 1, Requeue(untouched=True))], id_, names, DeadLetterNote("", 0))
-            stream.ask(back.data, back.count, self._put_back)
+        if room <= 0 or key not in self._queue_of or id_ != holding.id:
+            stream.ask(PUT_BACK.call([names.catch(id_), key], [message]), 1, self._put_back)
             return
         self._hot = key
-        due = self._arrivals.take_in([message], list_, number, time.time(), caught=True)
+        number = holding.reserve(1)
+        due = self._arrivals.take_in([message], names.bare(key), number, time.time(), caught=True)
         self._note_due(due)
 
     def _put_back(self, answer: Answers | RedisFailure) -> None:

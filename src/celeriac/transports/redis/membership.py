@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from celeriac.net.redis_link import RedisFailure, ReplyError, checked, pack
@@ -109,8 +109,10 @@ class Membership:
             self._node,
             len(self.holding.tokens),
         )
-        self.holding = Holding(self._node)
-        await self._join(await self.stream(), connected=False)
+        before, self.holding = self.holding, Holding(self._node)
+        self.holding.ids = before.ids  # what the server has handed over meanwhile lies under these
+        running = {token.message for token in before.tokens.values()}
+        await self._join(await self.stream(), connected=False, running=running)
 
     def drop(self, failure: RedisFailure | None = None) -> None:
         """Let go of this connection, for it does not do; the next call opens another one."""
@@ -154,8 +156,14 @@ class Membership:
             )
         checked(await scripts)
 
-    async def _join(self, stream: Stream, *, connected: bool) -> None:
-        """Join under a new id; ``connected`` says whether the connection is a new one, too."""
+    async def _join(self, stream: Stream, *, connected: bool, running: Collection[bytes] = ()) -> None:
+        """Join under a new id.
+
+        Args:
+            stream: The connection.
+            connected: Whether that is a new one, too.
+            running: Messages that our node has taken under a lease that others have by now.
+        """
         holding = self.holding
         before = list(holding.ids)
         id_ = holding.next_id()
@@ -169,8 +177,8 @@ class Membership:
         join = JOIN.call([self._names.nodes, self._names.catching], arguments)
         kept = checked((await stream.call(b"".join(kill) + join, len(kill) + 1))[-1:])[0]
         known, fields, caught, list_ = kept or (0, [], [], b"")
-        running = set() if known else {token.message for token in holding.tokens.values()}
-        if running:
+        if not known and holding.tokens:
+            running = {token.message for token in holding.tokens.values()}
             self.holding = holding = Holding(self._node)
             logger.warning("The leases of node %s are gone; what it holds will run elsewhere", self._node)
         holding.joined(id_)

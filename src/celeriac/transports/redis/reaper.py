@@ -18,6 +18,7 @@ from celeriac.transports.redis.scripts import INHERIT, SALVAGE
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+_CATCH_ENDS_SECONDS: Final = 5.0  # after its last command came no wait of a catcher goes on: it lasts one
 _AT_ONCE: Final = 200  # messages in one step, so that no script holds up the server
 
 
@@ -58,7 +59,7 @@ class Reaper:
         stream = await self._membership.stream()
         lease = self._names.lease(id_)
         keys = [self._names.nodes, self._names.catch(id_), lease, self._names.catching]
-        [fields] = checked(await stream.call(SALVAGE.call(keys, [id_]), 1))
+        [fields] = checked(await stream.call(SALVAGE.call(keys, [id_, _CATCH_ENDS_SECONDS]), 1))
         if fields is None:
             return
         marks = {field[1:] for field in fields if field.startswith(b"!")}

@@ -7,7 +7,8 @@ They run on Redis 6.0 and later, hence LRANGE and LTRIM instead of RPOP with a c
 ``celeriac.lease:<id>``   hash    what it holds: ``<number>:<list>`` -> the message as it was in the list;
                                   ``!<number>:<list>`` beside it says that the task has begun
 ``celeriac.catch:<id>``   list    what the server has handed it by itself, until more is to be said of it
-``celeriac.catching``     hash    id -> the list that it waits for
+``celeriac.catching``     hash    id -> the list that it waits for; when its node is dead a newline and the
+                                  time at which that was seen follow
 ``celeriac.outage``       hash    ``heard``: when any consumer renewed last; ``until``: when to reap again
 ``celeriac.parked:<q>``   zset    messages that wait for their time: ``<list>\\n<message>``, scored with it
 ``celeriac.due``          zset    the queues that have such messages, scored with the time of the first one
@@ -57,7 +58,8 @@ for i = 6, #ARGV do
   local known = alive(KEYS[1], ARGV[i]) and redis.call('ZREM', KEYS[1], ARGV[i]) or 0
   local caught = redis.call('LRANGE', ARGV[4] .. ARGV[i], 0, -1)
   if known == 1 or #caught > 0 then
-    kept = {known, {}, {}, redis.call('HGET', KEYS[2], ARGV[i]) or ARGV[5]}
+    local noted = redis.call('HGET', KEYS[2], ARGV[i]) or ARGV[5]
+    kept = {known, {}, {}, string.match(noted, '^[^\\n]*')}
     if known == 1 and redis.call('EXISTS', ARGV[3] .. ARGV[i]) == 1 then
       redis.call('RENAME', ARGV[3] .. ARGV[i], ARGV[3] .. ARGV[1])
       kept[2] = redis.call('HKEYS', ARGV[3] .. ARGV[1])
@@ -254,6 +256,20 @@ return count
 """
 )
 
+# PUT_BACK: give back what was caught and is not wanted. When we were reaped it is not there any more, or will
+# not be when the dead are searched: whoever comes first puts it back.
+#
+# KEYS  1 a catch   2 the list that it came from
+# ARGV  1 the message
+# returns  how many were there
+PUT_BACK: Final = Script(
+    """
+local found = redis.call('LREM', KEYS[1], -1, ARGV[1])
+if found == 1 then redis.call('RPUSH', KEYS[2], ARGV[1]) end
+return found
+"""
+)
+
 # RENEW: extend our lease and tell which nodes are dead.
 #
 # When nobody at all has renewed for half a lease, the server or the network was away and everybody's lease
@@ -305,22 +321,32 @@ return out
 
 # SALVAGE: see what a dead node held; what it had caught is put into its lease first.
 #
+# It may be alive, and its last wait for a message not over yet. So what it catches now is looked for once
+# more, when that has surely ended.
+#
 # KEYS  1 nodes   2 its catch   3 its lease   4 catching
-# ARGV  1 its id
+# ARGV  1 its id   2 after how many seconds none of its waits can go on
 # returns  {its fields}, or false when it is alive after all
 SALVAGE: Final = Script(
     _NOW
     + """
 local ends = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if ends and tonumber(ends) >= now then return false end
-local list, number = redis.call('HGET', KEYS[4], ARGV[1]), -1
-while list do
+local noted, number = redis.call('HGET', KEYS[4], ARGV[1]), -1
+if noted then
+  local list, seen = string.match(noted, '^([^\\n]*)\\n?(.*)$')
   local message = redis.call('RPOP', KEYS[2])
-  if not message then break end
-  while redis.call('HEXISTS', KEYS[3], number .. ':' .. list) == 1 do number = number - 1 end
-  redis.call('HSET', KEYS[3], number .. ':' .. list, message)
+  while message do
+    while redis.call('HEXISTS', KEYS[3], number .. ':' .. list) == 1 do number = number - 1 end
+    redis.call('HSET', KEYS[3], number .. ':' .. list, message)
+    message = redis.call('RPOP', KEYS[2])
+  end
+  if seen == '' then
+    redis.call('HSET', KEYS[4], ARGV[1], list .. '\\n' .. tostring(now))
+  elseif math.abs(now - tonumber(seen)) > tonumber(ARGV[2]) then
+    redis.call('HDEL', KEYS[4], ARGV[1])
+  end
 end
-redis.call('HDEL', KEYS[4], ARGV[1])
 return redis.call('HKEYS', KEYS[3])
 """
 )
@@ -422,4 +448,4 @@ return moved
 """
 )
 
-OF_A_CONSUMER: Final = (JOIN, FETCH, QUICK, TAKE_IN, SETTLE, RENEW, SALVAGE, INHERIT, LEAVE)
+OF_A_CONSUMER: Final = (JOIN, FETCH, QUICK, TAKE_IN, PUT_BACK, SETTLE, RENEW, SALVAGE, INHERIT, LEAVE)
