@@ -286,7 +286,7 @@ class ConcurrencyTurnstile(Turnstile):
     def claim(self, headers: TaskHeaders, policy: Policy, holder: str) -> Claim | None:
         """See `Turnstile.claim`."""
         limit = policy.concurrency_limit
-        return None if limit is None else Claim(_limited(headers), limit, holder)
+        return None if limit is None else Claim(_limited(headers, policy), limit, holder)
 
 
 class RateTurnstile(Turnstile):
@@ -298,10 +298,11 @@ class RateTurnstile(Turnstile):
         if rate <= 0:
             return None
         at_once = max(1, math.ceil(rate * POLL_SECONDS))
-        return Claim(f"rate:{_limited(headers)}", at_once, holder, at_once / rate)
+        return Claim(f"rate:{_limited(headers, policy)}", at_once, holder, at_once / rate)
 
 
-def _limited(headers: TaskHeaders) -> str:
+def _limited(headers: TaskHeaders, policy: Policy) -> str:
     """Return what permits are asked for: the task, and the key that its calls are counted by."""
-    key = headers.limit_key
+    # Headers are handed on by some ways of sending: another task's key means nothing here.
+    key = headers.limit_key if policy.task.per is not None else None
     return headers.task if key is None else f"{headers.task}[{key}]"
