@@ -26,7 +26,7 @@ MOST_OF_A_KIND = 8  # that wait here for permits of one kind, or twice its limit
 MOST_HELD = 256  # that wait here at all
 PARK_LEAST_SECONDS = 0.5
 PARK_MOST_SECONDS = 60.0  # a wrong guess costs no more
-_GUESS_SECONDS = 1.0  # that a task takes which has never run here
+_GUESS_SECONDS = 0.05  # that a task takes which has never run here: to come back too soon costs little
 _MOST_PACES = 10_000
 
 
@@ -250,6 +250,8 @@ class Turnstile(ABC):
         left = self._count.pop(claim.limited) - 1
         if left:
             self._count[claim.limited] = left
+        else:
+            self._paces.pop(claim.limited, None)  # they have been parked for too long
 
     async def _renew(self) -> None:
         if not self._held or self._clock.monotonic() < self._renew_at:
