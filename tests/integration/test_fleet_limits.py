@@ -15,6 +15,7 @@ from celeriac.errors import ConfigError, UsageError
 from celeriac.node.options import NodeOptions
 from celeriac.node.worker import Worker
 from job_factory import memory_app
+from servers import RedisServer
 from worker_program import TIMEOUT, Start, begun, until
 
 WORKERS = 4
@@ -125,6 +126,24 @@ def test_no_more_than_so_many_begin_in_a_time_in_four_workers(
         assert sorted(int(number) for number, _, _ in found) == list(range(60))
         for place, began in enumerate(sorted(began for _, began, _ in found)):
             assert began - sent_at >= (place // AT_ONCE) * AT_ONCE / RATE
+
+
+@pytest.mark.parametrize("servers", [pytest.param("redis", marks=pytest.mark.redis)], indirect=True)
+def test_limited_tasks_go_on_when_the_server_that_counts_is_back(
+    home: Path, proj: ModuleType, start: Start, redis_server: RedisServer
+) -> None:
+    workers = [start(concurrency=2) for _ in range(2)]
+    for number in range(60):
+        proj.keyed.delay("acme", number)
+    runs(home, "keyed-acme", 5)
+
+    redis_server.kill()
+    for worker in workers:
+        worker.wait_for("Connection to broker lost")
+    redis_server.start()
+
+    found = runs(home, "keyed-acme", 60)
+    assert sorted(int(number) for number, _, _ in found) == list(range(60))
 
 
 @pytest.mark.parametrize("servers", BROKERS[:2], indirect=True)

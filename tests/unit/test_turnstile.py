@@ -52,18 +52,19 @@ class Bench:
     """A turnstile that runs, and what has passed it."""
 
     @staticmethod
-    def policy_of(limit: int | None = None, rate: str | None = None) -> Policy:
-        app = memory_app()
+    def policy_of(
+        limit: int | None = None, rate: str | None = None, per: str | None = None, **settings: Any
+    ) -> Policy:
+        app = memory_app(**settings)
         scope = "global" if rate else "worker"
-        app.task(name="shop.pay", concurrency_limit=limit, rate_limit=rate, rate_limit_scope=scope)(
-            lambda: None
-        )
+        options = {"concurrency_limit": limit, "rate_limit": rate, "rate_limit_scope": scope, "per": per}
+        app.task(name="shop.pay", **options)(lambda tenant=None: None)
         policy = Policies(app, None, None).get("shop.pay")
         assert policy is not None
         return policy
 
     def __init__(self, limit: int | None, *, parks: bool = True, rate: str | None = None) -> None:
-        self.policy: Policy = self.policy_of(limit, rate)
+        self.policy: Policy = self.policy_of(limit, rate, "args.tenant")
         self.clock = FakeClock()
         self.store = Store(self.clock)
         self.free = 10
@@ -244,11 +245,24 @@ async def test_a_rate_lets_the_next_begin_after_its_time_whatever_becomes_of_the
     await bench.turnstile.close()
 
 
+def claim_of(policy: Policy, key: str | None = None) -> Claim | None:
+    """Return what a task has to have in order to begin."""
+    turnstile = RateTurnstile(lambda: MemoryPermits(FakeClock()), FakeClock(), int, print, parks=True)
+    return turnstile.claim(TaskHeaders(task="shop.pay", id="x", limit_key=key), policy, "me")
+
+
 def test_a_quick_rate_is_handed_out_in_tenths_of_a_second() -> None:
-    policy = Bench.policy_of(rate="200/s")
+    policy = Bench.policy_of(rate="200/s", per="args.tenant")
 
-    claim = RateTurnstile(lambda: MemoryPermits(FakeClock()), FakeClock(), int, print, parks=True).claim(
-        TaskHeaders(task="shop.pay", id="x", limit_key="acme"), policy, "me"
-    )
+    assert claim_of(policy, "acme") == Claim("rate:shop.pay[acme]", 20, "me", keeps_seconds=0.1)
 
-    assert claim == Claim("rate:shop.pay[acme]", 20, "me", keeps_seconds=0.1)
+
+def test_the_key_of_another_task_that_was_handed_on_does_not_count() -> None:
+    claim = claim_of(Bench.policy_of(rate="10/m"), "acme")
+
+    assert claim is not None
+    assert claim.limited == "rate:shop.pay"
+
+
+def test_a_worker_that_limits_no_rates_asks_for_none() -> None:
+    assert claim_of(Bench.policy_of(rate="10/m", worker_disable_rate_limits=True)) is None

@@ -19,6 +19,7 @@ class Policy:
         terms: How it is acknowledged.
         time_limit: Seconds, when neither message nor task has a hard limit.
         soft_time_limit: Likewise.
+        limits_rates: Whether rate limits count at all.
     """
 
     __slots__ = (
@@ -36,7 +37,13 @@ class Policy:
     )
 
     def __init__(
-        self, task: Any, terms: Terms, time_limit: float | None, soft_time_limit: float | None
+        self,
+        task: Any,
+        terms: Terms,
+        time_limit: float | None,
+        soft_time_limit: float | None,
+        *,
+        limits_rates: bool = True,
     ) -> None:  # Any: see above
         self.task: Any = task
         self.terms: Terms = terms
@@ -44,7 +51,7 @@ class Policy:
         self.soft_seconds: float | None = None
         self.renew_limits(time_limit, soft_time_limit)
         self.concurrency_limit: int | None = task.concurrency_limit
-        self.shares_rate: bool = task.rate_limit_scope == "global"
+        self.shares_rate: bool = limits_rates and task.rate_limit_scope == "global"
         self.ignores_result: bool = bool(task.ignore_result)
         self.sends_events: bool = bool(task.send_events)
         self.mean_seconds: float | None = None  # a moving average; None before the first run
@@ -122,7 +129,8 @@ class Policies:
             dead_letter=bool(task.dead_letter),
             max_deliveries=self._app.conf.task_max_deliveries,
         )
-        return Policy(task, terms, self._time_limit, self._soft_time_limit)
+        limits_rates = not self._app.conf.worker_disable_rate_limits
+        return Policy(task, terms, self._time_limit, self._soft_time_limit, limits_rates=limits_rates)
 
 
 def _acks(task: Any, alone: bool | None) -> bool:  # Any: a Task of any parameters

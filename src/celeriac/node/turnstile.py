@@ -26,7 +26,7 @@ MOST_OF_A_KIND = 8  # that wait here for permits of one kind, or twice its limit
 MOST_HELD = 256  # that wait here at all
 PARK_LEAST_SECONDS = 0.5
 PARK_MOST_SECONDS = 60.0  # a wrong guess costs no more
-_GUESS_SECONDS = 1.0  # that a task takes which has never run here
+_GUESS_SECONDS = 0.05  # that a task takes which has never run here: to come back too soon costs little
 _MOST_PACES = 10_000
 
 
@@ -250,6 +250,8 @@ class Turnstile(ABC):
         left = self._count.pop(claim.limited) - 1
         if left:
             self._count[claim.limited] = left
+        else:
+            self._paces.pop(claim.limited, None)  # they have been parked for too long
 
     async def _renew(self) -> None:
         if not self._held or self._clock.monotonic() < self._renew_at:
@@ -286,7 +288,7 @@ class ConcurrencyTurnstile(Turnstile):
     def claim(self, headers: TaskHeaders, policy: Policy, holder: str) -> Claim | None:
         """See `Turnstile.claim`."""
         limit = policy.concurrency_limit
-        return None if limit is None else Claim(_limited(headers), limit, holder)
+        return None if limit is None else Claim(_limited(headers, policy), limit, holder)
 
 
 class RateTurnstile(Turnstile):
@@ -298,10 +300,11 @@ class RateTurnstile(Turnstile):
         if rate <= 0:
             return None
         at_once = max(1, math.ceil(rate * POLL_SECONDS))
-        return Claim(f"rate:{_limited(headers)}", at_once, holder, at_once / rate)
+        return Claim(f"rate:{_limited(headers, policy)}", at_once, holder, at_once / rate)
 
 
-def _limited(headers: TaskHeaders) -> str:
+def _limited(headers: TaskHeaders, policy: Policy) -> str:
     """Return what permits are asked for: the task, and the key that its calls are counted by."""
-    key = headers.limit_key
+    # Headers are handed on by some ways of sending: another task's key means nothing here.
+    key = headers.limit_key if policy.task.per is not None else None
     return headers.task if key is None else f"{headers.task}[{key}]"
