@@ -191,8 +191,7 @@ class HostedPool:
         if host.retiring:
             self._retire(host)
         self._place()
-        if reports:
-            self._deliver(reports)
+        self._deliver(reports)  # none as well: there is room when a new host is ready
 
     def _take(self, host: Member, answer: Answer, reports: list[Report]) -> None:
         if isinstance(answer, Heard):
