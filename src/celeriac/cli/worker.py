@@ -42,6 +42,31 @@ class CommaSeparated(click.ParamType):  # type: ignore[type-arg]  # generic from
         return tuple(name for name in (part.strip() for part in value.split(",")) if name)
 
 
+class Autoscale(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
+    """Two numbers of slots, ``most,fewest``; the second is 1 when it is left out."""
+
+    name = "max,min"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:  # Any: str or tuple
+        """Return the two numbers."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = [int(part) for part in value.split(",")]
+            most, fewest = numbers if len(numbers) > 1 else (numbers[0], 1)
+        except ValueError:
+            self.fail(f"{value!r} is not two numbers, such as 10,3.", param, ctx)
+        if most < 1 or fewest < 0:
+            self.fail(f"{value!r}: there has to be at least one slot.", param, ctx)
+        if fewest > most:
+            self.fail(
+                f"{value!r} is reversed: the most slots come first, such as {fewest},{most}.", param, ctx
+            )
+        return most, max(fewest, 1)  # Celery takes 0 as well, and has one process then
+
+
 class LogLevel(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
     """A log level by name, in any case, or number."""
 
@@ -106,7 +131,16 @@ def file_name(path: str | None, node: str, place: int = 0) -> str | None:
     type=click.IntRange(min=0),
     help="How many tasks to run at once; 0: as many as there are processors.",
 )
-@click.option("-P", "--pool", help="What runs the tasks: prefork, threads, solo, or another package's pool.")
+@click.option(
+    "--autoscale",
+    type=Autoscale(),
+    help="max,min: run as many tasks at once as there is work for, between the two.",
+)
+@click.option(
+    "-P",
+    "--pool",
+    help="What runs the tasks: prefork, threads, asyncio, gevent, eventlet, solo, custom, or pkg.mod:Class.",
+)
 @click.option(
     "-E", "--task-events", "--events", "events", is_flag=True, default=None, help="Send events, for monitors."
 )
@@ -239,7 +273,7 @@ def _show_banner(obj: CLIContext, worker: Worker, level: int) -> None:
         app=f"{app.main or '__main__'}:{hex(id(app))}",
         transport=addresses.of_messages(app),
         results=addresses.of_results(app),
-        concurrency=f"{worker.concurrency} ({worker.pool_kind})",
+        concurrency=_concurrency(worker),
         events=_events_on(worker),
         queues=worker.queues,
         tasks=_task_names(app, level),
@@ -250,6 +284,13 @@ def _show_banner(obj: CLIContext, worker: Worker, level: int) -> None:
     if stream is not None:
         click.echo(text, file=stream)
         stream.flush()
+
+
+def _concurrency(worker: Worker) -> str:
+    if worker.options.autoscale is None:
+        return f"{worker.concurrency} ({worker.pool_kind})"
+    most, fewest = worker.options.autoscale
+    return f"{{min={fewest}, max={most}}} ({worker.pool_kind})"
 
 
 def _tell_settings_without_effect(app: Celeriac) -> None:

@@ -58,6 +58,7 @@ def stats(state: State) -> Any:
         "clock": str(state.app.clock.value),
         "uptime": round(time.monotonic() - node.born),
         "pool": _pool(node),
+        **({"autoscaler": node.autoscaler.info()} if node.autoscaler is not None else {}),
         "broker": _broker(state),
         "prefetch_count": node.dispatcher.prefetch(),
         "rusage": {name[3:]: getattr(usage, name) for name in dir(usage) if name.startswith("ru_")},

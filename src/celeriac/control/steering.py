@@ -141,7 +141,11 @@ def pool_shrink(state: State, n: int = 1, **kwargs: Any) -> Any:
 
 def autoscale(state: State, max: int | None = None, min: int | None = None) -> Any:
     """Say between how many slots the worker chooses."""
-    raise ValueError("Autoscale not enabled")
+    autoscaler = state.node.autoscaler
+    if autoscaler is None:
+        raise ValueError("Autoscale not enabled")
+    autoscaler.update(None if max is None else int(max), None if min is None else int(min))
+    return ok(f"autoscale now max={autoscaler.most} min={autoscaler.fewest}")
 
 
 def pool_restart(

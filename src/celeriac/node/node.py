@@ -19,6 +19,7 @@ from celeriac.connections import connect_permits
 from celeriac.errors import CeleriacError, TransportError
 from celeriac.events.stream import EventStream
 from celeriac.message import Requeue
+from celeriac.node.autoscale import Autoscaler
 from celeriac.node.dispatch import Dispatcher
 from celeriac.node.heart import Heart
 from celeriac.node.herald import Herald
@@ -65,6 +66,7 @@ class NodeSettings(msgspec.Struct, kw_only=True, frozen=True):
     retry: RetryPolicy = RetryPolicy()
     outage: OutagePolicy = OutagePolicy()
     slots: int = 0  # that the prefetch was reckoned for
+    autoscale: tuple[int, int] | None = None  # slots: at most, at least
     time_limit: float | None = None  # seconds, for tasks with none of their own
     soft_time_limit: float | None = None
     soft_shutdown_seconds: float = 0.0  # before a cold shutdown, for running tasks to end
@@ -165,12 +167,18 @@ class Node:
         self.heart: Heart = Heart(
             app, settings.hostname, self.herald.stream, self, settings.heartbeat_seconds
         )
+        self.autoscaler: Autoscaler | None = None
+        if settings.autoscale is not None:
+            most, fewest = settings.autoscale
+            self.autoscaler = Autoscaler(pool, self.dispatcher, most, fewest, self._on_room)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: How | None = None
         self._overdue = False  # a warm shutdown has taken too long
         self._changed = asyncio.Event()  # somebody has asked to stop
         self._tasks: list[asyncio.Task[Any]] = []
         self._beside: dict[str, Beside] = {}
+        if self.autoscaler is not None:
+            self.run_beside("autoscaler", self.autoscaler)
 
     def run_beside(self, name: str, service: Beside) -> None:
         """Have something run as long as the node takes and runs messages.

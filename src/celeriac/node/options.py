@@ -12,6 +12,7 @@ class NodeOptions(msgspec.Struct, kw_only=True):
 
     hostname: str  # node name, such as celery@host
     concurrency: int | None = None
+    autoscale: tuple[int, int] | None = None  # slots: at most, at least
     pool: str | None = None
     queues: tuple[str, ...] = ()  # consume only from these
     exclude_queues: tuple[str, ...] = ()

@@ -87,5 +87,5 @@ class Revoker:
     def _end(self, work: Work, signum: int) -> None:
         work.terminated = signum
         logger.info("Terminating %s (%s)", work.headers.id, signal.Signals(signum).name)
-        self._pool.kill(work.number, signum)  # a thread cannot be killed; it counts as revoked all the same
+        self._pool.kill(work.number, signum)
         self._refusals.tell_terminated(work, signum)

@@ -83,8 +83,11 @@ class Worker:
         _check_limits(app)
         self.queues: tuple[Queue, ...] = _queues(app, options)
         self.pool_kind: str = options.pool or conf.worker_pool
+        size = options.concurrency or conf.worker_concurrency or len(os.sched_getaffinity(0))
+        most, fewest = options.autoscale or (size, size)
         self._pool_options = PoolOptions(
-            size=options.concurrency or conf.worker_concurrency or len(os.sched_getaffinity(0)),
+            size=fewest,
+            most=most,
             max_tasks_per_child=options.max_tasks_per_child or conf.worker_max_tasks_per_child,
             max_memory_per_child_kib=options.max_memory_per_child_kib or conf.worker_max_memory_per_child,
             start_timeout_seconds=conf.worker_proc_alive_timeout,
@@ -98,7 +101,11 @@ class Worker:
             self._pool_options,
             lambda: Executor(app, self.hostname, own_process=os.getpid() != pid),
         )
-        self.concurrency: int = self.pool.size
+        if options.autoscale is not None and self.pool.size != fewest:
+            raise ConfigError(
+                f"The {self.pool_kind} pool has {self.pool.size} slot; it cannot be autoscaled."
+            )
+        self.concurrency: int = most if options.autoscale is not None else self.pool.size
         self.exitcode: int | None = None
         self.node: Node | None = None  # as soon as it runs
         self._transport: Transport | None = None
@@ -219,6 +226,7 @@ class Worker:
                 lease_seconds=self._lease_seconds,
             ),
             slots=self.concurrency,
+            autoscale=options.autoscale,
             retry=RetryPolicy(
                 retry=retry,
                 retry_on_startup=retry if at_start is None else at_start,

@@ -1,7 +1,8 @@
-"""Where jobs run: processes, threads, or the main thread itself."""
+"""Where jobs run: processes, threads, coroutines, greenlets, or the main thread itself."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Final, NoReturn, cast
 
@@ -29,6 +30,7 @@ _BUILT_IN = {
     "eventlet": "celeriac.pools.hosted.greenlets:make_eventlet_pool",
 }
 
+CUSTOM: Final = "CELERY_CUSTOM_WORKER_POOL"  # environment variable
 PATCHED: Final = frozenset({"gevent", "eventlet"})  # their tasks run in a process that is patched first
 
 _INVITED = {
@@ -42,19 +44,41 @@ def make(kind: str, options: PoolOptions, make_runner: Callable[[], Runner]) -> 
     """Return a pool that is not started yet.
 
     Args:
-        kind: ``prefork``, ``threads``, ``solo`` or a name from the entry points `GROUP`.
+        kind: A name of ours or from the entry points `GROUP`; ``package.module:factory``, a `PoolFactory`; or
+            ``custom`` for the one that the environment variable ``CELERY_CUSTOM_WORKER_POOL`` names so.
         options: How many slots, how long children live.
         make_runner: Called wherever jobs run, for what runs them.
 
     Raises:
-        ConfigError: There is no such pool.
+        ConfigError: There is no such pool, or what it needs is not installed.
     """
+    if kind == "custom":
+        named = os.environ.get(CUSTOM)
+        if not named:
+            raise ConfigError(f"The custom pool is the one that the environment variable {CUSTOM} names.")
+        return _make_dotted(named, options, make_runner)
     found = drivers.find(kind, _BUILT_IN, GROUP)
-    if found is None:
+    if found is not None:
+        return cast("PoolFactory", found)(options, make_runner)
+    if ":" in kind or "." in kind:
+        return _make_dotted(kind, options, make_runner)
+    raise ConfigError(
+        f"There is no pool {kind!r}; worker_pool (-P): {drivers.hint(kind, _BUILT_IN, GROUP)}"
+    )
+
+
+def _make_dotted(dotted: str, options: PoolOptions, make_runner: Callable[[], Runner]) -> Pool:
+    try:
+        factory = cast("PoolFactory", drivers.load(dotted))
+    except (ImportError, AttributeError, ValueError) as exc:
+        raise ConfigError(f"The pool {dotted!r} cannot be loaded: {exc}") from exc
+    try:
+        return factory(options, make_runner)
+    except TypeError as exc:
         raise ConfigError(
-            f"There is no pool {kind!r}; worker_pool (-P): {drivers.hint(kind, _BUILT_IN, GROUP)}"
-        )
-    return cast("PoolFactory", found)(options, make_runner)
+            f"The pool {dotted!r} cannot be made: {exc}. It is called with the options and a function that "
+            "makes what runs jobs (celeriac.pools.PoolFactory); classes of Celery's BasePool are others."
+        ) from exc
 
 
 def serve(invited: Invitation, make_runner: Callable[[], Runner], options: PoolOptions) -> NoReturn:

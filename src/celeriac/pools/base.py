@@ -24,6 +24,7 @@ class PoolOptions(msgspec.Struct, kw_only=True, frozen=True):
     """How many slots a pool has, and what concerns children, where there are any."""
 
     size: int
+    most: int = 0  # slots that it is going to have at most, if that is known
     max_tasks_per_child: int | None = None
     max_memory_per_child_kib: int | None = None
     start_timeout_seconds: float = 4.0  # how long `start` waits for the children

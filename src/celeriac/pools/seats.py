@@ -68,7 +68,6 @@ class SeatPool:
     """
 
     kind = "threads"
-    strikes = False  # whether jobs without limits have to be reached as well
 
     def __init__(self, options: PoolOptions, make_runner: Callable[[], Runner]) -> None:
         self.size: int = options.size
@@ -160,7 +159,11 @@ class SeatPool:
                 numbers.append(job.number)
 
     def kill(self, number: int, signal: int) -> bool:
-        """Do nothing: a thread cannot be signalled."""
+        """Raise ``SystemExit`` in a job, as soon as Python runs in its thread; whatever the signal."""
+        for seat in self._seats:
+            if seat.number == number and number in self._jobs:
+                seat.limit.strike(SystemExit)
+                return True
         return False
 
     def running(self) -> Sequence[Started]:
@@ -187,10 +190,8 @@ class SeatPool:
         self._call_loop(lambda: self._on_end(seat))
 
     def _run(self, seat: Seat, job: Job) -> Finished | Lost:
-        limit = None
-        if self.strikes or job.soft_limit_seconds is not None or job.hard_limit_seconds is not None:
-            limit = seat.limit
-            limit.seconds = math.inf if job.soft_limit_seconds is None else job.soft_limit_seconds
+        limit = seat.limit  # also of a job without limits: somebody may want to end it
+        limit.seconds = math.inf if job.soft_limit_seconds is None else job.soft_limit_seconds
         try:
             report = seat.runner.run(job, limit)
         except SystemExit as exc:

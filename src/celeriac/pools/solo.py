@@ -27,7 +27,6 @@ class SoloPool(SeatPool):
     """
 
     kind = "solo"
-    strikes = True
 
     def __init__(self, options: PoolOptions, make_runner: Callable[[], Runner]) -> None:
         super().__init__(PoolOptions(size=1), make_runner)

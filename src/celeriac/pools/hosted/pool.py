@@ -23,6 +23,7 @@ _GRACE_SECONDS = 0.5  # for a job to end that was told to
 _FIRST_PAUSE_SECONDS = 1.0  # before a host is made again that died while it started
 _MOST_PAUSE_SECONDS = 30.0
 _END_SECONDS = 30.0  # for a host that was told to end
+_PROGRAM_FACTOR = 8  # how much longer a host may take that is begun as a program
 _KILLED_SECONDS = 1.0  # for hosts to end that the kernel is killing
 
 
@@ -47,6 +48,8 @@ class HostedPool:
         self.size: int = options.size
         self._options = options
         self._forker = Forker(main)
+        # A program of its own has everything to load that a forked one has from its parent.
+        self._patience = options.start_timeout_seconds * (_PROGRAM_FACTOR if options.program else 1)
         self._hosts: dict[int, Member] = {}
         self._current: Member | None = None  # the one that gets jobs
         self._waiting: deque[Job] = deque()
@@ -77,7 +80,7 @@ class HostedPool:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._forker.fileno(), self._on_notices)
         self._make()
-        seconds = self._options.start_timeout_seconds
+        seconds = self._patience
         await self._until(lambda: self._current is not None and self._current.ready, seconds)
         if self._current is None or not self._current.ready:
             logger.warning("The pool's process was not ready after %g seconds; going on.", seconds)
@@ -188,8 +191,7 @@ class HostedPool:
         if host.retiring:
             self._retire(host)
         self._place()
-        if reports:
-            self._deliver(reports)
+        self._deliver(reports)  # none as well: there is room when a new host is ready
 
     def _take(self, host: Member, answer: Answer, reports: list[Report]) -> None:
         if isinstance(answer, Heard):
@@ -314,7 +316,7 @@ class HostedPool:
             self._on_forker_gone()
             return
         # Longer with each failure: it may have much to prepare, and hanging looks the same.
-        patience = self._options.start_timeout_seconds * 2**self._failures
+        patience = self._patience * 2**self._failures
         host.expect(self._loop.call_later(patience, self._on_never_ready, host, patience))
 
     def _on_never_ready(self, host: Member, patience: float) -> None:

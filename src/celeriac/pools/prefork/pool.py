@@ -64,7 +64,7 @@ class PreforkPool:
     ) -> None:
         self.size: int = options.size
         self._options = options
-        slots = options.size + SPARE_SLOTS
+        slots = max(options.size, options.most) + SPARE_SLOTS
         self._board = Board.shared(slots) if options.program else Board(slots)
         self._forker = Forker(
             spawn_main(self._board, options.program, self.kind)
