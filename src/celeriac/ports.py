@@ -133,6 +133,17 @@ class Consumer(Protocol):
         ...
 
 
+class Tethered(Protocol):
+    """What a consumer has besides where its connection is the lease (``caps.leases`` is false)."""
+
+    async def lost(self) -> None:
+        """Return as soon as the connection is lost, and with it all that is held; `receive` then raises why.
+
+        A node that has no room receives nothing, and would begin what others have by now.
+        """
+        ...
+
+
 class Subscription(Protocol):
     """What is heard on one queue of broadcasts; used on the loop that subscribed.
 

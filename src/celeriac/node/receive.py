@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from typing import cast
 
 from celeriac.errors import TransportError
 from celeriac.node.dispatch import Dispatcher
@@ -13,7 +14,7 @@ from celeriac.node.link import Link
 from celeriac.node.outage import Outage
 from celeriac.node.report import BACKLOG_ITEMS, Reporter
 from celeriac.node.work import Ledger, Work
-from celeriac.ports import Pool
+from celeriac.ports import Pool, Tethered
 
 _AT_ONCE = 1000  # messages in one fetch when there is no other limit
 
@@ -22,7 +23,8 @@ class Receiver:
     """Fetches messages.
 
     1. wait for room, and fetch as many as there is room for
-    2. after a lost connection, forget what the broker has taken back, and wait for the broker
+    2. after a lost connection, which is noticed without room, too, forget what the broker has taken back, and
+       wait for the broker
 
     Args:
         link: To the broker.
@@ -52,6 +54,8 @@ class Receiver:
         self._intake = intake
         self._outage = outage
         self._adapting: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._lost = False
         self._changed = asyncio.Event()
         self._told_prefetch = -1
         self._calls = itertools.count(1)
@@ -74,6 +78,14 @@ class Receiver:
         Raises:
             GiveUp: The broker is gone and shall not be tried again.
         """
+        try:
+            await self._receive()
+        finally:
+            if self._watching is not None:
+                self._watching.cancel()
+
+    async def _receive(self) -> None:
+        self._watch()
         while True:
             limit = await self._room()
             try:
@@ -83,6 +95,7 @@ class Receiver:
             except TransportError as exc:
                 self.waits_with = 0
                 await self._reconnect(exc)
+                self._watch()
                 continue
             self.waits_with = 0
             self._intake.take(deliveries)
@@ -122,6 +135,19 @@ class Receiver:
         await self._link.lost(exc)
         self._outage.announce(self._dispatcher.prefetch())
 
+    def _watch(self) -> None:
+        """Notice the loss of the present connection, where it is the lease of all that was fetched."""
+        self._lost = False
+        if self._link.transport.caps.leases or (self._watching is not None and not self._watching.done()):
+            return
+        consumer = cast("Tethered", self._link.consumer)
+        self._watching = asyncio.create_task(self._notice_the_loss(consumer), name="connection")
+
+    async def _notice_the_loss(self, consumer: Tethered) -> None:
+        await consumer.lost()
+        self._lost = True
+        self._changed.set()
+
     async def _adapt(self) -> None:
         """Mind how much goes on that was under way in an outage, also while nothing comes in."""
         with contextlib.suppress(TransportError):  # then the receiver hears of it, too
@@ -138,6 +164,8 @@ class Receiver:
             least = prefetch // 4 if self._dispatcher.fetches_ahead else 1
             if room >= max(1, least) and self._reporter.backlog < BACKLOG_ITEMS:
                 return room
+            if self._lost:
+                return 1  # the next call does not return messages, but raises why
             await self._changed.wait()
 
     async def _tell_prefetch(self) -> None:

@@ -83,6 +83,7 @@ class AmqpConsumer:
         self._closed = False
         self._connecting = asyncio.Lock()
         self._news = asyncio.Event()
+        self._lost = asyncio.Event()  # until we are connected again
         self._epoch = 0
         self._numbers = itertools.count(1)
         self._replacing = 0  # settlements that wait for copies to be safe
@@ -135,6 +136,10 @@ class AmqpConsumer:
             else:
                 turns.popleft()
         return taken
+
+    async def lost(self) -> None:
+        """Return as soon as the connection is lost. See `celeriac.ports.Tethered`."""
+        await self._lost.wait()
 
     # --- settle ---
 
@@ -418,6 +423,7 @@ class AmqpConsumer:
         await stream.connect()
         self._forget()
         self._error = None
+        self._lost.clear()
         self._stream = stream
         try:
             await self._consume(list(self._queues.values()))
@@ -496,6 +502,7 @@ class AmqpConsumer:
         if stream is not None and not self._closed:
             self._error = stream.address.failure(error)
             self._error.retryable = True  # whatever ended this connection, the next call opens another
+            self._lost.set()
             self._forget()
         self._news.set()
 
