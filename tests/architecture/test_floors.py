@@ -62,6 +62,7 @@ FLOORS: dict[str, int] = {
             "task_hooks",
             "copies",
             "patience",
+            "moving",
             "polling",
             "progress",
             "remote",

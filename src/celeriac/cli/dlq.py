@@ -12,11 +12,10 @@ from typing import Any, Final, get_args
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from celeriac.app import Celeriac
 from celeriac.cli.context import CLIContext
+from celeriac.cli.tables import draw
 from celeriac.letters import MOST_LETTERS, Letter, Wanted, task_id_of, task_of
 from celeriac.message import LetterKind
 from celeriac.settings.spelling import did_you_mean
@@ -261,28 +260,17 @@ def _when(at: float) -> str | None:
 
 
 def _draw(obj: CLIContext, letters: Sequence[Letter]) -> None:
-    """Draw a table for people; in a pipe it is as wide as it needs to be."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("letter", "queue", "task", "kind", "since", "attempt", "reason"):
-        table.add_column(title, overflow="fold", no_wrap=title in ("letter", "kind"))
-    for letter in letters:
-        task = f"{task_of(letter) or '(unreadable)'}[{task_id_of(letter) or '-'}]"
-        cells = (
+    titles = ("letter", "queue", "task", "kind", "since", "attempt", "reason")
+    rows = (
+        (
             letter.id,
             letter.queue,
-            task,
+            f"{task_of(letter) or '(unreadable)'}[{task_id_of(letter) or '-'}]",
             letter.kind or "-",
             _when(letter.at) or "-",
             str(letter.attempt or "-"),
             letter.reason,
         )
-        table.add_row(*map(_plain, cells))
-    console = Console(no_color=obj.no_color, highlight=False, markup=False)
-    if not console.is_terminal:
-        console = Console(no_color=True, highlight=False, markup=False, width=10_000)
-    console.print(table)
-
-
-def _plain(text: str) -> str:
-    """Return the text without control characters: a hostile message must not paint on the terminal."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+        for letter in letters
+    )
+    draw(obj, titles, rows, whole=("letter", "kind"))

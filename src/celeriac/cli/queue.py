@@ -1,15 +1,22 @@
-"""``celeriac queue``: care for the queues themselves."""
+"""``celeriac queue``: what waits where; look at it, move it, throw it away."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+from typing import Any
+
 import click
 
+from celeriac import moving
 from celeriac.cli.context import CLIContext
+from celeriac.cli.tables import draw
+from celeriac.message import Delivery
 
 
 @click.group("queue")
 def command() -> None:
-    """Care for the queues themselves."""
+    """Care for the queues themselves: list, look into, move and purge them."""
 
 
 @command.command("reap")
@@ -26,7 +33,128 @@ def reaping(obj: CLIContext) -> None:
         return
     count = transport.reap()
     if count:
-        messages = "One message" if count == 1 else f"{count} messages"
-        obj.echo(f"{messages} of dead workers went back to the queues.")
+        obj.echo(f"{_messages(count)} of dead workers went back to the queues.")
     else:
         obj.say(f"No dead worker holds anything at {transport.address} that can go back.")
+
+
+@command.command("list")
+@click.option("-Q", "--queues", metavar="NAMES", help="These queues instead of the configured ones: a,b.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for machines.")
+@click.pass_obj
+def listing(obj: CLIContext, queues: str | None, as_json: bool) -> None:
+    """List the queues and how many messages wait in each; those that workers hold do not count."""
+    obj.app.finalize()
+    transport = obj.app.transport
+    facts = [
+        {"queue": name, "waiting": transport.size(name), "ready": transport.ready(name)}
+        for name in _names(obj, queues)
+    ]
+    if as_json:
+        for fact in facts:
+            obj.echo(json.dumps(fact))
+    else:
+        draw(obj, ("queue", "waiting", "ready"), [[str(value) for value in fact.values()] for fact in facts])
+
+
+@command.command("peek")
+@click.argument("queue")
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=10, show_default=True, help="At most.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for machines.")
+@click.pass_obj
+def peeking(obj: CLIContext, queue: str, limit: int, as_json: bool) -> None:
+    """Show the messages that workers get next, and leave them where they are.
+
+    RabbitMQ marks what was shown as redelivered, but for quorum queues.
+    """
+    obj.app.finalize()
+    found = asyncio.run(moving.peek(obj.app.transport, obj.app.router.find(queue), limit))
+    facts = [_facts(delivery) for delivery in found]
+    if as_json:
+        for fact in facts:
+            obj.echo(json.dumps(fact, default=repr))
+    elif facts:
+        titles = tuple(facts[0])
+        draw(
+            obj,
+            titles,
+            [["-" if value is None else str(value) for value in fact.values()] for fact in facts],
+            whole=("id",),
+        )
+    else:
+        obj.say(f"No message is ready in {queue}.")
+
+
+@command.command("move")
+@click.argument("source")
+@click.argument("target")
+@click.option("--name", "names", multiple=True, metavar="TASK", help="Only this task; may be repeated.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), help="At most so many.")
+@click.option("-f", "--force", is_flag=True, help="Do not ask first.")
+@click.pass_obj
+def moving_over(
+    obj: CLIContext, source: str, target: str, names: tuple[str, ...], limit: int | None, force: bool
+) -> None:
+    """Move waiting messages to the end of another queue.
+
+    Those that wait for their time stay. When this is killed in between, some may be in both queues.
+    """
+    app = obj.app
+    app.finalize()
+    if app.router.find(source).name == app.router.find(target).name:
+        raise click.UsageError(f"{source} and {target} are one queue.")
+    transport = app.transport
+    count = transport.ready(source)
+    if not count:
+        obj.say(f"No message is ready in {source}.")
+        return
+    if not force:
+        click.confirm(f"{_messages(count)} in {source} may go to {target}. Go on?", abort=True)
+    move = moving.Move(
+        source=transport,
+        queue=app.router.find(source),
+        target=transport,
+        to=app.router.find(target),
+        names=frozenset(names),
+        limit=limit,
+    )
+    obj.echo(f"{_messages(asyncio.run(moving.carry_out(move)))} moved from {source} to {target}.")
+
+
+@command.command("purge")
+@click.argument("queues", nargs=-1, required=True, metavar="QUEUE...")
+@click.option("-f", "--force", is_flag=True, help="Do not ask first.")
+@click.pass_obj
+def purging(obj: CLIContext, queues: tuple[str, ...], force: bool) -> None:
+    """Throw away all waiting messages of queues. There is no way back."""
+    obj.app.finalize()
+    transport = obj.app.transport
+    count = sum(map(transport.size, queues))
+    if count and not force:
+        click.confirm(
+            f"This removes {_messages(count).lower()} of {', '.join(queues)} for good. Go on?", abort=True
+        )
+    obj.echo(f"{_messages(sum(map(transport.purge, queues)))} purged from {', '.join(queues)}.")
+
+
+def _names(obj: CLIContext, given: str | None) -> list[str]:
+    if given is None:
+        return list(obj.app.router.queues)
+    return [name.strip() for name in given.split(",") if name.strip()]
+
+
+def _facts(delivery: Delivery) -> dict[str, Any]:  # Any: JSON
+    headers = delivery.envelope.headers
+    return {
+        "task": headers.get("task") or ("(unreadable)" if delivery.defect else None),
+        "id": headers.get("id"),
+        "attempt": delivery.attempt,
+        "priority": delivery.envelope.properties.priority,
+        "eta": headers.get("eta"),
+        "args": headers.get("argsrepr"),
+        "kwargs": headers.get("kwargsrepr"),
+    }
+
+
+def _messages(count: int) -> str:
+    return "One message" if count == 1 else f"{count} messages"
