@@ -239,7 +239,11 @@ def test_workflows_run(worker: Running) -> None:
 
 @of_kinds(*KINDS)
 def test_hooks_are_called_once_for_each_run(worker: Running) -> None:
-    value, error, retried = worker.proj.add.delay(1, 2), worker.proj.fail.delay("x"), worker.proj.again.delay()
+    value, error, retried = (
+        worker.proj.add.delay(1, 2),
+        worker.proj.fail.delay("x"),
+        worker.proj.again.delay(),
+    )
     assert value.get(timeout=TIMEOUT) == 3
     with pytest.raises(LookupError):
         error.get(timeout=TIMEOUT)
@@ -261,7 +265,9 @@ def test_the_soft_limit_raises_in_a_task_that_keeps_the_processor(worker: Runnin
 
 @of_kinds(*KINDS)
 def test_the_hard_limit_ends_a_task_in_c_code_and_no_other(worker: Running) -> None:
-    others = [worker.proj.wait.delay(f"innocent{n}", "innocents") for n in range(SLOTS.get(worker.kind, 4) - 1)]
+    others = [
+        worker.proj.wait.delay(f"innocent{n}", "innocents") for n in range(SLOTS.get(worker.kind, 4) - 1)
+    ]
     for n in range(len(others)):
         worker.begun(f"innocent{n}")
 

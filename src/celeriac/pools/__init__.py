@@ -62,9 +62,7 @@ def make(kind: str, options: PoolOptions, make_runner: Callable[[], Runner]) -> 
         return cast("PoolFactory", found)(options, make_runner)
     if ":" in kind or "." in kind:
         return _make_dotted(kind, options, make_runner)
-    raise ConfigError(
-        f"There is no pool {kind!r}; worker_pool (-P): {drivers.hint(kind, _BUILT_IN, GROUP)}"
-    )
+    raise ConfigError(f"There is no pool {kind!r}; worker_pool (-P): {drivers.hint(kind, _BUILT_IN, GROUP)}")
 
 
 def _make_dotted(dotted: str, options: PoolOptions, make_runner: Callable[[], Runner]) -> Pool:
