@@ -57,8 +57,8 @@ class Bench:
     ) -> Policy:
         app = memory_app(**settings)
         scope = "global" if rate else "worker"
-        options = {"concurrency_limit": limit, "rate_limit": rate, "rate_limit_scope": scope, "per": per}
-        app.task(name="shop.pay", **options)(lambda tenant=None: None)
+        options: dict[str, Any] = {"concurrency_limit": limit, "rate_limit": rate, "per": per}
+        app.task(name="shop.pay", bind=False, rate_limit_scope=scope, **options)(lambda tenant=None: None)
         policy = Policies(app, None, None).get("shop.pay")
         assert policy is not None
         return policy
