@@ -374,9 +374,9 @@ def test_the_time_zone_is_utc_unless_the_settings_say_otherwise() -> None:
 
 
 def test_a_part_that_nothing_provides_is_named() -> None:
-    assert not hasattr(Celeriac("proj"), "events")
-    with pytest.raises(UsageError, match="'events'"):
-        Celeriac("proj").events  # noqa: B018
+    assert not hasattr(Celeriac("proj"), "amqp")
+    with pytest.raises(UsageError, match="'amqp'"):
+        Celeriac("proj").amqp  # noqa: B018
 
     class Control:
         def __init__(self, app: Any) -> None:

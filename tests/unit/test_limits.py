@@ -41,15 +41,24 @@ def test_a_limit_that_did_not_strike_leaves_no_exception_flag_up() -> None:
 def test_a_strike_arrives_inside_the_block() -> None:
     limit = ThreadLimit()
     limit.seconds = 60
+    inside = threading.Event()
+
+    def strike() -> None:
+        inside.wait()
+        limit.strike(SoftTimeLimitExceeded)
 
     def struck() -> None:
         with limit:
-            threading.Thread(target=limit.strike, args=(SoftTimeLimitExceeded,)).start()
+            inside.set()
             while True:
                 pass
 
+    # Begun outside: a thread that is struck while it starts another one may raise what that leaves behind.
+    striker = threading.Thread(target=strike)
+    striker.start()
     with pytest.raises(SoftTimeLimitExceeded):
         struck()
+    striker.join()
 
 
 def test_a_strike_after_the_block_does_nothing() -> None:
