@@ -56,12 +56,13 @@ def lost(verdict: Verdict, seen: dict[str, Counter[str]]) -> list[str]:
     return [label for what, counter in expected.items() for label in counter - seen[what]]
 
 
-def doubled(node: Node, verdict: Verdict, notes: Counter[Note]) -> list[str]:
+def doubled(node: Node, verdict: Verdict, notes: Counter[Note], *, late: bool) -> list[str]:
     """Return the labels of what has happened too often, although no kill explains it.
 
     A task whose worker dies runs again, under its id, and sends again what follows from it, under new ones;
-    so where any call of a workflow ran again, its followers may have, too. Never may two copies of one
-    message run: those of the body of a chord, and of its errbacks.
+    so where any call of a workflow ran again, its followers may have, too. One that is acknowledged early
+    fails when its worker dies, at its very end too, and calls errbacks that were not to be called. Never may
+    two copies of one message run: those of the body of a chord, and of its errbacks.
     """
     copies: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
     ran: Counter[str] = Counter()
@@ -75,7 +76,7 @@ def doubled(node: Node, verdict: Verdict, notes: Counter[Note]) -> list[str]:
             occasion = note.copy.rpartition("/")[0]
             copies[note.label, note.what, note.task_id, occasion].add(note.copy)
     found = [label for (label, *_), words in copies.items() if len(words) > 1]
-    if ran != verdict.ran or _has_tasks_that_note_nothing(node):
+    if not late or ran != verdict.ran or _has_tasks_that_note_nothing(node):
         return found
     return found + list(Counter(label for label, _ in calls) - verdict.called)
 

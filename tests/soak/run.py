@@ -141,7 +141,7 @@ class Soak:
             self._tell("pending", sent, f"{unready(sent.result)}")
         if self._late and (labels := lost(sent.verdict, seen)):
             self._tell("lost", sent, f"{labels}")
-        if labels := doubled(sent.node, sent.verdict, self._ledger.notes[sent.key]):
+        if labels := doubled(sent.node, sent.verdict, self._ledger.notes[sent.key], late=self._late):
             self._tell("doubled", sent, f"{labels}")
         if self._late and (labels := strange(sent.verdict, seen)):
             self._tell("wrong", sent, f"never to happen: {labels}")
@@ -173,7 +173,12 @@ def _soak(kind: str, url: str, folder: Path, options: argparse.Namespace, table:
     seeds = range(options.seed, options.seed + options.n)
     made = Soak(url, folder, late=late)
     victims = Victims(
-        folder, settings, count=options.workers, every_seconds=options.every, chance=Random(options.seed)
+        folder,
+        settings,
+        count=options.workers,
+        every_seconds=options.every,
+        pauses=options.pauses,
+        chance=Random(options.seed),
     )
     started = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -201,6 +206,12 @@ def main() -> int:
     parser.add_argument("--servers", nargs="+", choices=["redis", "sqlite"], default=["redis", "sqlite"])
     parser.add_argument("--workers", type=int, default=3, help="how many workers, of two processes each")
     parser.add_argument("--every", type=float, default=1.0, help="seconds between two kills, on average")
+    parser.add_argument(
+        "--pauses",
+        type=float,
+        default=0.2,
+        help="share of the victims that are stopped for a while, not killed",
+    )
     parser.add_argument("--seed", type=int, default=100_000, help="of the first workflow, and of the killer")
     parser.add_argument("--early", action="store_true", help="acknowledge early: what is lost has to fail")
     options = parser.parse_args()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
@@ -17,6 +18,7 @@ from processes import ROOT, user_environment
 from servers.watchdog import watchdog
 
 PROCESSES = 2  # of each worker
+PAUSE_SECONDS = (0.3, 3.5)  # their leases last 2
 
 
 class Victims:
@@ -27,11 +29,20 @@ class Victims:
         settings: Variables of their environment.
         count: How many workers.
         every_seconds: How long it waits between two kills, on average.
+        pauses: The share of victims that are stopped for a while instead, long enough to lose their leases or
+            not: whole workers, or nodes whose processes go on.
         chance: Says when and whom.
     """
 
     def __init__(
-        self, folder: Path, settings: Mapping[str, str], *, count: int, every_seconds: float, chance: Random
+        self,
+        folder: Path,
+        settings: Mapping[str, str],
+        *,
+        count: int,
+        every_seconds: float,
+        pauses: float,
+        chance: Random,
     ) -> None:
         self.kills: dict[str, int] = {"worker": 0, "child": 0}
         self._folder = folder
@@ -39,6 +50,7 @@ class Victims:
         self._environment["PYTHONPATH"] += f"{os.pathsep}{ROOT / 'tests'}"
         self._count = count
         self._every_seconds = every_seconds
+        self._pauses = pauses
         self._chance = chance
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
         self._over = threading.Event()
@@ -80,6 +92,9 @@ class Victims:
         while not self._over.wait(self._chance.uniform(0.2, 1.8) * self._every_seconds):
             number = self._chance.randrange(self._count)
             worker = self._workers[number]
+            if self._chance.random() < self._pauses:
+                self._pause(worker)
+                continue
             children = _children(worker.pid)
             if children and self._chance.random() < 0.5:
                 with contextlib.suppress(ProcessLookupError):
@@ -89,6 +104,15 @@ class Victims:
                 self._end(worker)
                 self.kills["worker"] += 1
                 self._start(number)
+
+    def _pause(self, worker: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if self._chance.random() < 0.5:
+                os.killpg(worker.pid, signal.SIGSTOP)
+            else:
+                os.kill(worker.pid, signal.SIGSTOP)
+            time.sleep(self._chance.uniform(*PAUSE_SECONDS))
+            os.killpg(worker.pid, signal.SIGCONT)
 
     def _end(self, worker: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
