@@ -72,9 +72,9 @@ class Bench:
         return figures
 
     @contextlib.contextmanager
-    def worker(self, processes: int = 2) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a worker for as long as the block takes."""
-        options = ["-c", str(processes), "-l", "WARNING"]
+    def worker(self, *more: str, processes: int = 2) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a worker for as long as the block takes, with more options if need be."""
+        options = ["-c", str(processes), "-l", "WARNING", *more]
         options += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         command = [str(self.python), "-m", "celery", "-A", "program", "worker", *options]
         log = self.marks / "worker.log"
@@ -117,10 +117,10 @@ class Bench:
             )
         return ran
 
-    def drain(self, kind: str, n: int) -> Figures:
+    def drain(self, kind: str, n: int, *options: str) -> Figures:
         """Fill a queue, start a worker, and time it from its first task to its last."""
         figures = self.client("fill", kind=kind, n=n)
-        with self.worker() as process:
+        with self.worker(*options) as process:
             ran = self.wait_for(n)
             figures["worker_cpu_us"] = _tree_cpu_seconds(process.pid) / n * 1e6
         middle = ran[n // 20 : -n // 20]  # steady rate: without the first and last 5 %
@@ -180,6 +180,7 @@ ROWS = [  # workload, figure, label, goal
     ("redis drain, results", "worker_cpu_us", "worker CPU µs/task", ""),
     ("redis drain, results", "delay_per_s", "delay()/s", "≥ 5x"),
     ("redis drain, no results", "drain_per_s", "tasks/s", ""),
+    ("redis drain, events", "drain_per_s", "tasks/s with -E", "≥ 80 % of that without"),
     ("redis round trip", "rtt_p50_ms", "delay().get() p50 ms", "≤ 0.5 ms"),
     ("redis round trip", "rtt_p99_ms", "delay().get() p99 ms", ""),
     ("rabbitmq drain, confirms off", "drain_per_s", "tasks/s", "≥ 4x"),
@@ -208,11 +209,11 @@ def workloads(
 ) -> dict[str, Callable[[str, Path], Figures | None]]:
     """Return what to run: a call per workload that takes the side and its Python."""
 
-    def redis_drain(kind: str) -> Callable[[str, Path], Figures]:
+    def redis_drain(kind: str, *worker: str) -> Callable[[str, Path], Figures]:
         def run(side: str, python: Path) -> Figures:
             url = redis.fresh_url()
             with Bench(python, url, url) as bench:
-                return bench.drain(kind, options.tasks)
+                return bench.drain(kind, options.tasks, *worker)
 
         return run
 
@@ -247,6 +248,7 @@ def workloads(
     return {
         "redis drain, results": redis_drain("noop_with_result"),
         "redis drain, no results": redis_drain("noop"),
+        "redis drain, events": redis_drain("noop_with_result", "-E"),
         "redis round trip": redis_round_trip,
         "rabbitmq drain, confirms off": rabbit_drain(confirm=False),
         "rabbitmq drain, confirms on": rabbit_drain(confirm=True),

@@ -92,6 +92,7 @@ FLOWER_BESIDE_US = (
     *(
         "redis",
         "packaging",
+        "pytz",
         "tzdata",
         "click",
         "msgspec",

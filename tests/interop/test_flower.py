@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ from urllib.parse import urlencode
 import pytest
 
 from fleet import ANSWER_SECONDS, MARKS, Side, Site
+from servers import free_port
 
 pytestmark = pytest.mark.timeout(500)  # the first test waits for two environments to be made
 
@@ -33,13 +33,12 @@ class Flower:
 
     def __init__(self, site: Site, python: Path, side: Side) -> None:
         self.site = site
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self._url = f"http://127.0.0.1:{port}"
         self.worker = site.start("ours", "-n", NODE, "-c", "2", quiet=False)
         self.worker.wait_for(r" ready\.$")
-        site.monitor(side, python, "flower", f"--port={port}", "--address=127.0.0.1")
+        monitor = site.monitor(side, python, "flower", f"--port={port}", "--address=127.0.0.1")
+        monitor.wait_for("Visit me at")
         self.until(lambda: self.get("/healthcheck")[0] == 200)
         self.until(lambda: NODE in self.json("/api/workers?refresh=1"))
 
