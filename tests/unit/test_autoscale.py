@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from celeriac.node import autoscale
 from celeriac.node.autoscale import Autoscaler
 from celeriac.node.dispatch import Dispatcher
 from celeriac.pools.base import PoolOptions
@@ -33,7 +33,7 @@ class Hands:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(autoscale.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setenv("AUTOSCALE_KEEPALIVE", "30")
         self.work = Work()
         self.pool = ThreadPool(PoolOptions(size=2), lambda: CommandRunner(Path()))
