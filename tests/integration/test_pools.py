@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import signal
 import sys
@@ -190,6 +191,9 @@ class Running:
         path = self.home / name
         return len(path.read_text()) if path.exists() else 0
 
+    def has_traced(self, name: str, times: int) -> bool:
+        return self.traces(name) == times
+
     def begun(self, name: str) -> None:
         until(lambda: self.traces(f"{name}-begun") > 0)
 
@@ -255,7 +259,8 @@ def test_hooks_are_called_once_for_each_run(worker: Running) -> None:
         (retried, {"task_prerun": 3, "task_postrun": 3, "task_success": 1, "task_retry": 2}),
     ):
         for hook, times in hooks.items():
-            until(lambda name=f"{hook}-{result.id}", times=times: worker.traces(name) == times)
+            name = f"{hook}-{result.id}"
+            until(functools.partial(worker.has_traced, name, times))
 
 
 @of_kinds(*KINDS)

@@ -256,14 +256,14 @@ def _patched(kind: str, program: tuple[str, ...]) -> tuple[str, ...]:
         kind: By whom.
         program: The program's own command line, with the interpreter.
     """
-    before, what = _split(program)
+    before, what = split_program(program)
     return (*before, str(Path(patched.__file__)), kind, *what)
 
 
 _WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
 
 
-def _split(program: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def split_program(program: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Split a command line into the interpreter with its options, and what it is to run."""
     at = 1
     while at < len(program) and program[at].startswith("-") and program[at] not in ("-c", "-m"):

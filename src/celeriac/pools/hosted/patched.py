@@ -34,14 +34,16 @@ def main() -> None:
 
 
 def _patch(kind: str) -> None:
+    import importlib
+
     if kind == "gevent":
-        import gevent.monkey
+        importlib.import_module("gevent.monkey").patch_all()
+        return
+    import warnings
 
-        gevent.monkey.patch_all()
-    else:
-        import eventlet
-
-        eventlet.monkey_patch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that it is deprecated; who chooses it has decided
+        importlib.import_module("eventlet").monkey_patch()
 
 
 if __name__ == "__main__":

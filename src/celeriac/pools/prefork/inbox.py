@@ -14,6 +14,8 @@ whoever reads a datagram first has it, the kernel sees to that.
 
 from __future__ import annotations
 
+import _socket
+import array
 import os
 import select
 import socket
@@ -184,7 +186,7 @@ def _tamed(value: Any) -> Any:  # Any: header values of any peer
     return str(value) if isinstance(value, int) and abs(value) > _LARGEST_INT else value
 
 
-def send_long(sock: socket.socket, head: bytes, data: bytes) -> None:
+def send_long(sock: _socket.socket, head: bytes, data: bytes) -> None:
     """Send bytes of any length in a memfd, with a datagram that has ``head``."""
     fd = os.memfd_create("celeriac", os.MFD_CLOEXEC)
     try:
@@ -193,12 +195,13 @@ def send_long(sock: socket.socket, head: bytes, data: bytes) -> None:
         while written < len(data):
             written += os.write(fd, view[written:])
         # A datagram needs a byte for the descriptor to travel with.
-        socket.send_fds(sock, [head or b"\0"], [fd])
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))
+        sock.sendmsg([head or b"\0"], [rights])
     finally:
         os.close(fd)
 
 
-def receive(sock: socket.socket, size: int, flags: int) -> tuple[bytes, list[int]]:
+def receive(sock: _socket.socket, size: int, flags: int) -> tuple[bytes, list[int]]:
     """Receive a datagram, of which ``size`` bytes are of interest, and the descriptors that came with it."""
     data, ancillary, _, _ = sock.recvmsg(size, _FD_SPACE, flags)
     return data, _fds(ancillary)
