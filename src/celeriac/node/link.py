@@ -189,6 +189,7 @@ class Link:
             raise GiveUp from exc
         if not (policy.retry_on_startup if startup else policy.retry):
             setting = "broker_connection_retry_on_startup" if startup else "broker_connection_retry"
+            logger.error("consumer: Cannot connect to %s: %s", self.transport.address, exc)
             logger.critical(
                 "Retrying to %s has been disabled (app.conf.%s=False). Shutting down...",
                 "establish a connection to the message broker"

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from celeriac.errors import CeleriacError, ConfigError
+from celeriac.errors import CeleriacError, ConfigError, TransportError
 from celeriac.forklock import ForkLock, around_forks
 from celeriac.letters import MOST_LETTERS
 from celeriac.net.url import Url
@@ -318,7 +318,7 @@ class Handle:
         with self._lock:
             try:
                 inode = os.stat(self.path).st_ino
-            except FileNotFoundError:
+            except OSError:  # it or its folder is gone, or no folder any more
                 inode = -1
             replaced = self._connection is not None and inode != self._inode
             if replaced:
@@ -357,7 +357,7 @@ class Handle:
             return self._connection
         try:
             if self._ours:
-                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._make_folder()
             connection, has_log = _connect(self.path, self._synchronous, give_up_at)
             if self._durable and not has_log:  # a file system without shared memory
                 connection.execute("PRAGMA synchronous = FULL")
@@ -368,6 +368,19 @@ class Handle:
             raise self._unreachable(f"The file {self.path} cannot be opened: {exc}.") from exc
         self._connection = connection
         return connection
+
+    def _make_folder(self) -> None:
+        folder = self.path.parent
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as exc:
+            error = self._unreachable(
+                f"The folder {folder} cannot be made: {exc.strerror}. Let this user write there, or name "
+                "another folder in XDG_STATE_HOME, or another place in broker_url and result_backend."
+            )
+            if isinstance(error, TransportError):
+                error.retryable = False
+            raise error from exc
 
     def _translated(self, exc: sqlite3.Error) -> CeleriacError:
         self.close()  # whatever state it is in: the next call starts afresh
