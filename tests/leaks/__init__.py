@@ -1,0 +1,1 @@
+"""Hundreds of thousands of calls under which no process may grow: ``make soak``."""
