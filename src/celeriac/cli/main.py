@@ -20,12 +20,16 @@ from celeriac.version import VERSION
 COMMANDS: Final = {
     "beat": "celeriac.cli.beat",
     "call": "celeriac.cli.call",
+    "check": "celeriac.cli.check",
+    "config": "celeriac.cli.config",
     "control": "celeriac.cli.control",
     "dead": "celeriac.cli.dead",
     "dlq": "celeriac.cli.dlq",
+    "doctor": "celeriac.cli.doctor",
     "events": "celeriac.cli.events",
     "help": "celeriac.cli.help",
     "inspect": "celeriac.cli.inspect",
+    "list": "celeriac.cli.listing",
     "purge": "celeriac.cli.purge",
     "queue": "celeriac.cli.queue",
     "report": "celeriac.cli.report",
@@ -36,7 +40,7 @@ COMMANDS: Final = {
 # So that nobody looks for a typing error.
 _NOT_YET: Final = frozenset(
     {
-        "amqp", "graph", "list", "logtool", "migrate", "multi", "shell", "upgrade",
+        "amqp", "graph", "logtool", "migrate", "multi", "shell", "upgrade",
     }
 )  # fmt: skip
 # Global options that people of Celery 3 and 4 write behind the command; they are moved to the front.
