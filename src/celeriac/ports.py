@@ -8,7 +8,7 @@ ever leaves a port.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -292,6 +292,27 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Close what the transport itself holds."""
+        ...
+
+
+class Vitals(msgspec.Struct, frozen=True, kw_only=True):
+    """What a broker's server tells of itself."""
+
+    server: str  # its kind and version
+    clock: float  # epoch seconds
+    evicts: str | None = None  # how it throws data away when its memory is full; None when it does not
+
+
+@runtime_checkable
+class TellsVitals(Protocol):
+    """What a transport has besides when its server can be asked how it is."""
+
+    def vitals(self) -> Vitals:
+        """Ask the server.
+
+        Raises:
+            TransportError: It cannot be reached, or refuses.
+        """
         ...
 
 

@@ -33,7 +33,7 @@ class CLIContext:
         quiet: bool = False,
         workdir: str | None = None,
     ) -> None:
-        self._app_name = app_name
+        self.app_name = app_name
         self._default_app = default_app
         self._app: Celeriac | None = None
         self.version = version
@@ -49,14 +49,14 @@ class CLIContext:
         return self._app
 
     def _load(self) -> Celeriac:
-        if self._app_name is None:
+        if self.app_name is None:
             return self._default_app()
         try:
-            return locate(self._app_name)
+            return locate(self.app_name)
         except AppNotFound as exc:
             text = str(exc)
         except Exception:  # noqa: BLE001 - the user's module may raise anything; show them where
-            text = f"While trying to load the module {self._app_name} the following error occurred:\n"
+            text = f"While trying to load the module {self.app_name} the following error occurred:\n"
             text += traceback.format_exc()
         raise click.UsageError(
             f"\nUnable to load celery application.\n{text}\n"

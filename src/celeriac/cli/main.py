@@ -20,12 +20,17 @@ from celeriac.version import VERSION
 COMMANDS: Final = {
     "beat": "celeriac.cli.beat",
     "call": "celeriac.cli.call",
+    "check": "celeriac.cli.check",
+    "config": "celeriac.cli.config",
     "control": "celeriac.cli.control",
     "dead": "celeriac.cli.dead",
     "dlq": "celeriac.cli.dlq",
+    "doctor": "celeriac.cli.doctor",
     "events": "celeriac.cli.events",
     "help": "celeriac.cli.help",
     "inspect": "celeriac.cli.inspect",
+    "list": "celeriac.cli.listing",
+    "multi": "celeriac.cli.multi",
     "purge": "celeriac.cli.purge",
     "queue": "celeriac.cli.queue",
     "report": "celeriac.cli.report",
@@ -36,7 +41,7 @@ COMMANDS: Final = {
 # So that nobody looks for a typing error.
 _NOT_YET: Final = frozenset(
     {
-        "amqp", "graph", "list", "logtool", "migrate", "multi", "shell", "upgrade",
+        "amqp", "graph", "logtool", "migrate", "shell", "upgrade",
     }
 )  # fmt: skip
 # Global options that people of Celery 3 and 4 write behind the command; they are moved to the front.
@@ -126,7 +131,7 @@ def hoist(args: Sequence[str]) -> list[str]:
     waiting = iter(args)
     for arg in waiting:
         name, equals, _ = arg.partition("=")
-        if arg == "--":
+        if arg == "--" or (arg == "multi" and not rest):  # behind `multi` they are its workers'
             rest += [arg, *waiting]
         elif arg in _MOVED_FLAGS or (equals and name in _MOVED_WITH_VALUE):
             front.append(arg)

@@ -46,7 +46,7 @@ class Pidfile:
         with self._opened(os.O_CREAT) as file:
             found = file.read()
             holder = _pid_in(found)
-            if holder is not None and holder != os.getpid() and _alive(holder):
+            if holder is not None and holder != os.getpid() and alive(holder):
                 raise PidfileLocked(
                     f"ERROR: Pidfile ({self.path}) already exists.\n"
                     f"Seems we're already running? (pid: {holder})"
@@ -93,7 +93,8 @@ def _pid_in(text: str) -> int | None:
     return pid if pid > 0 else None  # to the kernel, the others mean groups of processes
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Return whether there is a process of that id."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -101,6 +102,16 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def running_pid(path: str) -> int | None:
+    """Return the id of the process that a pid file names; None when there is none, or it is dead."""
+    try:
+        with open(path, errors="replace") as file:
+            pid = _pid_in(file.read())
+    except FileNotFoundError:
+        return None
+    return pid if pid is not None and alive(pid) else None
 
 
 def locked(obj: CLIContext, path: str | None) -> Pidfile | None:

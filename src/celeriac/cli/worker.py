@@ -19,6 +19,7 @@ from celeriac.beat.embedded import embedded_beat
 from celeriac.cli import logs
 from celeriac.cli.banner import BannerFacts, render
 from celeriac.cli.context import CLIContext
+from celeriac.cli.detach import detach
 from celeriac.cli.pidfile import EX_CANTCREAT, Pidfile, PidfileLocked
 from celeriac.errors import ConfigError, QueueNotFound
 from celeriac.node.options import NodeOptions
@@ -169,6 +170,8 @@ def file_name(path: str | None, node: str, place: int = 0) -> str | None:
     "-f", "--logfile", help="Log to this file; %n, %h, %d, %p are filled in. With %I, a file per process."
 )
 @click.option("--pidfile", help="Keep the process id in this file, and a second worker away.")
+@click.option("-D", "--detach", is_flag=True, help="Go on in the background, without a terminal.")
+@click.option("--executable", help="With --detach: the Python interpreter to use.")
 @click.pass_obj
 def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
     """Run a worker: take tasks from the queues and run them until told to stop."""
@@ -181,10 +184,16 @@ def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
     options["max_memory_per_child_kib"] = options.pop("max_memory_per_child")
     purge: bool = options.pop("purge")
     scheduler = options.pop("beat"), options.pop("schedule_filename"), options.pop("scheduler")
+    background, executable = options.pop("detach"), options.pop("executable")
     node_options = NodeOptions(hostname=node, loglevel=level, logfile=logfile, **options)
     _refuse_pickle_as_root(obj)
     invited = invitation()
     lock = None if invited else _lock(obj, pidfile)
+    if background:
+        if lock is not None:
+            lock.release()  # it was to be had; who goes on takes it
+        detach(own_program(), executable)
+        return
 
     def in_child(place: int) -> None:
         own = file_name(log_pattern, node, place)

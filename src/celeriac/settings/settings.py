@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from celeriac.errors import ConfigError
 from celeriac.forklock import ForkLock
@@ -18,6 +18,8 @@ from celeriac.settings.names import Names, meant
 from celeriac.settings.table import BY_NAME, SETTINGS
 
 logger: logging.Logger = logging.getLogger("celeriac.settings")
+
+Origin = Literal["environment", "code", "added", "source", "default"]  # where a value comes from
 
 _Layer = Mapping[Any, Any]  # Any: users' keys and values
 _ENVIRONMENT: Final = {
@@ -353,6 +355,29 @@ class Settings(Inventory):
     def value_set_for(self, key: str) -> bool:
         """Tell whether anybody has set it, rather than it having its default."""
         return (self._names.find(key) or key) in self.without_defaults()
+
+    def origin(self, name: str) -> tuple[Origin, str]:
+        """Return the layer that a setting's value comes from, and under which name it was set there.
+
+        Args:
+            name: The setting's new name.
+        """
+        self.finalize()
+        variable = _ENVIRONMENT.get(name)
+        if variable is not None and self._environ.get(variable):
+            return "environment", variable
+        layers: list[tuple[Origin, _Layer]] = [("source", self._source)]
+        layers += [("added", layer) for layer in reversed(self._evaluated())]
+        found: tuple[Origin, str] = "default", ""
+        prefixed: tuple[Origin, str] | None = None
+        for origin, layer in layers:
+            for other, key, _ in self._names.settings_in(layer):
+                if other == name:
+                    found = origin, key
+                    prefixed = found if name in self._names.prefixed_in(layer) else prefixed
+        if prefixed is not None and name not in self._late:
+            return prefixed
+        return ("code", name) if name in self._changes else found
 
     # --- changing ----------------------------------------------------------------------------------------
 

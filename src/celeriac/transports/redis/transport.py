@@ -13,7 +13,7 @@ from celeriac.net.redis_link import Links, RedisFailure, checked, pack
 from celeriac.net.redis_servers import servers
 from celeriac.net.url import mask
 from celeriac.permits import Permits
-from celeriac.ports import Caps, Consumer, ConsumeSpec, Fanout, Producer
+from celeriac.ports import Caps, Consumer, ConsumeSpec, Fanout, Producer, Vitals
 from celeriac.transports.redis.errors import translated
 from celeriac.transports.redis.graveyard import RedisGraveyard
 from celeriac.transports.redis.names import Names
@@ -105,6 +105,20 @@ class RedisTransport:
         """Return None: to find one among many would hold up the server."""
         return None
 
+    def vitals(self) -> Vitals:
+        """See `celeriac.ports.TellsVitals`."""
+        data = pack(("TIME",)) + pack(("INFO", "server")) + pack(("INFO", "memory"))
+        moment, server, memory = self._call(data, 3, "asking how it is")
+        facts = _facts(server) | _facts(memory)
+        # Without a limit its memory is never full; the policies `volatile-…` leave alone what has no end.
+        limited = facts.get("maxmemory", "0") != "0"
+        policy = facts.get("maxmemory_policy", "noeviction")
+        return Vitals(
+            server=f"{facts.get('server_name', 'redis')} {facts.get('redis_version', '')}".strip(),
+            clock=int(moment[0]) + int(moment[1]) / 1e6,
+            evicts=policy if limited and policy.startswith("allkeys") else None,
+        )
+
     def close(self) -> None:
         """See `celeriac.ports.Transport`."""
         self._links.close()
@@ -123,3 +137,8 @@ class RedisTransport:
             return checked(self._links.call(data, count, time.monotonic() + _PATIENCE_SECONDS))
         except RedisFailure as exc:
             raise translated(exc, self.address, doing) from exc
+
+
+def _facts(info: bytes) -> dict[str, str]:
+    lines = info.decode("utf-8", "replace").splitlines()
+    return {name: value for name, colon, value in (line.partition(":") for line in lines) if colon}
