@@ -106,7 +106,7 @@ def _connections() -> set[str]:
 
 
 def _children(pid: int) -> list[int]:
-    found = []
+    found: list[int] = []
     for thread in (_PROC / f"{pid}/task").glob("*/children"):
         try:
             found += map(int, thread.read_text().split())
