@@ -14,6 +14,7 @@ from celeriac.errors import TransportError
 from celeriac.events.terms import terms_of
 from celeriac.message import Broadcast
 from celeriac.ports import Fanout
+from celeriac.queues import Exchange
 from celeriac.wire import event as wire
 from celeriac.wire.event import Event
 
@@ -72,8 +73,8 @@ class EventDispatcher:
         self.tzoffset: int = wire.utc_offset()
         self.clock: Any = self.app.clock
         self.pid: int = os.getpid()
-        self.exchange = terms_of(self.app.conf).exchange
-        self.enabled = False
+        self.exchange: Exchange = terms_of(self.app.conf).exchange
+        self.enabled: bool = False
         self._lock = threading.RLock()
         self._offline: deque[Event] = deque(maxlen=_MOST_BUFFERED)
         self._groups: dict[str, list[Event]] = {}

@@ -14,6 +14,7 @@ from celeriac.errors import CodecError, DecodeError
 from celeriac.events.terms import terms_of
 from celeriac.message import Broadcast
 from celeriac.ports import Fanout, Subscription
+from celeriac.queues import Exchange, Queue
 from celeriac.wire import event as wire
 from celeriac.wire.event import Event
 
@@ -75,8 +76,8 @@ class EventReceiver:
         terms = terms_of(self.app.conf)
         known = {name: value for name, value in given.items() if value is not None}
         terms = wire.Terms(**{**{name: getattr(terms, name) for name in terms.__struct_fields__}, **known})
-        self.exchange = terms.exchange
-        self.queue = terms.queue(self.node_id, routing_key)
+        self.exchange: Exchange = terms.exchange
+        self.queue: Queue = terms.queue(self.node_id, routing_key)
         self.clock: Any = self.app.clock
         codecs = self.app.codecs
         self.accept: frozenset[str] = codecs.accept_set(

@@ -64,7 +64,7 @@ class Worker:
         self.pid = pid
         self.freq = freq
         self.heartbeats: list[float] = [] if heartbeats is None else heartbeats
-        self.clock = clock or 0
+        self.clock: int = clock or 0
         self.active = active
         self.processed = processed
         self.loadavg = loadavg
