@@ -97,8 +97,12 @@ class State:
         self._mutex = threading.RLock()
         self._seen_types: set[str] = {task.name for task in self.tasks.values() if task.name}
         self._told_drift: set[str] = set()
-        self.tasks_by_type: CallableDefaultdict = CallableDefaultdict(self._tasks_by_type, set, tasks_by_type or {})
-        self.tasks_by_worker: CallableDefaultdict = CallableDefaultdict(self._tasks_by_worker, set, tasks_by_worker or {})
+        self.tasks_by_type: CallableDefaultdict = CallableDefaultdict(
+            self._tasks_by_type, set, tasks_by_type or {}
+        )
+        self.tasks_by_worker: CallableDefaultdict = CallableDefaultdict(
+            self._tasks_by_worker, set, tasks_by_worker or {}
+        )
         for task in self.tasks.values():
             task.cluster_state = self
 
