@@ -14,7 +14,14 @@ from celeriac.events.state import State, Task, Worker, heartbeat_expires
 
 Event = dict[str, Any]
 _clock = itertools.count(1)
-RECEIVED = {"name": "add", "args": "(1, 2)", "kwargs": "{}", "retries": 0, "root_id": "t", "parent_id": None}
+RECEIVED: Event = {
+    "name": "add",
+    "args": "(1, 2)",
+    "kwargs": "{}",
+    "retries": 0,
+    "root_id": "t",
+    "parent_id": None,
+}
 
 
 def of_task(kind: str, uuid: str = "t", hostname: str = "w1@h", **fields: Any) -> Event:
