@@ -30,18 +30,21 @@ COMMANDS: Final = {
     "help": "celeriac.cli.help",
     "inspect": "celeriac.cli.inspect",
     "list": "celeriac.cli.listing",
+    "migrate": "celeriac.cli.migrate",
     "multi": "celeriac.cli.multi",
     "purge": "celeriac.cli.purge",
     "queue": "celeriac.cli.queue",
     "report": "celeriac.cli.report",
     "result": "celeriac.cli.result",
+    "shell": "celeriac.cli.shell",
     "status": "celeriac.cli.status",
+    "upgrade": "celeriac.cli.upgrade",
     "worker": "celeriac.cli.worker",
 }
 # So that nobody looks for a typing error.
 _NOT_YET: Final = frozenset(
     {
-        "amqp", "graph", "logtool", "migrate", "shell", "upgrade",
+        "amqp", "graph", "logtool",
     }
 )  # fmt: skip
 # Global options that people of Celery 3 and 4 write behind the command; they are moved to the front.
