@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import traceback
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
-from celeriac.app import Celeriac
-from celeriac.cli.locate import AppNotFound, locate
+if TYPE_CHECKING:  # `--help` and `--version` need no app
+    from celeriac.app import Celeriac
 
 
 class CLIContext:
@@ -51,9 +53,11 @@ class CLIContext:
     def _load(self) -> Celeriac:
         if self.app_name is None:
             return self._default_app()
+        locating = importlib.import_module("celeriac.cli.locate")
         try:
-            return locate(self.app_name)
-        except AppNotFound as exc:
+            found: Celeriac = locating.locate(self.app_name)
+            return found
+        except locating.AppNotFound as exc:
             text = str(exc)
         except Exception:  # noqa: BLE001 - the user's module may raise anything; show them where
             text = f"While trying to load the module {self.app_name} the following error occurred:\n"

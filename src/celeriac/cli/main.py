@@ -6,16 +6,18 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from celeriac.app import Celeriac
 from celeriac.cli.context import CLIContext
 from celeriac.drivers import entry_points
 from celeriac.errors import CeleriacError
 from celeriac.settings.spelling import did_you_mean
 from celeriac.version import VERSION
+
+if TYPE_CHECKING:  # `--help` and `--version` need no app
+    from celeriac.app import Celeriac
 
 COMMANDS: Final = {
     "beat": "celeriac.cli.beat",
@@ -30,18 +32,21 @@ COMMANDS: Final = {
     "help": "celeriac.cli.help",
     "inspect": "celeriac.cli.inspect",
     "list": "celeriac.cli.listing",
+    "migrate": "celeriac.cli.migrate",
     "multi": "celeriac.cli.multi",
     "purge": "celeriac.cli.purge",
     "queue": "celeriac.cli.queue",
     "report": "celeriac.cli.report",
     "result": "celeriac.cli.result",
+    "shell": "celeriac.cli.shell",
     "status": "celeriac.cli.status",
+    "upgrade": "celeriac.cli.upgrade",
     "worker": "celeriac.cli.worker",
 }
 # So that nobody looks for a typing error.
 _NOT_YET: Final = frozenset(
     {
-        "amqp", "graph", "logtool", "migrate", "shell", "upgrade",
+        "amqp", "graph", "logtool",
     }
 )  # fmt: skip
 # Global options that people of Celery 3 and 4 write behind the command; they are moved to the front.
@@ -56,6 +61,33 @@ _MOVED_WITH_VALUE: Final = (
     "--workdir",
 )
 _MOVED_FLAGS: Final = ("-C", "--no-color", "-q", "--quiet")
+
+
+# What `--help` tells of each, so that it has to import none of them.
+SUMMARIES: Final = {
+    "beat": "Send periodic tasks when they are due, until told to stop.",
+    "call": "Send a task by name and print its id.",
+    "check": "Find tasks that are queued or scheduled but not in the code.",
+    "config": "Show the settings that count.",
+    "control": "Tell workers what to do.",
+    "dead": "Another name of dlq list.",
+    "dlq": "Dead letters: messages that could not be read or run.",
+    "doctor": "Look at settings, broker, result store and clocks, and say what to do.",
+    "events": "Show what workers tell.",
+    "help": "Show the help of everything, or of one command.",
+    "inspect": "Ask workers about themselves.",
+    "list": "List what the broker has of this app.",
+    "migrate": "Copy or move waiting messages from one broker to another.",
+    "multi": "Start, stop and restart several workers of this machine.",
+    "purge": "Throw away all waiting messages of the configured queues.",
+    "queue": "Care for the queues themselves: list, look into, move and purge them.",
+    "report": "Print versions, where messages and results go, and settings.",
+    "result": "Print the return value of a task, waiting for it if need be.",
+    "shell": "Begin an interactive session with the app at hand.",
+    "status": "Show the workers that are there.",
+    "upgrade": "Bring what was written for old versions up to date.",
+    "worker": "Run a worker: take tasks from the queues and run them.",
+}
 
 
 class LazyCommands(click.Group):
@@ -81,6 +113,18 @@ class LazyCommands(click.Group):
             return plugin()
         except Exception as exc:  # noqa: BLE001 - what another package raises must not take every command away
             return _stand_in(cmd_name, exc)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a line for each command, our own from the table."""
+        plugins = [name for name in self.list_commands(ctx) if name not in COMMANDS]
+        limit = formatter.width - 6 - max(map(len, (*COMMANDS, *plugins)))
+        rows = list(SUMMARIES.items())
+        for name in plugins:
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                rows.append((name, command.get_short_help_str(limit)))
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(rows))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -202,7 +246,7 @@ def app_of_working_folder() -> Celeriac:
     """Return the app of a command without ``-A``: configured by ``celeryconfig.py`` here."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    app = Celeriac("default")
+    app: Celeriac = importlib.import_module("celeriac.app").Celeriac("default")
     app.config_from_object(os.environ.get("CELERY_CONFIG_MODULE", "celeryconfig"), silent=True)
     return app
 

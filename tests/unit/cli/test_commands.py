@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from celeriac.cli.main import COMMANDS, run
+from celeriac.cli.main import COMMANDS, SUMMARIES, run
 from celeriac.version import VERSION
 
 PROGRAM = """
@@ -41,6 +41,10 @@ def test_help_lists_every_command(arguments: list[str], capsys: pytest.CaptureFi
 
     shown = capsys.readouterr().out
     assert all(f"\n  {name} " in shown for name in COMMANDS)
+
+
+def test_help_has_a_line_for_every_command_of_ours() -> None:
+    assert SUMMARIES.keys() == COMMANDS.keys()
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -107,7 +111,7 @@ def test_a_report_comes_out_when_the_broker_is_not_usable(
     assert "transport:unusable: broker_url 'nosuch://host'" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["amqp", "upgrade"])
+@pytest.mark.parametrize("name", ["amqp", "graph"])
 def test_a_command_of_celery_that_is_not_there_yet_is_told_from_a_mistake(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -82,10 +83,10 @@ def test_redis_is_asked_for_its_clock_and_what_it_does_when_full(
     assert found["clock"] == ["ok: the broker's and ours agree. "]
     assert found["memory"][0].startswith("ok: redis ")
 
-    odd = Vitals(server="redis 7", clock=time.time() + 100, evicts="allkeys-lru")
+    odd = Vitals(server="redis 7", clock=time.time() + 3600, evicts="allkeys-lru")
     monkeypatch.setattr(RedisTransport, "vitals", lambda self: odd)
     code, found = diagnose(broker=redis_url)
 
     assert code == 1
-    assert found["clock"][0].startswith("warning: the broker's is 100.0 s ahead of ours.")
+    assert re.match(r"warning: the broker's is \d+\.\d s ahead of ours\.", found["clock"][0])
     assert found["memory"][0].endswith("Set maxmemory-policy to noeviction.")
