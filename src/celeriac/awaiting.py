@@ -193,8 +193,11 @@ _watchers_lock = ForkLock()
 
 
 def _watcher_of(backend: ResultBackend) -> _Watcher:
+    watcher = _watchers.get(backend)
+    if watcher is not None and watcher.pid == os.getpid():  # a forked child has not its parent's thread
+        return watcher
     with _watchers_lock:
         watcher = _watchers.get(backend)
-        if watcher is None or watcher.pid != os.getpid():  # a forked child has not its parent's thread
+        if watcher is None or watcher.pid != os.getpid():
             watcher = _watchers[backend] = _Watcher(backend)
         return watcher

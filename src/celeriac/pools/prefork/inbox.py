@@ -4,6 +4,7 @@
 
     parent                                        child
     near ── number, job ───────────────────────▶  far      (in a memfd beside the datagram when it is long)
+    near ── one byte ──────────────────────────▶  far      are you there? (read, and nothing else)
     near ── nothing ───────────────────────────▶  far      finish what you have and end
     near ◀── tail of the outbox ────────────────  far      there are reports on the board
     near ◀── nothing ───────────────────────────  far      a report too long for the board, in a memfd
@@ -32,6 +33,7 @@ INFLIGHT_BYTES = 80 * 1024  # with so much unread nothing more is sent: the buff
 _READ_BYTES = LONG_BYTES + 1024
 
 _NUMBER = struct.Struct("=Q")
+_PROBE: Final = b"?"
 _FD_SPACE = socket.CMSG_SPACE(4)
 _encode = msgspec.msgpack.Encoder().encode
 decode_job: Callable[[bytes | memoryview], Job] = msgspec.msgpack.Decoder(Job).decode
@@ -75,6 +77,10 @@ class Inbox:
         """Tell the child to end when it has done what it was given."""
         self.near.send(b"")
 
+    def probe(self) -> None:
+        """Have something lie there that a child removes as soon as it reads at all; see `unread`."""
+        self.near.send(_PROBE)
+
     def read(self) -> tuple[int | None, bytes | None] | None:
         """Return one of the child's datagrams, (tail, None) or (None, report); None when there is none."""
         try:
@@ -90,8 +96,14 @@ class Inbox:
     def recall(self) -> list[int]:
         """Take back what the child has not read and return the numbers of those jobs."""
         numbers: list[int] = []
+        probed = False
         while data := self._take_back():  # empty: closed, or a word to stop, behind which nothing is sent
-            numbers.append(_NUMBER.unpack(data)[0])
+            if data == _PROBE:
+                probed = True
+            else:
+                numbers.append(_NUMBER.unpack(data)[0])
+        if probed:
+            self.probe()  # the child has not answered yet
         return numbers
 
     def unread(self) -> bool:
@@ -162,6 +174,8 @@ class Mail:
         size, ancillary, _, _ = self._far.recvmsg_into(self._buffers, _FD_SPACE, flags)
         if ancillary:
             return decode_job(read_file(_fds(ancillary)))
+        if size == len(_PROBE):
+            return self._read(flags)
         if not size:
             return STOP  # told so, or the parent is gone
         return decode_job(self._view[_NUMBER.size : size])

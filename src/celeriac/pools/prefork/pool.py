@@ -371,6 +371,8 @@ class PreforkPool:
         if child.silent_looks == _DEAF_LOOKS:
             taken = self._recall_from(child)
             child.deaf = bool(taken)  # if not, it has just read them
+            if child.deaf:
+                child.inbox.probe()
             self._waiting.extend(taken)
         elif child.silent_looks == _DEAD_LOOKS:
             logger.error(
