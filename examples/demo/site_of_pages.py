@@ -1,5 +1,6 @@
 """A web site of its own with slow pages, so that the demo needs no internet."""
 
+import contextlib
 import random
 import threading
 import time
@@ -20,11 +21,12 @@ class Page(BaseHTTPRequestHandler):
         time.sleep(PAGES[self.path])
         words = random.Random(self.path).choices(["root", "leaf", "stalk", "seed", "soup"], k=2000)
         body = f"<html><title>{self.path}</title><p>{' '.join(words)}</p></html>".encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):  # who asked was stopped meanwhile
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Stay quiet: the demo shows its own progress."""

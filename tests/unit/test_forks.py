@@ -165,3 +165,39 @@ def said(program: str, folder: Path) -> str:
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
+
+
+def test_a_fork_waits_for_the_connection_of_a_handle_that_nobody_has_any_more(tmp_path: Path) -> None:
+    # Given a handle whose connection takes its time to close
+    program = f"""
+import os, threading, time
+from pathlib import Path
+from celeriac.transports.sqlite import SqliteTransport
+from celeriac.transports.sqlite_file import Handle, Location
+
+class Slow:
+    def close(self):
+        closing.set()
+        time.sleep(0.3)  # as a close that waits for the disk
+        closed.append(True)
+
+closing, closed = threading.Event(), []
+location = Location(Path({str(tmp_path / "q.db")!r}))
+handle = Handle(location, synchronous="off", unreachable=RuntimeError, failed=RuntimeError)
+handle._line.connection = Slow()
+handles = [handle]
+del handle
+thread = threading.Thread(target=handles.clear)
+
+# When another thread lets go of it while this one forks
+thread.start()
+closing.wait()
+child = os.fork()
+if child == 0:
+    os._exit(0 if closed else 1)
+thread.join()
+print(os.waitpid(child, 0)[1])
+"""
+
+    # Then the child is not made before it is closed
+    assert said(program, tmp_path) == "0\n"

@@ -20,7 +20,7 @@ from celeriac.cli import logs
 from celeriac.cli.banner import BannerFacts, render
 from celeriac.cli.context import CLIContext
 from celeriac.cli.detach import detach
-from celeriac.cli.pidfile import EX_CANTCREAT, Pidfile, PidfileLocked
+from celeriac.cli.pidfile import EX_CANTCREAT, locked
 from celeriac.errors import ConfigError, QueueNotFound
 from celeriac.node.options import NodeOptions
 from celeriac.node.worker import Worker, own_program
@@ -188,7 +188,7 @@ def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
     node_options = NodeOptions(hostname=node, loglevel=level, logfile=logfile, **options)
     _refuse_pickle_as_root(obj)
     invited = invitation()
-    lock = None if invited else _lock(obj, pidfile)
+    lock = None if invited else locked(obj, pidfile)
     if background:
         if lock is not None:
             lock.release()  # it was to be had; who goes on takes it
@@ -237,22 +237,6 @@ def _refuse_pickle_as_root(obj: CLIContext) -> None:
             "Use another user, take pickle out of accept_content, or set C_FORCE_ROOT=1 to do it anyway."
         )
         sys.exit(1)
-
-
-def _lock(obj: CLIContext, path: str | None) -> Pidfile | None:
-    if path is None:
-        return None
-    lock = Pidfile(path)
-    try:
-        if lock.acquire():
-            obj.error("Stale pidfile exists - Removing it.")
-    except PidfileLocked as exc:
-        obj.error(str(exc))
-        sys.exit(EX_CANTCREAT)
-    except OSError as exc:
-        obj.error(f"ERROR: Pidfile ({path}) cannot be written: {exc.strerror}.")
-        sys.exit(EX_CANTCREAT)
-    return lock
 
 
 def _set_up_logs(obj: CLIContext, app: Celeriac, level: int, logfile: str | None) -> None:

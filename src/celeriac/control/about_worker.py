@@ -6,7 +6,6 @@ import importlib
 import os
 import resource
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -35,7 +34,6 @@ _QUEUE_ARGUMENTS: Final = {
     "max_length_bytes": ("x-max-length-bytes", 1),
     "max_priority": ("x-max-priority", 1),
 }
-_SAMPLES: Final = 100
 
 
 def ping(state: State) -> Any:
@@ -193,9 +191,6 @@ def hello(state: State, from_node: str, revoked: Any = None, **kwargs: Any) -> A
     return {"revoked": state.node.revoked.with_times(), "clock": state.app.clock.forward()}
 
 
-_memory: deque[str] = deque(maxlen=_SAMPLES)
-
-
 def memsample(state: State) -> Any:
     """Tell how much memory the worker uses."""
     try:
@@ -204,13 +199,13 @@ def memsample(state: State) -> Any:
     except OSError:
         return None
     text = f"{pages * resource.getpagesize() / 2**20:.2f}MB"
-    _memory.append(text)
+    state.memory.append(text)
     return text
 
 
 def memdump(state: State, samples: int = 10, **kwargs: Any) -> Any:
     """Tell what `memsample` told lately."""
-    chosen = list(_memory)[-int(samples) :]
+    chosen = list(state.memory)[-int(samples) :]
     return "\n".join(["- mem (first/last)", *chosen, f"- current: {memsample(state)}"])
 
 

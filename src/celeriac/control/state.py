@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.app import Celeriac
 from celeriac.control.panel import Panel
 
 if TYPE_CHECKING:  # the command line knows the commands too, and shall not load a worker for that
     from celeriac.node.node import Node
+
+_SAMPLES: Final = 100  # of memory that are remembered
 
 
 class State:
@@ -27,6 +30,7 @@ class State:
         self.hostname: str = node.hostname
         self.consumer = consumer
         self.tset: type[set[Any]] = set
+        self.memory: deque[str] = deque(maxlen=_SAMPLES)  # what the latest `memsample` have told
 
 
 NO_ANSWER = object()  # returned by a command that is not answered

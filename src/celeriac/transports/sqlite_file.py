@@ -213,9 +213,49 @@ class Journal:
 
 
 _fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS has the latter only
-_handles: weakref.WeakSet[Handle] = weakref.WeakSet()
-_adding = ForkLock()  # no thread may add another handle while the others are closed for a fork
-_held: list[Handle] = []
+_lines: set[_Line] = set()  # of all handles; also of one that is being collected, until it is closed
+_adding = ForkLock()  # no thread may add another line while the others are closed for a fork
+_held: list[_Line] = []
+
+
+class _Line:
+    """What a fork has to find of a handle, even of one that nobody knows any more and that is being closed.
+
+    A connection that is open anywhere in the process at that moment, or half closed, leaves SQLite in the child
+    with locks that it does not have: it would read and write what others are writing.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self.lock: threading.RLock = threading.RLock()
+        self.journal: Journal = journal
+        self.connection: sqlite3.Connection | None = None
+        with _adding:
+            _lines.add(self)
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self.lock:
+            self.journal.close()
+            connection, self.connection = self.connection, None
+            if connection is not None:
+                connection.close()
+
+    def end(self) -> None:
+        """Close it for good."""
+        self.close()
+        with _adding:
+            _lines.discard(self)
+
+    def before_fork(self) -> None:
+        """Wait for the running call and close: no connection may cross a fork."""
+        self.lock.acquire()
+        self.journal.lock.acquire()
+        self.close()
+
+    def after_fork(self) -> None:
+        """Let calls run again, in the parent and in the child."""
+        self.journal.lock.release()
+        self.lock.release()
 
 
 class Handle:
@@ -244,14 +284,12 @@ class Handle:
         self.commits: int = 0  # made by this handle; read it while nobody else can write
         self._durable = synchronous in ("full", "extra")
         self._synchronous = "normal" if self._durable else synchronous
-        self._journal = Journal(location.path)
+        self._line = _Line(Journal(location.path))
+        self._lock: threading.RLock = self._line.lock
         self._unreachable = unreachable
         self._failed = failed
-        self._lock = threading.RLock()
-        self._connection: sqlite3.Connection | None = None
         self._inode = 0
-        with _adding:
-            _handles.add(self)
+        weakref.finalize(self, self._line.end).atexit = False
 
     def write(self, work: Callable[[sqlite3.Connection], T], seconds: float) -> T:
         """Run the work in a transaction of its own and commit it.
@@ -301,17 +339,13 @@ class Handle:
         if not self._durable:
             return
         try:
-            self._journal.sync(commit, lambda: self.commits)
+            self._line.journal.sync(commit, lambda: self.commits)
         except OSError as exc:
             raise self._failed(f"The file {self.path} was not written to the disk: {exc}.") from exc
 
     def close(self) -> None:
         """Close the connection; the next call opens another one."""
-        with self._lock:
-            self._journal.close()
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.close()
+        self._line.close()
 
     def reopen_if_replaced(self) -> bool:
         """Open anew when the file was removed or another one put in its place; return whether it was."""
@@ -320,7 +354,7 @@ class Handle:
                 inode = os.stat(self.path).st_ino
             except OSError:  # it or its folder is gone, or no folder any more
                 inode = -1
-            replaced = self._connection is not None and inode != self._inode
+            replaced = self._line.connection is not None and inode != self._inode
             if replaced:
                 self.close()
             return replaced
@@ -341,20 +375,9 @@ class Handle:
         """Let other threads in again."""
         self._lock.release()
 
-    def before_fork(self) -> None:
-        """Wait for the running call and close: no connection may cross a fork."""
-        self._lock.acquire()
-        self._journal.lock.acquire()
-        self.close()
-
-    def after_fork(self) -> None:
-        """Let calls run again, in the parent and in the child."""
-        self._journal.lock.release()
-        self._lock.release()
-
     def _open(self, give_up_at: float) -> sqlite3.Connection:
-        if self._connection is not None:
-            return self._connection
+        if self._line.connection is not None:
+            return self._line.connection
         try:
             if self._ours:
                 self._make_folder()
@@ -366,7 +389,7 @@ class Handle:
             if isinstance(exc, TimeoutError):
                 raise
             raise self._unreachable(f"The file {self.path} cannot be opened: {exc}.") from exc
-        self._connection = connection
+        self._line.connection = connection
         return connection
 
     def _make_folder(self) -> None:
@@ -486,9 +509,9 @@ def _upgrade(connection: sqlite3.Connection) -> None:
 
 
 def _before_fork() -> None:
-    for handle in list(_handles):
-        handle.before_fork()
-        _held.append(handle)
+    for line in list(_lines):
+        line.before_fork()
+        _held.append(line)
 
 
 def _after_fork() -> None:
