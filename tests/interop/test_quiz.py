@@ -134,12 +134,14 @@ def _check(name: str, answers: dict[Side, Answers]) -> None:
         assert ours == real
 
 
+@pytest.mark.together("quiz without a worker")  # all questions are asked at once
 @pytest.mark.parametrize("name", questions(*OFFLINE))
 def test_without_a_worker_ours_answers_as_real_celery_does(name: str, offline: dict[Side, Answers]) -> None:
     _check(name, offline)
 
 
 @pytest.mark.redis
+@pytest.mark.together("quiz with a worker")
 @pytest.mark.parametrize("name", questions(*ONLINE))
 def test_with_a_worker_ours_answers_as_real_celery_does(name: str, online: dict[Side, Answers]) -> None:
     _check(name, online)

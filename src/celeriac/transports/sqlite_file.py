@@ -221,8 +221,8 @@ _held: list[_Line] = []
 class _Line:
     """What a fork has to find of a handle, even of one that nobody knows any more and that is being closed.
 
-    A connection that is open anywhere in the process at that moment, or half closed, leaves SQLite in the child
-    with locks that it does not have: it would read and write what others are writing.
+    A connection that is open anywhere in the process at that moment, or half closed, leaves SQLite in the
+    child with locks that it does not have: it would read and write what others are writing.
     """
 
     def __init__(self, journal: Journal) -> None:
