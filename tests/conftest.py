@@ -92,8 +92,8 @@ def _sendable(value: Any) -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many processes ``-n auto`` means: tests wait as long as they compute."""
-    return min(8, 2 * len(os.sched_getaffinity(0)))
+    """Return how many processes ``-n auto`` means: tests wait twice as long as they compute."""
+    return min(8, 3 * len(os.sched_getaffinity(0)))
 
 
 def _need(item: pytest.Item) -> Need:

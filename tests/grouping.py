@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-RABBITMQ_PROCESSES = 2
+RABBITMQ_PROCESSES = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,9 +74,11 @@ def ask(app: Celeriac, command: str, **arguments: Any) -> Any:
 
 def test_a_worker_answers_while_every_slot_is_busy(app: Celeriac, gate: threading.Event) -> None:
     with start_worker(app, pool="threads", hostname=NODE):
-        running, waiting = app.tasks["wait"].delay(), app.tasks["wait"].delay()
         inspect = app.control.inspect(timeout=TIMEOUT, limit=1)
+        running = app.tasks["wait"].delay()
         [active] = until(lambda: inspect.active()[NODE])
+        waiting = app.tasks["wait"].delay()
+        until(lambda: inspect.reserved()[NODE])
 
         assert inspect.ping() == {NODE: {"ok": "pong"}}
         assert active["id"] == running.id

@@ -31,7 +31,8 @@ def test_those_on_rabbitmq_are_spread_evenly_over_a_few_processes() -> None:
     found = groups(needs)
 
     assert len(set(found)) == RABBITMQ_PROCESSES
-    assert {found.count(name) for name in set(found)} == {20 // RABBITMQ_PROCESSES}
+    counts = [found.count(name) for name in set(found)]
+    assert max(counts) - min(counts) <= 1
 
 
 def test_those_on_rabbitmq_that_share_something_stay_together() -> None:
