@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from processes import user_environment
 from servers import required
 
+# libfaketime refuses to sleep until a moment of the monotonic clock (EINVAL), even where that clock is not to
+# be faked, and this is how `time.sleep` sleeps. Who waits for a locked file would fail with it.
+_SLEEP = """
+import select
+import time
+
+
+def sleep(seconds):
+    select.select([], [], [], seconds)
+
+
+time.sleep = sleep
+"""
 _PLACES = ("/usr/lib/*/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime")
 
 
@@ -15,11 +30,14 @@ class WallClock:
     """What programs with `environment` read as the time of day.
 
     Args:
-        folder: Where its file is kept.
+        folder: Where its files are kept.
     """
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "clock"
+        self._modules = folder / "modules of the clock"
+        self._modules.mkdir()
+        (self._modules / "sitecustomize.py").write_text(_SLEEP)
         self._library = _library()
         self.jump(0)
 
@@ -29,10 +47,12 @@ class WallClock:
         fresh.write_text(f"{seconds:+d}\n")
         fresh.replace(self._file)
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """Variables for programs that shall live by this clock."""
+    def environment(self, home: Path) -> dict[str, str]:
+        """Return the environment of programs that shall live by this clock; see `user_environment`."""
+        usual = user_environment(home)
         return {
+            **usual,
+            "PYTHONPATH": os.pathsep.join([str(self._modules), usual["PYTHONPATH"]]),
             "LD_PRELOAD": str(self._library),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
