@@ -794,3 +794,34 @@ def test_a_node_holds_no_more_than_its_prefetch(app: Celeriac) -> None:
         go.set()
         for result in results:
             result.get(timeout=TIMEOUT)
+
+
+def test_a_node_that_held_a_task_until_its_time_is_granted_no_more_when_that_runs(app: Celeriac) -> None:
+    granted: list[int] = []
+    begun, go = threading.Event(), threading.Event()
+    connect = app.transport.consumer
+
+    async def consumer(spec: ConsumeSpec) -> Any:
+        made = await connect(spec)
+        tell = made.set_prefetch
+
+        async def told(limit: int) -> None:
+            granted.append(limit)
+            await tell(limit)
+
+        made.set_prefetch = told  # type: ignore[method-assign]
+        return made
+
+    app.transport.consumer = consumer  # type: ignore[method-assign]
+
+    @app.task(acks_late=True)
+    def slow() -> None:
+        begun.set()
+        go.wait(TIMEOUT)
+
+    with start_worker(app, pool="threads", concurrency=1, prefetch_multiplier=1):
+        result = slow.apply_async(headers={"eta": eta_in(0.5)})
+        assert begun.wait(TIMEOUT)
+        until(lambda: 2 in granted and granted[-1] == 1)
+        go.set()
+        result.get(timeout=TIMEOUT)

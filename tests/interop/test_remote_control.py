@@ -34,6 +34,7 @@ class Fleet:
         deadline = time.monotonic() + ANSWER_SECONDS  # real Celery says "ready" some moments too early
         while len(self.ask("real", "app.control.inspect(timeout=2, limit=2).ping() or {}")) < 2:
             assert time.monotonic() < deadline, "not both answer"
+        self.ask("real", "app.control.revoke('known-to-both', reply=True, timeout=60, limit=2)")
 
     def ask(self, side: Side, expression: str) -> Any:
         """Evaluate an expression in a client."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from celeriac.message import Ack, Delivery, Envelope, Lost, Park, Requeue, TaskHeaders
 from celeriac.node.admit import Admitted, Dead, Early, Refused, admit, expired
@@ -41,6 +41,7 @@ class Intake:
         herald: Tells monitors what is taken.
         turnstiles: Let begin what is limited in the whole fleet.
         parks: Whether the broker keeps messages until a time.
+        on_release: Called when something that was held here is held no more.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Intake:
         turnstiles: Turnstiles,
         *,
         parks: bool,
+        on_release: Callable[[], None],
     ) -> None:
         self._reception = reception
         self._ledger = ledger
@@ -63,6 +65,7 @@ class Intake:
         self._herald = herald
         self._turnstiles = turnstiles
         self._parks = parks
+        self._on_release = on_release
         self.timers: Timers = Timers(reception.clock, self._on_due)
         self.rates: Rates = Rates(reception.clock, self._on_token)
 
@@ -203,10 +206,12 @@ class Intake:
     def _on_due(self, work: Work) -> None:
         self._line_up(work)
         self._dispatcher.pump()
+        self._on_release()
 
     def _on_token(self, work: Work) -> None:
         self._pass(work)
         self._dispatcher.pump()
+        self._on_release()
 
     def _mourn(self, delivery: Delivery, decision: Dead) -> None:
         work = self._ledger.open(delivery, decision.headers, decision.policy)

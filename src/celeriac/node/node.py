@@ -155,6 +155,7 @@ class Node:
             self.herald,
             self.turnstiles,
             parks=transport.caps.native_delay,
+            on_release=self._on_release,
         )
         self.revoker: Revoker = Revoker(self.ledger, self.dispatcher, self.intake, refusals, pool)
         self.queues: dict[str, Queue] = {queue.name: queue for queue in settings.spec.queues}
@@ -221,6 +222,10 @@ class Node:
     def _on_permit(self, work: Work) -> None:
         self.dispatcher.add(work)
         self.dispatcher.pump()
+        self._on_release()
+
+    def _on_release(self) -> None:
+        self.receiver.on_release()
 
     def _on_regained(self) -> None:
         self.receiver.sort_out()

@@ -64,7 +64,13 @@ class Receiver:
     def on_room(self) -> None:
         """Note that there may be more room than before."""
         self._changed.set()
-        if not self._outage.over and (self._adapting is None or self._adapting.done()):
+        if not self._outage.over:
+            self.on_release()
+
+    def on_release(self) -> None:
+        """Note that something that waited here for its time, a token or a permit waits no more."""
+        # Who was granted more for its sake would be sent more than it can run.
+        if self._granted() != self._told_prefetch and (self._adapting is None or self._adapting.done()):
             self._adapting = asyncio.create_task(self._adapt(), name="prefetch")
 
     async def changed(self) -> None:
@@ -149,7 +155,7 @@ class Receiver:
         self._changed.set()
 
     async def _adapt(self) -> None:
-        """Mind how much goes on that was under way in an outage, also while nothing comes in."""
+        """Tell the broker what it may hand out now, also while nothing comes in."""
         with contextlib.suppress(TransportError):  # then the receiver hears of it, too
             await self._tell_prefetch()
 
@@ -169,14 +175,19 @@ class Receiver:
             await self._changed.wait()
 
     async def _tell_prefetch(self) -> None:
-        """Tell the broker how much it may hand out; twice as much when it is much, as some is not settled."""
-        prefetch = self._dispatcher.prefetch()
-        if prefetch:
-            prefetch = prefetch * (2 if self._dispatcher.fetches_ahead else 1) + self._intake.held()
-            prefetch = self._outage.limited(prefetch)
+        prefetch = self._granted()
         if prefetch != self._told_prefetch:
             self._told_prefetch = prefetch
             await self._link.consumer.set_prefetch(prefetch)
+
+    def _granted(self) -> int:
+        """Return how much the broker may hand out; twice as much when it is much, as some is not settled."""
+        prefetch = self._dispatcher.prefetch()
+        if not prefetch:
+            return 0
+        return self._outage.limited(
+            prefetch * (2 if self._dispatcher.fetches_ahead else 1) + self._intake.held()
+        )
 
     def _forget_unstarted(self) -> None:
         """Drop what the broker hands to somebody else now."""
