@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.util
+import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -25,8 +30,9 @@ INSTALLED_APPS = ["django.contrib.contenttypes", "django_celery_results", "djang
 USE_TZ = True
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATABASE_OPTIONS = {"timeout": 60, "init_command": "PRAGMA synchronous = OFF"}
 DATABASES = {
-    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3", "OPTIONS": {"timeout": 60}}
+    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3", "OPTIONS": DATABASE_OPTIONS}
 }
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": "cache"}}
 CELERY_BROKER_URL = "sqlite:///broker.db"
@@ -59,37 +65,56 @@ def fail():
 """
 
 
+# One process of Django does all of it.
+PREPARE = """
+from django.core.management import call_command
+call_command("check")
+call_command("migrate", verbosity=0)
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+second = IntervalSchedule.objects.create(every=1, period="seconds")
+PeriodicTask.objects.create(name="first", task="shop.tasks.add", args="[1, 2]", interval=second)
+"""
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a Django project that has the packages among its apps, migrated, with a task every second.
+
+    Whichever process of the test run comes first makes it, for all of them.
+    """
+    own = tmp_path_factory.getbasetemp()
+    place = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    made = place / "project-with-packages"
+    with (place / "project-with-packages.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            draft = place / "project-with-packages.draft"
+            for name, text in {
+                "project/__init__.py": "from .celery import app as celery_app\n",
+                "project/settings.py": SETTINGS,
+                "project/celery.py": APP,
+                "shop/__init__.py": "",
+                "shop/tasks.py": TASKS,
+            }.items():
+                path = draft / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+            run(draft, PREPARE)
+            draft.rename(made)
+    return made
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """Return the folder of a Django project that has the packages among its apps, migrated."""
-    for name, text in {
-        "project/__init__.py": "from .celery import app as celery_app\n",
-        "project/settings.py": SETTINGS,
-        "project/celery.py": APP,
-        "shop/__init__.py": "",
-        "shop/tasks.py": TASKS,
-    }.items():
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    django(tmp_path, "check")
-    django(tmp_path, "migrate", "-v", "0")
-    return tmp_path
-
-
-def django(project: Path, *arguments: str) -> None:
-    """Run a command of Django."""
-    _run(project, [sys.executable, "-m", "django", *arguments])
+def project(template: Path, tmp_path: Path) -> Path:
+    """Return the folder of a copy of that project."""
+    return shutil.copytree(template, tmp_path / "project")
 
 
 def run(project: Path, code: str, **settings: str) -> str:
     """Run a program of the project, and return what it printed."""
     begin = "import django\ndjango.setup()\n"
-    return _run(project, [sys.executable, "-c", begin + textwrap.dedent(code)], **settings)
-
-
-def _run(project: Path, command: list[str], **settings: str) -> str:
     env = packages.environment(project, DJANGO_SETTINGS_MODULE="project.settings", **settings)
+    command = [sys.executable, "-c", begin + textwrap.dedent(code)]
     done = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -153,14 +178,6 @@ def test_results_are_kept_by_django(project: Path, results: str) -> None:
 
 def test_the_schedule_in_the_database_is_followed_while_it_changes(project: Path) -> None:
     env = packages.environment(project, DJANGO_SETTINGS_MODULE="project.settings")
-    run(
-        project,
-        """
-        from django_celery_beat.models import IntervalSchedule, PeriodicTask
-        second = IntervalSchedule.objects.create(every=1, period="seconds")
-        PeriodicTask.objects.create(name="first", task="shop.tasks.add", args="[1, 2]", interval=second)
-        """,
-    )
     command = celery("-A", "project", "beat", "-l", "info", "-S", "django", "--max-interval", "1")
     with Program(command, cwd=project, env=env) as beat:
         beat.wait_for(r"Sending due task first \(shop\.tasks\.add\)")
@@ -176,15 +193,12 @@ def test_the_schedule_in_the_database_is_followed_while_it_changes(project: Path
         beat.wait_for(r"Sending due task later \(shop\.tasks\.fail\)")
         assert beat.stop() == 0
 
-    counted = run(
-        project,
-        """
-        from django_celery_beat.models import PeriodicTask
-        ours = PeriodicTask.objects.filter(name__in=["first", "later"])
-        print(all(one.total_run_count > 0 for one in ours))
-        """,
-    )
-    assert counted == "True\n"
+    with contextlib.closing(sqlite3.connect(project / "db.sqlite3")) as database:
+        counts = database.execute(
+            "SELECT total_run_count FROM django_celery_beat_periodictask WHERE name IN ('first', 'later')"
+        ).fetchall()
+    assert len(counts) == 2
+    assert all(count > 0 for (count,) in counts)
     assert "Traceback" not in beat.output
 
 
