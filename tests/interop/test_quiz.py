@@ -130,6 +130,9 @@ def _check(name: str, answers: dict[Side, Answers]) -> None:
         ours = {setting: ours[setting] for setting in real}
     if name in DIFFERENT:
         assert ours != real, f"{name} is answered alike by now: take it out of DIFFERENT"
+    elif isinstance(ours, dict) and isinstance(real, dict):
+        differing = [key for key in ours | real if ours.get(key) != real.get(key)]
+        assert not differing, {key: {"ours": ours.get(key), "real": real.get(key)} for key in differing}
     else:
         assert ours == real
 
