@@ -17,6 +17,8 @@ import msgspec
 from celeriac import context, ids, states
 from celeriac.backoff import publish_intervals
 from celeriac.errors import BrokerUnreachable, PartlySent, PublishTimeout, TransportError
+from celeriac.guard import Guard
+from celeriac.locks import Lock
 from celeriac.message import Outgoing, Props
 from celeriac.options import check_spelling
 from celeriac.ports import Producer
@@ -97,6 +99,7 @@ class _Sent(msgspec.Struct, kw_only=True):
     name: str
     body: Any
     terms: _Terms
+    lock: Lock | None = None  # that it holds
 
 
 class _Batch:
@@ -138,6 +141,7 @@ class Client:
         self._conf: Settings = app.conf
         self._plan: _Plan | None = None
         self._producer: Producer | None = None
+        self._guard = Guard(app)
 
     # --- sending --------------------------------------------------------------------------------------
 
@@ -150,7 +154,8 @@ class Client:
     ) -> Any:  # Any: AsyncResult, or what `result_cls` makes
         """Send one call and return its result to come.
 
-        Inside a `batch` it is kept, and sent with the others when the batch ends.
+        Inside a `batch` it is kept, and sent with the others when the batch ends. A call of a unique task is
+        not sent while another one like it is under way: then the result is that of the other.
 
         Args:
             name: The task's name.
@@ -162,6 +167,7 @@ class Client:
             BrokerUnreachable: Nobody answers at the broker's address, or it refuses us.
             PublishTimeout: The broker did not confirm within the publish budget.
             EncodeError: An argument has no form in the serializer.
+            UsageError: The arguments do not have what limits or uniqueness of the task are told apart by.
         """
         options = {} if options is None else options
         frame = context.current()
@@ -169,15 +175,27 @@ class Client:
             frame = context.worker_frame()
         make = options.pop("result_cls", None) or self._app.AsyncResult
         to_parent = options.pop("add_to_parent", True)
-        sent, task_id = self._compose(name, args or (), kwargs or {}, options, frame)
-        waiting = _batch.get()
-        if waiting is not None and waiting.client is self:
-            waiting.add(sent)
+        lock, first, rule = None, None, self._app.uniques.get(name)
+        if rule is not None:
+            lock, first = self._guard.enter(rule, args or (), kwargs or {}, options, inside=frame is not None)
+        if first is not None:
+            result = make(first)
+            result.ignored = bool(options.get("ignore_result"))
         else:
-            self._publish([sent])
-        result = make(task_id)
-        result.ignored = bool(sent.outgoing.envelope.headers.get("ignore_result"))
-        result.sent_state = states.QUEUED if sent.terms.not_before is None else states.SCHEDULED
+            try:
+                sent, task_id = self._compose(name, args or (), kwargs or {}, options, frame)
+            except BaseException:
+                self._guard.leave([lock] if lock is not None else ())
+                raise
+            sent.lock = lock
+            waiting = _batch.get()
+            if waiting is not None and waiting.client is self:
+                waiting.add(sent)
+            else:
+                self._publish([sent])
+            result = make(task_id)
+            result.ignored = bool(sent.outgoing.envelope.headers.get("ignore_result"))
+            result.sent_state = states.QUEUED if sent.terms.not_before is None else states.SCHEDULED
         if frame is not None and to_parent:
             frame.task.add_trail(result)
         return result
@@ -235,6 +253,9 @@ class Client:
     ) -> Any:  # Any: as send
         """Do what `send` does without blocking the event loop."""
         async with self.abatch():
+            if name in self._app.uniques:  # to ask for its lock blocks
+                to_thread = importlib.import_module("asyncio").to_thread
+                return await to_thread(self.send, name, args, kwargs, options)
             return self.send(name, args, kwargs, options)
 
     @contextmanager
@@ -254,6 +275,9 @@ class Client:
         token = _batch.set(mine)
         try:
             yield
+        except BaseException:
+            self._guard.leave(_locks_of(mine.messages))
+            raise
         finally:
             _batch.reset(token)
         self._flush(mine)
@@ -269,6 +293,9 @@ class Client:
         token = _batch.set(mine)
         try:
             yield
+        except BaseException:
+            await self._aleave(mine.messages)
+            raise
         finally:
             _batch.reset(token)
         if mine.messages:
@@ -475,8 +502,12 @@ class Client:
                 pauses = pauses or _pauses(terms.policy)
                 pause = _pause_before(pauses, exc, end)
                 if pause is None:
+                    self._guard.leave(_locks_of(messages))
                     raise
                 _note_doubt(batch, exc)
+            except BaseException:
+                self._guard.leave(_locks_of(messages))
+                raise
             time.sleep(pause)
             remaining = end - time.monotonic()
         if self._app.hooks.after_task_publish.receivers or self._app.hooks.task_sent.receivers:
@@ -497,8 +528,12 @@ class Client:
                 pauses = pauses or _pauses(terms.policy)
                 pause = _pause_before(pauses, exc, end)
                 if pause is None:
+                    await self._aleave(messages)
                     raise
                 _note_doubt(batch, exc)
+            except BaseException:
+                await self._aleave(messages)
+                raise
             await importlib.import_module("celeriac.awaiting").pause(pause)
             remaining = end - time.monotonic()
         if self._app.hooks.after_task_publish.receivers or self._app.hooks.task_sent.receivers:
@@ -506,6 +541,11 @@ class Client:
         if self._plan is not None and self._plan.tells_sent:
             tell = importlib.import_module("celeriac.events.sent").tell_sent
             await importlib.import_module("asyncio").to_thread(tell, self._app, batch)
+
+    async def _aleave(self, messages: Sequence[_Sent]) -> None:
+        locks = _locks_of(messages)
+        if locks:
+            await importlib.import_module("asyncio").to_thread(self._guard.leave, locks)
 
     def _addressed(self, messages: Sequence[_Sent]) -> tuple[Producer, list[Outgoing], _Terms]:
         terms = messages[0].terms
@@ -542,6 +582,11 @@ class Client:
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.close()
+        self._guard.close()
+
+
+def _locks_of(messages: Sequence[_Sent]) -> list[Lock]:
+    return [message.lock for message in messages if message.lock is not None]
 
 
 def _inherit(options: dict[str, Any], request: context.Context, inherit_priority: bool) -> None:

@@ -9,13 +9,15 @@ from urllib.parse import quote
 from celeriac import backends, transports
 from celeriac.codecs.registry import Codecs
 from celeriac.errors import ConfigError
+from celeriac.locks import Locks
 from celeriac.net.url import mask, parse
 from celeriac.permits import Permits
 from celeriac.ports import ResultBackend, Transport
 from celeriac.settings.settings import Settings
 
 _KEEPERS = (
-    "permits are kept by redis:// (also rediss, sentinel, unix) and, on one machine, by sqlite:///file."
+    "permits and locks are kept by redis:// (also rediss, sentinel, unix) and, on one machine, by "
+    "sqlite:///file."
 )
 _KEEPING_STORES = frozenset({"redis", "rediss", "sentinel", "unix", "sqlite"})
 EMBEDDED = (
@@ -106,19 +108,34 @@ def connect_permits(conf: Settings, transport: Transport, *, app_name: str | Non
     Raises:
         ConfigError: None of them keeps permits.
     """
+    what = "tasks that are limited in all workers together"
+    return _keeper(conf, transport, what, app_name=app_name).permits()
+
+
+def connect_locks(conf: Settings, transport: Transport, *, app_name: str | None) -> Locks:
+    """Return what keeps the locks of unique tasks, the same that would keep permits; no I/O.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    what = "tasks with unique, debounce or throttle"
+    return _keeper(conf, transport, what, app_name=app_name).locks()
+
+
+def _keeper(conf: Settings, transport: Transport, what: str, *, app_name: str | None) -> Transport:
     if conf.task_limits_url:
         named = transports.connect(conf.task_limits_url, app_name=app_name)
         if named.caps.permits:
-            return named.permits()
+            return named
         raise ConfigError(f"task_limits_url {mask(conf.task_limits_url)!r}: {_KEEPERS}")
     if transport.caps.permits:
-        return transport.permits()
+        return transport
     results = conf.result_backend
     if isinstance(results, str) and parse(results).scheme in _KEEPING_STORES:
-        return transports.connect(results, {}, app_name=app_name).permits()
+        return transports.connect(results, {}, app_name=app_name)
     raise ConfigError(
-        "There are tasks that are limited in all workers together, and neither the broker at "
-        f"{transport.address} nor the result store can count them. Set task_limits_url: {_KEEPERS}"
+        f"There are {what}, and neither the broker at {transport.address} nor the result store can count or "
+        f"lock. Set task_limits_url: {_KEEPERS}"
     )
 
 

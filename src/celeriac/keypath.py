@@ -1,4 +1,4 @@
-"""What limits are counted by: a value among the arguments of a call, found by a path. Pure."""
+"""What calls are told apart by: a value among the arguments of a call, found by a path. Pure."""
 
 from __future__ import annotations
 
@@ -27,19 +27,21 @@ class KeyPath:
         text: The path.
         task: The task's name, for messages.
         function: What is called.
+        option: What the path was given as, for messages.
 
     Raises:
         ConfigError: The function has no such parameter, or the path is none.
     """
 
-    def __init__(self, text: str, task: str, function: Callable[..., Any]) -> None:
+    def __init__(self, text: str, task: str, function: Callable[..., Any], option: str = "per") -> None:
         root, *steps = str(text).split(".")
         if root != _ROOT or not all(steps) or not steps:
             raise ConfigError(
-                f"Task {task}: per={text!r} is no path to an argument; it looks like per='args.tenant_id'."
+                f"Task {task}: {option}={text!r} is no path to an argument; that looks like 'args.tenant_id'."
             )
         self.text: str = text
         self._task = task
+        self._option = option
         self._first, *self._steps = steps
         # Loading `inspect` takes 7 ms: only those who count by a key shall pay for it.
         inspect: Any = importlib.import_module("inspect")
@@ -49,7 +51,7 @@ class KeyPath:
         self._rest: str | None = next((name for name, kind in kinds.items() if kind is rest), None)
         if self._first not in kinds and self._rest is None:
             raise ConfigError(
-                f"Task {task}: per={text!r} names no parameter of its function, which has "
+                f"Task {task}: {option}={text!r} names no parameter of its function, which has "
                 f"{', '.join(kinds) or 'none'}."
             )
 
@@ -66,11 +68,11 @@ class KeyPath:
             except (LookupError, AttributeError, ValueError, TypeError) as exc:
                 raise UsageError(
                     f"The call of task {self._task} was not sent: its arguments do not have "
-                    f"{self.text} (per=), for {step!r} is missing in a {type(value).__name__}."
+                    f"{self.text} ({self._option}=), for {step!r} is missing in a {type(value).__name__}."
                 ) from exc
         if not isinstance(value, _PLAIN):
             raise UsageError(
-                f"The call of task {self._task} was not sent: {self.text} (per=) is a "
+                f"The call of task {self._task} was not sent: {self.text} ({self._option}=) is a "
                 f"{type(value).__name__}; a key is text, a number, a UUID, a date, an enum or None."
             )
         text = str(value.value if isinstance(value, enum.Enum) else value)
@@ -83,7 +85,8 @@ class KeyPath:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as exc:
             raise UsageError(
-                f"The call of task {self._task} was not sent: {self.text} (per=) is not in it: {exc}."
+                f"The call of task {self._task} was not sent: {self.text} ({self._option}=) is not in it: "
+                f"{exc}."
             ) from exc
         bound.apply_defaults()
         if self._first in bound.arguments and self._first != self._rest:
@@ -91,7 +94,8 @@ class KeyPath:
         rest = bound.arguments.get(self._rest) or {}
         if self._first not in rest:
             raise UsageError(
-                f"The call of task {self._task} was not sent: its arguments do not have {self.text} (per=)."
+                f"The call of task {self._task} was not sent: its arguments do not have {self.text} "
+                f"({self._option}=)."
             )
         return rest[self._first]
 

@@ -63,6 +63,7 @@ class TaskHeaders(msgspec.Struct, kw_only=True):
     stamps: dict[str, Any] | None = None  # Any: a stamp is a scalar or a list
     compression: str | None = None
     limit_key: str | None = msgspec.field(default=None, name="celeriac_limit_key")  # see `celeriac.keypath`
+    lock: str | None = msgspec.field(default=None, name="celeriac_lock")  # see `celeriac.locks`
 
 
 class Call(msgspec.Struct, kw_only=True):

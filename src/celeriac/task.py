@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, cast
 
 from celeriac import context, eager, states
 from celeriac import result as results
@@ -103,6 +103,7 @@ class Task(TaskHooks, Generic[P, R_co]):
         ("acks_on_timeout", "task_acks_on_timeout"),
         ("reject_on_worker_lost", "task_reject_on_worker_lost"),
         ("dead_letter", "task_dead_letter"),
+        ("lock_seconds", "task_lock_seconds"),
         ("ignore_result", "task_ignore_result"),
         ("store_eager_result", "task_store_eager_result"),
         ("store_errors_even_if_ignored", "task_store_errors_even_if_ignored"),
@@ -117,6 +118,12 @@ class Task(TaskHooks, Generic[P, R_co]):
     rate_limit_scope: str = "worker"  # whether each worker counts alone, or all together: "global"
     concurrency_limit: int | None = None  # how many run at a time in all workers together
     per: str | None = None  # count for limits of all workers by an argument, such as "args.tenant_id"
+    # A call like one that is not over yet is not sent, and has its result: over when it starts, when it is
+    # done, or after so many seconds.
+    unique: Literal["until_started", "until_done"] | float | None = None
+    unique_on: Sequence[str] | None = None  # what makes calls the same, as `per`; None: all arguments
+    throttle: float | None = None  # seconds; after a call others like it are not sent, and have its result
+    lock_seconds: float | None = None  # a call that no worker runs keeps others out for so long, at most
     ignore_result: bool | None = None
     trail: bool = True  # note the tasks that it sends as its children
     send_events: bool = True
@@ -225,6 +232,7 @@ class Task(TaskHooks, Generic[P, R_co]):
             BrokerUnreachable: Nobody answers at the broker's address.
             PublishTimeout: The broker did not confirm within ``publish_timeout_seconds``.
             EncodeError: An argument has no form in the serializer.
+            UsageError: The arguments do not have what ``per`` or ``unique_on`` names.
         """
         app = self._get_app()
         args, kwargs, options = self._prepare(app, args, kwargs, shadow, options)
@@ -276,7 +284,12 @@ class Task(TaskHooks, Generic[P, R_co]):
         **options: Any,
     ) -> results.AsyncResult[R_co]:
         """Send it with the options of `apply_async`, without blocking the event loop."""
-        async with self._get_app().client.abatch():
+        app = self._get_app()
+        async with app.client.abatch():
+            if self.name in app.uniques and not app.conf.task_always_eager:  # to ask for its lock blocks
+                to_thread: Any = importlib.import_module("asyncio").to_thread
+                sent: results.AsyncResult[R_co] = await to_thread(self.apply_async, args, kwargs, **options)
+                return sent
             return self.apply_async(args, kwargs, **options)
 
     def apply(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar, cast, overload
 
-from celeriac import limits
+from celeriac import limits, uniqueness
 from celeriac.annotation import Annotations, prepare
 from celeriac.configured import Configured
 from celeriac.declaration import BoundTaskDecorator, TaskDecorator, task_class
@@ -17,6 +17,7 @@ from celeriac.retry import add_autoretry
 from celeriac.settings.load import import_by_name
 from celeriac.standard_tasks import add_standard_tasks
 from celeriac.task import Task as BaseTask
+from celeriac.uniqueness import Uniqueness
 
 if TYPE_CHECKING:
     from celeriac.declaration import CoroutineTask
@@ -50,6 +51,7 @@ class Tasked(Configured):
         self._lock = ForkLock()
         self._tasks = Registry()
         self.key_paths: dict[str, KeyPath] = {}  # by task, what its limits count by
+        self.uniques: dict[str, Uniqueness] = {}  # by task, which of its calls are the same
         self._annotations: tuple[Annotations, ...] | None = None
 
     @property
@@ -182,6 +184,9 @@ class Tasked(Configured):
         limits.check(task)
         if task.per is not None:
             self.key_paths[task.name] = KeyPath(task.per, task.name, task.run)
+        rule = uniqueness.of_task(task)
+        if rule is not None:
+            self.uniques[task.name] = rule
         add_autoretry(task, dict(options))
         self._tasks[task.name] = task
         if self.finalized:

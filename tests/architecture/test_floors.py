@@ -26,15 +26,17 @@ FLOORS: dict[str, int] = {
             "saferepr",
             "parameters",
             "keypath",
+            "uniqueness",
         ],
         1,
     ),
-    **dict.fromkeys(["ports", "permits", "drivers", "net", "transports", "backends"], 2),
+    **dict.fromkeys(["ports", "permits", "locks", "drivers", "net", "transports", "backends"], 2),
     **dict.fromkeys(
         [
             "app",
             "task",
             "client",
+            "guard",
             "result",
             "registry",
             "options",

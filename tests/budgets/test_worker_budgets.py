@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from celeriac.clock import SystemClock
 from celeriac.events.stream import EventStream
 from celeriac.execute.executor import Executor
 from celeriac.message import Ack, Delivery, Finished, Record, Verdict
 from celeriac.node.dispatch import Dispatcher
 from celeriac.node.herald import Herald
+from celeriac.node.keeper import Keeper
 from celeriac.node.link import Link, RetryPolicy
 from celeriac.node.policy import Policies
 from celeriac.node.report import Reporter
@@ -121,7 +123,10 @@ async def test_a_batch_of_reports_takes_two_round_trips() -> None:
     await link.renew()
     dispatcher = Dispatcher(counting, "w1@host", 8, lambda work: True, lambda: link.sure)
     herald = Herald(EventStream(app, app.transport.fanout(), "w1@host"))
-    reporter = Reporter(Scribe(link, counting), ledger, dispatcher, Results(app), herald, lambda: None)
+    keeper = Keeper(app.transport.locks, SystemClock(), lambda: 1, lambda work: None)
+    reporter = Reporter(
+        Scribe(link, counting, keeper), ledger, dispatcher, Results(app), herald, keeper, lambda: None
+    )
     policy = Policies(app, None, None).get(add.name)
     assert policy is not None
     works = [ledger.open(delivery, unpack_headers(delivery.envelope), policy) for delivery in taken]

@@ -274,5 +274,5 @@ def test_a_worker_that_cannot_count_says_what_to_set() -> None:
     app = Celeriac("shop", broker="amqp://", backend="rpc://", set_as_current=False)
     app.task(name="shop.pay", concurrency_limit=1)(lambda: None)
 
-    with pytest.raises(ConfigError, match="Set task_limits_url: permits are kept by redis://"):
+    with pytest.raises(ConfigError, match="Set task_limits_url: permits and locks are kept by redis://"):
         Worker(app, NodeOptions(hostname="w@here", pool="solo"))

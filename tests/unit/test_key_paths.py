@@ -64,7 +64,7 @@ def test_a_long_key_is_shortened_to_one_of_its_own() -> None:
 
 @pytest.mark.parametrize("path", ["tenant", "args", "args.", "kwargs.tenant", "args.tenant..id", ""])
 def test_what_is_no_path_is_refused_where_it_is_written(path: str) -> None:
-    with pytest.raises(ConfigError, match=r"it looks like per='args\.tenant_id'"):
+    with pytest.raises(ConfigError, match=r"that looks like 'args\.tenant_id'"):
         KeyPath(path, "shop.pay", pay)
 
 

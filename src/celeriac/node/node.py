@@ -15,7 +15,7 @@ import msgspec
 
 from celeriac.app import Celeriac
 from celeriac.clock import Clock, SystemClock
-from celeriac.connections import connect_permits
+from celeriac.connections import connect_locks, connect_permits
 from celeriac.errors import CeleriacError, TransportError
 from celeriac.events.stream import EventStream
 from celeriac.message import Requeue
@@ -24,6 +24,7 @@ from celeriac.node.dispatch import Dispatcher
 from celeriac.node.heart import Heart
 from celeriac.node.herald import Herald
 from celeriac.node.intake import Intake
+from celeriac.node.keeper import Keeper
 from celeriac.node.last_words import write_obituaries
 from celeriac.node.leases import Leases
 from celeriac.node.link import GiveUp, Link, RetryPolicy
@@ -100,6 +101,7 @@ class Node:
     `reporter`     stores outcomes and settles messages, in batches
     `leases`       keeps what was taken from being given to others
     `turnstiles`   let begin what is limited in the whole fleet
+    `keeper`       keeps and frees the locks of unique tasks
     `ledger`       everything that was taken and is not settled
     `revoked`      what somebody does not want to be run any more
     `revoker`      takes that back from wherever it waits, and ends it
@@ -133,17 +135,23 @@ class Node:
         self.dispatcher: Dispatcher = Dispatcher(
             pool, settings.hostname, settings.spec.prefetch, self._still_wanted, lambda: self.link.sure
         )
+        self.keeper: Keeper = Keeper(
+            lambda: connect_locks(app.conf, transport, app_name=app.main),
+            reception.clock,
+            self._room,
+            self._on_permit,
+        )
         self.turnstiles: Turnstiles = Turnstiles(
             lambda: connect_permits(app.conf, transport, app_name=app.main),
             reception.clock,
-            lambda: pool.free(short=False) - self.dispatcher.waiting(),
-            self._on_permit,
+            self._room,
+            self.keeper,
             parks=transport.caps.native_delay,
         )
-        scribe = Scribe(self.link, app.backend)
+        scribe = Scribe(self.link, app.backend, self.keeper)
         self.herald: Herald = Herald(EventStream(app, transport.fanout(), settings.hostname))
         self.reporter: Reporter = Reporter(
-            scribe, self.ledger, self.dispatcher, results, self.herald, self._on_room
+            scribe, self.ledger, self.dispatcher, results, self.herald, self.keeper, self._on_room
         )
         refusals = Refusals(reception, results, self.ledger, self.reporter, self.herald)
         self.intake: Intake = Intake(
@@ -216,8 +224,12 @@ class Node:
         self.receiver.on_room()
         self.turnstiles.on_room()
 
+    def _room(self) -> int:
+        return self.pool.free(short=False) - self.dispatcher.waiting()
+
     def _on_closed(self, work: Work) -> None:
         self.turnstiles.over(work)
+        self.keeper.over(work)
 
     def _on_permit(self, work: Work) -> None:
         self.dispatcher.add(work)
@@ -298,6 +310,7 @@ class Node:
                 ("reporter", self.reporter.run()),
                 ("leases", self.leases.run()),
                 ("permits", self.turnstiles.run()),
+                ("locks", self.keeper.run()),
                 ("pool", self._watch_pool()),
                 *((name, service.run()) for name, service in self._beside.items()),
             )
@@ -468,6 +481,7 @@ class Node:
         try:
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
                 await self.turnstiles.close()
+                await self.keeper.close()
                 await self.link.close()
         except (TransportError, TimeoutError) as exc:
             logger.warning("The broker did not let us say good-bye: %r", exc)

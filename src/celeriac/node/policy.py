@@ -77,6 +77,7 @@ class _Unregistered:
 
     time_limit = soft_time_limit = concurrency_limit = rate_limit = None
     rate_limit_scope = "worker"
+    lock_seconds = 0.0
     ignore_result = store_errors_even_if_ignored = False
     send_events = True
 

@@ -12,7 +12,7 @@ from celeriac.node.reception import Reception
 from celeriac.node.report import Reporter
 from celeriac.node.request import Request
 from celeriac.node.results import Results
-from celeriac.node.work import Ledger, Work
+from celeriac.node.work import Ledger, Work, lock_of
 from celeriac.wire.task import is_alone
 
 logger: logging.Logger = logging.getLogger("celery.worker.consumer.consumer")
@@ -64,13 +64,15 @@ class Refusals:
         if refused.headers is not None and not is_alone(delivery.envelope) and refused.why != "too large":
             self._mourn(delivery, refused, refused.headers)
             return
-        record = None
-        if refused.state is not None and refused.headers is not None:
+        record, lock = None, None
+        if refused.headers is not None:
             policy = self._reception.policy(refused.headers.task)
-            record = self._results.record(
-                delivery.envelope, refused.headers, refused.state, refused.error, policy
-            )
-        self._reporter.add(record, delivery, refused.verdict)
+            lock = lock_of(refused.headers, policy)
+            if refused.state is not None:
+                record = self._results.record(
+                    delivery.envelope, refused.headers, refused.state, refused.error, policy
+                )
+        self._reporter.add(record, delivery, refused.verdict, lock)
 
     def _mourn(self, delivery: Delivery, refused: Refused, headers: TaskHeaders) -> None:
         """Have a child do what follows, such as telling a chord: only that reads the message's body."""

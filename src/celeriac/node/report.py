@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 
 from celeriac.execute.loss import ending_of
 from celeriac.execute.verdict import fails, verdict
+from celeriac.locks import Lock
 from celeriac.message import (
     Ack,
     Delivery,
     Finished,
     Lost,
+    Park,
     Record,
     Report,
     Requeue,
@@ -23,6 +25,7 @@ from celeriac.message import (
 )
 from celeriac.node.dispatch import Dispatcher
 from celeriac.node.herald import Herald
+from celeriac.node.keeper import Keeper
 from celeriac.node.recent import Recent
 from celeriac.node.results import Results
 from celeriac.node.scribe import Entry, Scribe
@@ -55,6 +58,7 @@ class Reporter:
         dispatcher: Told what has ended.
         results: Encodes what no child can.
         herald: Tells monitors.
+        keeper: Keeps the locks of unique tasks.
         on_room: Called when something was ended or settled.
     """
 
@@ -65,6 +69,7 @@ class Reporter:
         dispatcher: Dispatcher,
         results: Results,
         herald: Herald,
+        keeper: Keeper,
         on_room: Callable[[], None],
     ) -> None:
         self._scribe = scribe
@@ -72,6 +77,7 @@ class Reporter:
         self._dispatcher = dispatcher
         self._results = results
         self._herald = herald
+        self._keeper = keeper
         self._on_room = on_room
         self._entries: list[Entry] = []
         self._starts: dict[int, Delivery] = {}  # begun, not told to the broker yet
@@ -105,9 +111,19 @@ class Reporter:
         self._on_room()
         self._schedule()
 
-    def add(self, record: Record | None, delivery: Delivery, decided: Verdict) -> None:
-        """Settle a delivery that the pool never had."""
+    def add(
+        self, record: Record | None, delivery: Delivery, decided: Verdict, frees: Lock | None = None
+    ) -> None:
+        """Settle a delivery that the pool never had.
+
+        Args:
+            record: What to store.
+            delivery: The message.
+            decided: What becomes of it.
+            frees: The lock that its call held, when it ends with that.
+        """
         self._enter(record, delivery, decided)
+        self._entries[-1].frees = frees
         self._schedule()
 
     def replace(self, work: Work, delivery: Delivery) -> bool:
@@ -174,6 +190,7 @@ class Reporter:
             decided = verdict(work.policy.terms, report, work.delivery.attempt) or Ack()
         self.recent.note(work.headers, work.delivery.envelope, decided)
         self._enter(report.record, work.delivery, decided)
+        self._unlock(work, decided, again=report.kind == "retry")
         if report.part is not None:
             self._entries[-1].part, self._entries[-1].work = report.part, work
         if self._herald.on:
@@ -189,6 +206,8 @@ class Reporter:
         if not work.started:
             work.started = True
             self._herald.started(work, report.at)
+            if work.lock is not None:
+                self._keeper.began(work)
         if isinstance(verdict(work.policy.terms, report), Start):
             self._starts[report.number] = work.delivery
 
@@ -233,6 +252,7 @@ class Reporter:
         self._starts.pop(work.number, None)
         self.recent.note(work.headers, work.delivery.envelope, decided)
         self._enter(record, work.delivery, decided)
+        self._unlock(work, decided)
         if work.lost is not None and not isinstance(decided, Requeue):
             self._entries[-1].told = self._herald.loss(work)
 
@@ -240,6 +260,15 @@ class Reporter:
         self._entries.append(Entry(record, delivery, decided))
         if isinstance(decided, Requeue):
             self.returned += 1
+
+    def _unlock(self, work: Work, decided: Verdict, *, again: bool = False) -> None:
+        """Note at the latest entry what becomes of the lock of its work."""
+        if work.lock is None:
+            return
+        if again or isinstance(decided, (Requeue, Park)):
+            self._entries[-1].keeps = work.lock
+        else:
+            self._entries[-1].frees = work.lock
 
     # --- writing down --------------------------------------------------------------------------------
 
@@ -296,6 +325,7 @@ class Reporter:
         ended = entry.work
         work = self._ledger.open(entry.delivery, ended.headers, ended.policy)
         work.started = True
+        work.lock = None  # it is free already
         reason = f"Task {ended.headers.id} has completed a chord."
         self.mourn(work, Lost(number=work.number, started=True, reason=reason, joins=True), entry.verdict)
         self._dispatcher.pump()

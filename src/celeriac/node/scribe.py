@@ -12,8 +12,10 @@ import msgspec
 
 from celeriac.backoff import intervals
 from celeriac.errors import BackendError, BackendUnreachable, TransportError
+from celeriac.locks import Lock
 from celeriac.message import DeadLetter, Delivery, Part, Record, Start, Verdict
 from celeriac.node.herald import Told
+from celeriac.node.keeper import Keeper
 from celeriac.node.link import Link
 from celeriac.node.work import Work
 from celeriac.ports import CountsParts, ResultBackend
@@ -36,6 +38,8 @@ class Entry(msgspec.Struct):
     work: Work | None = None  # of a part: what it was
     joins: bool = False  # the part has completed its chord
     told: Told | None = None  # what monitors are to be told when it is written down
+    frees: Lock | None = None  # of a unique task that has ended
+    keeps: Lock | None = None  # of one that comes again
 
 
 class Scribe:
@@ -48,11 +52,13 @@ class Scribe:
     Args:
         link: To the broker.
         backend: The result store; None when results are not kept.
+        keeper: Frees the locks of unique tasks.
     """
 
-    def __init__(self, link: Link, backend: ResultBackend | None) -> None:
+    def __init__(self, link: Link, backend: ResultBackend | None, keeper: Keeper) -> None:
         self._link = link
         self._backend = backend
+        self._keeper = keeper
 
     def holds(self, delivery: Delivery) -> bool:
         """Return whether a delivery is ours, as far as we know."""
@@ -67,6 +73,7 @@ class Scribe:
         """
         if self._link.transport.caps.leases:
             await self._fence(entries)
+        await self._unlock(entries)
         await self._store(entries)
         await self._count([entry for entry in entries if entry.part is not None])
         verdicts: list[tuple[Delivery, Verdict]] = [
@@ -76,6 +83,13 @@ class Scribe:
         if verdicts:
             settle = functools.partial(self._link.consumer.settle, verdicts)
             await self._insist(settle, f"{len(verdicts)} messages cannot be settled")
+
+    async def _unlock(self, entries: Sequence[Entry]) -> None:
+        """Free locks before anybody hears of a result: who then calls again wants it to be run again."""
+        free = [entry.frees for entry in entries if entry.frees is not None]
+        keep = [entry.keeps for entry in entries if entry.keeps is not None]
+        if free or keep:
+            await self._keeper.settle(free, keep)
 
     async def _fence(self, entries: Sequence[Entry]) -> None:
         """Keep what others have told of a task that was taken from us while we were out of touch.

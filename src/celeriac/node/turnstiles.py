@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from celeriac.clock import Clock
 from celeriac.message import TaskHeaders
+from celeriac.node.keeper import Keeper
 from celeriac.node.policy import Policy
 from celeriac.node.turnstile import ConcurrencyTurnstile, RateTurnstile
 from celeriac.node.work import Work
@@ -16,13 +17,13 @@ from celeriac.permits import Permits
 class Turnstiles:
     """Lets work begin that is limited in the whole fleet: first how often it begins, then how many run.
 
-    In this order, as only the second holds something while work waits.
+    In this order, as only the second holds something while work waits. Locks of unique tasks are freed last.
 
     Args:
         connect: Returns the permits; called when some are first needed.
         clock: Says what time it is.
         room: Returns how many could begin now.
-        release: Called on the loop with work that may begin.
+        keeper: Lets work begin once its lock is free, if it has to be.
         parks: Whether the broker keeps messages until a time.
     """
 
@@ -31,14 +32,14 @@ class Turnstiles:
         connect: Callable[[], Permits],
         clock: Clock,
         room: Callable[[], int],
-        release: Callable[[Work], None],
+        keeper: Keeper,
         *,
         parks: bool,
     ) -> None:
-        self._release = release
+        self._keeper = keeper
         self.rate: RateTurnstile = RateTurnstile(connect, clock, room, self._on_rate, parks=parks)
         self.concurrency: ConcurrencyTurnstile = ConcurrencyTurnstile(
-            connect, clock, room, release, parks=parks
+            connect, clock, room, keeper.pass_on, parks=parks
         )
         self._all = (self.rate, self.concurrency)
 
@@ -48,8 +49,8 @@ class Turnstiles:
         return max(found, default=None)
 
     def may_begin(self, work: Work) -> bool:
-        """Return whether work needs no permit; else it waits here until it has all that it needs."""
-        return self.rate.may_begin(work) and self.concurrency.may_begin(work)
+        """Return whether work needs nothing from others; else it waits here until it has all of it."""
+        return self.rate.may_begin(work) and self.concurrency.may_begin(work) and self._keeper.may_begin(work)
 
     def over(self, work: Work) -> None:
         """Note that work is not in the ledger any more."""
@@ -60,18 +61,20 @@ class Turnstiles:
         """Let go of work, if it waits here."""
         for one in self._all:
             one.drop(work)
+        self._keeper.drop(work)
 
     def take_back(self) -> list[Work]:
         """Let go of everything that waits here and return it."""
-        return [work for one in self._all for work in one.take_back()]
+        return [*(work for one in self._all for work in one.take_back()), *self._keeper.take_back()]
 
     def on_room(self) -> None:
         """Note that there may be more room than before."""
         for one in self._all:
             one.on_room()
+        self._keeper.on_room()
 
     def __len__(self) -> int:
-        """Return how much waits here."""
+        """Return how much waits here for permits."""
         return sum(map(len, self._all))
 
     async def run(self) -> None:
@@ -87,4 +90,4 @@ class Turnstiles:
 
     def _on_rate(self, work: Work) -> None:
         if self.concurrency.may_begin(work):
-            self._release(work)
+            self._keeper.pass_on(work)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 
+from celeriac.locks import Lock, from_header
 from celeriac.message import Delivery, Job, Lost, TaskHeaders, Verdict
 from celeriac.node.policy import Policy
+from celeriac.uniqueness import UNTIL_STARTED
 
 
 class Work:
@@ -23,6 +25,7 @@ class Work:
         "decided",
         "delivery",
         "headers",
+        "lock",
         "lost",
         "number",
         "obituaries",
@@ -47,6 +50,12 @@ class Work:
         self.tells: bool = False  # somebody wants to know what it returns
         self.terminated: int | None = None  # the signal by which somebody has ended it
         self.decided: Verdict | None = None  # what becomes of the message after the obituary
+        self.lock: Lock | None = lock_of(headers, policy)  # that it holds, as far as we know
+
+    @property
+    def frees_at_start(self) -> bool:
+        """Whether its lock, if it has one, is to be free before it begins."""
+        return (self.headers.lock or "").startswith(UNTIL_STARTED)
 
     @property
     def is_short(self) -> bool:
@@ -87,11 +96,23 @@ class Work:
         )
 
 
+def lock_of(headers: TaskHeaders, policy: Policy | None) -> Lock | None:
+    """Return the lock that a message says its call holds.
+
+    Args:
+        headers: The message's.
+        policy: The kind of task; None when nobody knows it: then the lock can only be freed.
+    """
+    if headers.lock is None:
+        return None
+    return from_header(headers.lock, headers.id, 0.0 if policy is None else policy.task.lock_seconds)
+
+
 class Ledger:
     """Everything that was taken in and is not settled, by number.
 
     Args:
-        on_closed: Called with each work that is struck out.
+        on_closed: Called with each work that is struck out and has a limit or a lock.
     """
 
     def __init__(self, on_closed: Callable[[Work], None]) -> None:
@@ -117,7 +138,8 @@ class Ledger:
             return None
         if self._of_task.get(work.headers.id) is work:
             del self._of_task[work.headers.id]
-        if work.policy.concurrency_limit is not None or work.policy.shares_rate:
+        policy = work.policy
+        if policy.concurrency_limit is not None or policy.shares_rate or work.lock is not None:
             self._on_closed(work)
         return work
 

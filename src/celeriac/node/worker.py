@@ -322,7 +322,7 @@ def _transport_to_read(app: Celeriac) -> Transport:
 
 
 def _check_limits(app: Celeriac) -> None:
-    """Find out before anything runs whether limited tasks can be counted.
+    """Find out before anything runs whether limited tasks can be counted, and unique ones locked.
 
     Raises:
         ConfigError: They cannot.
@@ -330,6 +330,8 @@ def _check_limits(app: Celeriac) -> None:
     tasks = app.tasks.values()
     if any(task.concurrency_limit is not None or task.rate_limit_scope == "global" for task in tasks):
         connections.connect_permits(app.conf, _transport_to_read(app), app_name=app.main)
+    if app.uniques:
+        connections.connect_locks(app.conf, _transport_to_read(app), app_name=app.main)
 
 
 def own_program() -> list[str]:

@@ -20,6 +20,7 @@ from celeriac.ports import Caps, ConsumeSpec
 from celeriac.queues import Queue
 from celeriac.transports.memory_broker import Broker, Lease, broker_at
 from celeriac.transports.memory_fanout import MemoryFanout
+from celeriac.transports.memory_locks import MemoryLocks
 from celeriac.transports.memory_permits import MemoryPermits
 
 CAPS = Caps(native_delay=True, leases=True, across_processes=False, permits=True)
@@ -213,6 +214,10 @@ class MemoryTransport:
     def permits(self) -> MemoryPermits:
         """Return the permits of all nodes of the process."""
         return self.broker.permits
+
+    def locks(self) -> MemoryLocks:
+        """Return the locks of all clients and nodes of the process."""
+        return self.broker.locks
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: it is for tests."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from celeriac.clock import Clock, SystemClock
 from celeriac.errors import BrokerUnreachable, CeleriacError, TransportError
+from celeriac.locks import Locks
 from celeriac.net.doorbell import Ringer
 from celeriac.net.url import parse
 from celeriac.permits import Permits
@@ -139,6 +140,12 @@ class SqliteTransport:
         handle = self._handle("normal")
         permits: Permits = module.SqlitePermits(handle, self._options.busy_timeout, self._clock)
         return permits
+
+    def locks(self) -> Locks:
+        """Return the locks of all clients and nodes of the machine."""
+        module = importlib.import_module("celeriac.transports.sqlite_locks")
+        locks: Locks = module.SqliteLocks(self._handle("normal"), self._options.busy_timeout, self._clock)
+        return locks
 
     def whereabouts(self, task_id: str) -> str | None:
         """Look for a task's message in the file; reads all that wait, 1 ms for some thousand."""

@@ -192,6 +192,14 @@ OWN: tuple[Setting, ...] = (
         "RabbitMQ at the result store.",
     ),
     Setting(
+        "task_lock_seconds",
+        "TASK_LOCK_SECONDS",
+        3600.0,
+        "number",
+        "Longest time for which a call of a unique task that no worker runs keeps others out; one for later "
+        "counts from its time.",
+    ),
+    Setting(
         "task_max_deliveries",
         "TASK_MAX_DELIVERIES",
         3,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from celeriac.testing.conformance.broadcasts import BroadcastTests
 from celeriac.testing.conformance.leases import LeaseTests
 from celeriac.testing.conformance.letters import LetterTests
+from celeriac.testing.conformance.locks import LockTests
 from celeriac.testing.conformance.permits import PermitTests
 from celeriac.testing.conformance.publishing import PublishTests
 from celeriac.testing.conformance.receiving import ReceiveTests
@@ -14,6 +15,13 @@ __all__ = ["TransportConformance"]
 
 
 class TransportConformance(
-    PublishTests, ReceiveTests, SettleTests, LetterTests, LeaseTests, BroadcastTests, PermitTests
+    PublishTests,
+    ReceiveTests,
+    SettleTests,
+    LetterTests,
+    LeaseTests,
+    BroadcastTests,
+    PermitTests,
+    LockTests,
 ):
     """Derive from it and override `broker_url`; see `TransportFixtures` for what else there is."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from celeriac.errors import TransportError
+from celeriac.locks import Locks
 from celeriac.permits import Permits
 from celeriac.ports import Caps, ConsumeSpec, Fanout
 from celeriac.transports.amqp import topology
@@ -103,6 +104,12 @@ class AmqpTransport:
         """Refuse: RabbitMQ keeps nothing but messages."""
         raise TransportError(
             "RabbitMQ keeps no permits; task_limits_url names a Redis server that does.", retryable=False
+        )
+
+    def locks(self) -> Locks:
+        """Refuse: RabbitMQ keeps nothing but messages."""
+        raise TransportError(
+            "RabbitMQ keeps no locks; task_limits_url names a Redis server that does.", retryable=False
         )
 
     def whereabouts(self, task_id: str) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.letters import MOST_LETTERS
+from celeriac.locks import Locks
 from celeriac.net.redis_link import Links, RedisFailure, checked, pack
 from celeriac.net.redis_servers import servers
 from celeriac.net.url import mask
@@ -100,6 +101,12 @@ class RedisTransport:
         module = importlib.import_module("celeriac.transports.redis.permits")
         permits: Permits = module.RedisPermits(Links(self._servers), self.address, self._names)
         return permits
+
+    def locks(self) -> Locks:
+        """Return the locks of all clients and nodes of the database."""
+        module = importlib.import_module("celeriac.transports.redis.locks")
+        locks: Locks = module.RedisLocks(Links(self._servers), self.address, self._names)
+        return locks
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: to find one among many would hold up the server."""

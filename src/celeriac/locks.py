@@ -1,0 +1,70 @@
+"""The port of what keeps a second call of a task out while the first is under way: locks with a holder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+# A lock whose task runs and may not run again ends so long after its worker was last heard of.
+HELD_SECONDS: Final = 12.0
+RENEW_SECONDS: Final = 3.0
+
+
+class Lock(msgspec.Struct, frozen=True):
+    """What one call holds as long as others like it are not wanted."""
+
+    name: str  # such as `shop.pay[7]`
+    holder: str  # the id of the task
+    seconds: float  # after which it ends, unless somebody keeps it
+
+
+class Locks(Protocol):
+    """Keeps the locks of a fleet. Its calls block, and may be made from any thread."""
+
+    def take(self, wanted: Sequence[Lock]) -> list[str | None]:
+        """Take locks, in one round trip.
+
+        Returns:
+            For each None when it was free and is held now, else who holds it; that may be the same holder.
+
+        Raises:
+            TransportError: The store cannot be reached, or refuses; some may have been taken.
+        """
+        ...
+
+    def exchange(self, free: Sequence[Lock], keep: Sequence[Lock]) -> list[bool]:
+        """Free locks, and have others end so many seconds from now, in one round trip.
+
+        Args:
+            free: What is not held by the holder named does not matter.
+            keep: What is not held by the holder named is left alone.
+
+        Returns:
+            For each that is kept whether it is held still.
+
+        Raises:
+            TransportError: The store cannot be reached, or refuses; some of it may have been done.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the connection; locks that are held stay so until their time is over."""
+        ...
+
+
+def to_header(mode: str, name: str) -> str:
+    """Return what a message says of the lock that its call holds, and until when it holds it."""
+    return f"{mode}:{name}"
+
+
+def from_header(header: str, task_id: str, seconds: float) -> Lock:
+    """Return the lock that a message says its call holds.
+
+    Args:
+        header: The header.
+        task_id: The call's.
+        seconds: How long it is held when nobody keeps it.
+    """
+    return Lock(header.partition(":")[2], task_id, seconds)

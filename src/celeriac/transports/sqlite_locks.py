@@ -1,0 +1,86 @@
+"""The locks of an embedded broker: a small table in its file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from celeriac.clock import Clock
+from celeriac.errors import TransportError
+from celeriac.locks import Lock
+from celeriac.transports.sqlite_file import Handle
+
+T = TypeVar("T")
+
+# since, until: seconds on the monotonic clock of the boot. Not in the file's schema: only a program with
+# unique tasks needs it.
+_TABLE = """
+CREATE TABLE IF NOT EXISTS locks (name TEXT PRIMARY KEY, holder TEXT NOT NULL, since REAL NOT NULL,
+    until REAL NOT NULL) WITHOUT ROWID
+"""
+
+
+class SqliteLocks:
+    """Locks for the clients and nodes of one machine, `celeriac.locks.Locks`.
+
+    Args:
+        handle: On the file; ours alone.
+        busy_seconds: How long to wait for the file's lock.
+        clock: Its monotonic time says when locks end.
+    """
+
+    def __init__(self, handle: Handle, busy_seconds: float, clock: Clock) -> None:
+        self._handle = handle
+        self._busy_seconds = busy_seconds
+        self._clock = clock
+
+    def take(self, wanted: Sequence[Lock]) -> list[str | None]:
+        """See `celeriac.locks.Locks`."""
+        return self._write(lambda connection, now: [_take(connection, lock, now) for lock in wanted])
+
+    def exchange(self, free: Sequence[Lock], keep: Sequence[Lock]) -> list[bool]:
+        """See `celeriac.locks.Locks`."""
+
+        def work(connection: sqlite3.Connection, now: float) -> list[bool]:
+            connection.executemany(
+                "DELETE FROM locks WHERE name = ? AND holder = ?",
+                [(lock.name, lock.holder) for lock in free],
+            )
+            renew = "UPDATE locks SET since = ?, until = ? WHERE name = ? AND holder = ?"
+            return [
+                connection.execute(renew, (now, now + lock.seconds, lock.name, lock.holder)).rowcount == 1
+                for lock in keep
+            ]
+
+        return self._write(work)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
+
+    def _write(self, work: Callable[[sqlite3.Connection, float], list[T]]) -> list[T]:
+        def clear_and_work(connection: sqlite3.Connection) -> list[T]:
+            now = self._clock.monotonic()
+            connection.execute(_TABLE)
+            # What began later than now is of another boot of the machine: its clock began at 0, too.
+            connection.execute("DELETE FROM locks WHERE until <= ? OR since > ?", (now, now))
+            return work(connection, now)
+
+        try:
+            return self._handle.write(clear_and_work, self._busy_seconds)
+        except TimeoutError as exc:
+            raise TransportError(f"The locks of unique tasks are out of reach: {exc}") from exc
+
+
+def _take(connection: sqlite3.Connection, lock: Lock, now: float) -> str | None:
+    """Take a lock and return None, or return who holds it."""
+    held = connection.execute("SELECT holder FROM locks WHERE name = ?", (lock.name,)).fetchone()
+    if held is not None:
+        holder: str = held[0]
+        return holder
+    connection.execute(
+        "INSERT INTO locks (name, holder, since, until) VALUES (?, ?, ?, ?)",
+        (lock.name, lock.holder, now, now + lock.seconds),
+    )
+    return None
