@@ -16,6 +16,7 @@ import msgspec
 
 from celeriac import context, ids, states
 from celeriac.backoff import publish_intervals
+from celeriac.bursts import Turn
 from celeriac.errors import BrokerUnreachable, PartlySent, PublishTimeout, TransportError
 from celeriac.guard import Guard
 from celeriac.locks import Lock
@@ -99,7 +100,7 @@ class _Sent(msgspec.Struct, kw_only=True):
     name: str
     body: Any
     terms: _Terms
-    lock: Lock | None = None  # that it holds
+    held: Lock | Turn | None = None  # of a unique or debounced task
 
 
 class _Batch:
@@ -155,7 +156,8 @@ class Client:
         """Send one call and return its result to come.
 
         Inside a `batch` it is kept, and sent with the others when the batch ends. A call of a unique task is
-        not sent while another one like it is under way: then the result is that of the other.
+        not sent while another one like it is under way: then the result is that of the other. One of a
+        debounced task has the id of those that it follows.
 
         Args:
             name: The task's name.
@@ -175,9 +177,9 @@ class Client:
             frame = context.worker_frame()
         make = options.pop("result_cls", None) or self._app.AsyncResult
         to_parent = options.pop("add_to_parent", True)
-        lock, first, rule = None, None, self._app.uniques.get(name)
+        held, first, rule = None, None, self._app.uniques.get(name)
         if rule is not None:
-            lock, first = self._guard.enter(rule, args or (), kwargs or {}, options, inside=frame is not None)
+            held, first = self._guard.enter(rule, args or (), kwargs or {}, options, inside=frame is not None)
         if first is not None:
             result = make(first)
             result.ignored = bool(options.get("ignore_result"))
@@ -185,9 +187,9 @@ class Client:
             try:
                 sent, task_id = self._compose(name, args or (), kwargs or {}, options, frame)
             except BaseException:
-                self._guard.leave([lock] if lock is not None else ())
+                self._guard.leave([held] if held is not None else ())
                 raise
-            sent.lock = lock
+            sent.held = held
             waiting = _batch.get()
             if waiting is not None and waiting.client is self:
                 waiting.add(sent)
@@ -276,7 +278,7 @@ class Client:
         try:
             yield
         except BaseException:
-            self._guard.leave(_locks_of(mine.messages))
+            self._guard.leave(_held_by(mine.messages))
             raise
         finally:
             _batch.reset(token)
@@ -502,11 +504,11 @@ class Client:
                 pauses = pauses or _pauses(terms.policy)
                 pause = _pause_before(pauses, exc, end)
                 if pause is None:
-                    self._guard.leave(_locks_of(messages))
+                    self._guard.leave(_held_by(messages))
                     raise
                 _note_doubt(batch, exc)
             except BaseException:
-                self._guard.leave(_locks_of(messages))
+                self._guard.leave(_held_by(messages))
                 raise
             time.sleep(pause)
             remaining = end - time.monotonic()
@@ -543,9 +545,9 @@ class Client:
             await importlib.import_module("asyncio").to_thread(tell, self._app, batch)
 
     async def _aleave(self, messages: Sequence[_Sent]) -> None:
-        locks = _locks_of(messages)
-        if locks:
-            await importlib.import_module("asyncio").to_thread(self._guard.leave, locks)
+        held = _held_by(messages)
+        if held:
+            await importlib.import_module("asyncio").to_thread(self._guard.leave, held)
 
     def _addressed(self, messages: Sequence[_Sent]) -> tuple[Producer, list[Outgoing], _Terms]:
         terms = messages[0].terms
@@ -585,8 +587,8 @@ class Client:
         self._guard.close()
 
 
-def _locks_of(messages: Sequence[_Sent]) -> list[Lock]:
-    return [message.lock for message in messages if message.lock is not None]
+def _held_by(messages: Sequence[_Sent]) -> list[Lock | Turn]:
+    return [message.held for message in messages if message.held is not None]
 
 
 def _inherit(options: dict[str, Any], request: context.Context, inherit_priority: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from celeriac import backends, transports
+from celeriac.bursts import Bursts
 from celeriac.codecs.registry import Codecs
 from celeriac.errors import ConfigError
 from celeriac.locks import Locks
@@ -19,6 +20,7 @@ _KEEPERS = (
     "permits and locks are kept by redis:// (also rediss, sentinel, unix) and, on one machine, by "
     "sqlite:///file."
 )
+_UNIQUE = "tasks with unique, debounce or throttle"
 _KEEPING_STORES = frozenset({"redis", "rediss", "sentinel", "unix", "sqlite"})
 EMBEDDED = (
     "sqlite://"  # where there is no broker: a file under the user's state directory, named after the app
@@ -118,8 +120,16 @@ def connect_locks(conf: Settings, transport: Transport, *, app_name: str | None)
     Raises:
         ConfigError: There is none.
     """
-    what = "tasks with unique, debounce or throttle"
-    return _keeper(conf, transport, what, app_name=app_name).locks()
+    return _keeper(conf, transport, _UNIQUE, app_name=app_name).locks()
+
+
+def connect_bursts(conf: Settings, transport: Transport, *, app_name: str | None) -> Bursts:
+    """Return what keeps the bursts of debounced tasks, the same that would keep permits; no I/O.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    return _keeper(conf, transport, _UNIQUE, app_name=app_name).bursts()
 
 
 def _keeper(conf: Settings, transport: Transport, what: str, *, app_name: str | None) -> Transport:

@@ -1,4 +1,4 @@
-"""The guard: keeps calls of unique tasks out that are on their way already."""
+"""The guard: keeps calls of unique tasks out that are on their way already, and joins debounced ones."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from celeriac import bursts, locks
+from celeriac.bursts import Bursts, Turn
 from celeriac.errors import TransportError
-from celeriac.locks import Lock, Locks, to_header
+from celeriac.locks import Lock, Locks
 from celeriac.uniqueness import UNTIL_STARTED, Uniqueness
-from celeriac.wire.task import LOCK_HEADER
+from celeriac.wire.task import BURST_HEADER, LOCK_HEADER
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -24,8 +26,8 @@ _LEAST_SECONDS: Final = 1.0
 class Guard:
     """Takes locks for the calls that a client sends.
 
-    1. take the lock of a call, or say which call has it
-    2. let go of it when the call could not be sent
+    1. take the lock of a call, or say which call has it; make a debounced one the last of its burst
+    2. let go of that when the call could not be sent
     3. leave alone what others wait for under its id, and what is sent again
 
     Safe for threads, and usable after a fork.
@@ -37,6 +39,7 @@ class Guard:
     def __init__(self, app: Any) -> None:  # Any: a Celeriac, whose module imports this one
         self._app = app
         self._locks: Locks | None = None
+        self._bursts: Bursts | None = None
 
     def enter(
         self,
@@ -46,18 +49,18 @@ class Guard:
         options: dict[str, Any],
         *,
         inside: bool,
-    ) -> tuple[Lock | None, str | None]:
-        """Take the lock of a call.
+    ) -> tuple[Lock | Turn | None, str | None]:
+        """Take the lock of a call, or its turn.
 
         Args:
             rule: What its task says.
             args: Its positional arguments.
             kwargs: Its keyword arguments.
-            options: Those of the call; its id and what its message says of the lock are added.
+            options: Those of the call; its id, and what its message says of lock or turn, are added.
             inside: Whether it is sent by a task that runs here.
 
         Returns:
-            The lock, if it was taken; and the id of the call that it is left out for, if it is.
+            What it has got; and the id of the call that it is left out for, if it is.
 
         Raises:
             UsageError: The arguments do not have what tells them apart.
@@ -65,51 +68,89 @@ class Guard:
             ConfigError: There is none.
         """
         headers = dict(options.get("headers") or {})
-        told = headers.pop(LOCK_HEADER, None)
+        told, turned = headers.pop(LOCK_HEADER, None), headers.pop(BURST_HEADER, None)
         if options.get("retries"):  # it has its lock, or has had it
-            if told is not None and told.startswith(UNTIL_STARTED):
+            if turned is not None or (told is not None and told.startswith(UNTIL_STARTED)):
                 options["headers"] = headers
             return None, None
+        if rule.debounce_seconds:
+            options["headers"] = headers
+            return self._join(rule, args, kwargs, options, inside=inside), None
         task_id = options["task_id"] = options.get("task_id") or self._app.new_id()
         lock = Lock(rule.name(args, kwargs, self._encode), task_id, self._seconds(rule, options))
         [holder] = self._store().take([lock])
         if holder is None and rule.mode:
-            headers[LOCK_HEADER] = to_header(rule.mode, lock.name)
+            headers[LOCK_HEADER] = locks.to_header(rule.mode, lock.name)
         options["headers"] = headers
         if holder is None:
             return lock, None
         return None, None if _is_awaited(options, inside=inside) else holder
 
-    def leave(self, locks: Sequence[Lock]) -> None:
-        """Free the locks of calls that were not sent."""
-        if not locks:
-            return
+    def leave(self, held: Sequence[Lock | Turn]) -> None:
+        """Free the locks of calls that were not sent, and have nobody wait for their turns."""
+        taken = [lock for lock in held if isinstance(lock, Lock)]
         try:
-            self._store().exchange(locks, ())
+            if taken:
+                self._store().exchange(taken, ())
+            for turn in held:
+                if isinstance(turn, Turn):
+                    self._joined().leave(turn)
         except TransportError as exc:
+            seconds = max((lock.seconds for lock in taken), default=bursts.GRACE_SECONDS)
             logger.warning(
-                "A call that was not sent keeps others like it out, for %.0f s at most: %s",
-                max(lock.seconds for lock in locks),
+                "A call that was not sent keeps others like it out, or waiting, for %.0f s at most: %s",
+                seconds,
                 exc,
             )
 
     def close(self) -> None:
         """Close the connection; the next call opens another one."""
-        locks, self._locks = self._locks, None
-        if locks is not None:
-            locks.close()
+        for store in (self._locks, self._bursts):
+            if store is not None:
+                store.close()
+        self._locks = self._bursts = None
+
+    def _join(
+        self,
+        rule: Uniqueness,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: dict[str, Any],
+        *,
+        inside: bool,
+    ) -> Turn | None:
+        """Make a call the last one of its burst; the options of it get the id and the time of that."""
+        if not options.get("countdown") and not options.get("eta"):
+            options["countdown"] = rule.debounce_seconds
+        if _is_awaited(options, inside=inside):
+            return None
+        eta, _ = self._app.client.times(options.get("countdown"), options.get("eta"), None)
+        due_seconds = max(0.0, _ahead(eta))
+        name, task_id = rule.name(args, kwargs, self._encode), options.get("task_id") or self._app.new_id()
+        joined = self._joined().join(name, task_id, due_seconds, due_seconds + rule.lock_seconds)
+        options["task_id"], turn = joined[0], Turn(name, joined[1])
+        options["headers"][BURST_HEADER] = bursts.to_header(turn)
+        return turn
 
     def _encode(self, value: Any) -> bytes:  # Any: the user's arguments
         data: bytes = self._app.codecs.encode(value, "json")[2]
         return data
 
     def _store(self) -> Locks:
-        locks = self._locks
-        if locks is None:
+        store = self._locks
+        if store is None:
             app = self._app
             connections: Any = importlib.import_module("celeriac.connections")
-            locks = self._locks = connections.connect_locks(app.conf, app.transport, app_name=app.main)
-        return locks
+            store = self._locks = connections.connect_locks(app.conf, app.transport, app_name=app.main)
+        return store
+
+    def _joined(self) -> Bursts:
+        store = self._bursts
+        if store is None:
+            app = self._app
+            connections: Any = importlib.import_module("celeriac.connections")
+            store = self._bursts = connections.connect_bursts(app.conf, app.transport, app_name=app.main)
+        return store
 
     def _seconds(self, rule: Uniqueness, options: Mapping[str, Any]) -> float:
         if rule.window_seconds:

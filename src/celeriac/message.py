@@ -64,6 +64,7 @@ class TaskHeaders(msgspec.Struct, kw_only=True):
     compression: str | None = None
     limit_key: str | None = msgspec.field(default=None, name="celeriac_limit_key")  # see `celeriac.keypath`
     lock: str | None = msgspec.field(default=None, name="celeriac_lock")  # see `celeriac.locks`
+    burst: str | None = msgspec.field(default=None, name="celeriac_burst")  # see `celeriac.bursts`
 
 
 class Call(msgspec.Struct, kw_only=True):

@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from celeriac.bursts import Bursts
 from celeriac.letters import EVERYTHING, Letter, Wanted
 from celeriac.locks import Locks
 from celeriac.message import (
@@ -38,7 +39,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     high_priority_first: bool = True  # False on Redis: 0 is served first there, as Celery has it
     across_processes: bool = True  # False for memory
     searchable: bool = False  # `whereabouts` finds every message that is there
-    permits: bool = False  # it can keep the permits of limited tasks, and the locks of unique ones
+    permits: bool = False  # it can keep the permits of limited tasks, locks of unique ones, …
 
 
 class ConsumeSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -284,6 +285,10 @@ class Transport(Protocol):
 
     def locks(self) -> Locks:
         """Return what keeps the locks of unique tasks; cheap, no I/O. Only with ``caps.permits``."""
+        ...
+
+    def bursts(self) -> Bursts:
+        """Return what keeps the bursts of debounced tasks; cheap, no I/O. Only with ``caps.permits``."""
         ...
 
     def whereabouts(self, task_id: str) -> str | None:

@@ -123,6 +123,8 @@ class Task(TaskHooks, Generic[P, R_co]):
     unique: Literal["until_started", "until_done"] | float | None = None
     unique_on: Sequence[str] | None = None  # what makes calls the same, as `per`; None: all arguments
     throttle: float | None = None  # seconds; after a call others like it are not sent, and have its result
+    # Seconds; of calls that follow each other within that time the last one runs, so long after it was made.
+    debounce: float | None = None
     lock_seconds: float | None = None  # a call that no worker runs keeps others out for so long, at most
     ignore_result: bool | None = None
     trail: bool = True  # note the tasks that it sends as its children

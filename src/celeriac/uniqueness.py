@@ -14,7 +14,7 @@ from celeriac.keypath import KeyPath
 UNTIL_STARTED: Final = "until_started"
 UNTIL_DONE: Final = "until_done"
 _MODES: Final = (UNTIL_STARTED, UNTIL_DONE)
-_OPTIONS: Final = ("unique", "throttle")
+_OPTIONS: Final = ("unique", "debounce", "throttle")
 _MOST_CHARACTERS: Final = 200  # of a key; it is part of the names of things in a store
 
 
@@ -31,8 +31,9 @@ class Uniqueness:
     def __init__(self, task: Any) -> None:  # Any: a Task, whose module is upstairs
         self._task = task
         self.mode: str = task.unique if task.unique in _MODES else ""  # until when a call keeps others out
-        # Counted from the call; 0: a mode says until when.
-        self.window_seconds: float = 0.0 if self.mode else float(task.throttle or task.unique)
+        self.debounce_seconds: float = float(task.debounce or 0.0)  # above 0: it keeps out those before it
+        # Counted from the call; 0: something else says until when.
+        self.window_seconds: float = 0.0 if self.mode else float(task.throttle or task.unique or 0.0)
         paths = task.unique_on
         self._paths = (
             None if paths is None else [KeyPath(path, task.name, task.run, "unique_on") for path in paths]
@@ -95,8 +96,10 @@ def of_task(task: Any) -> Uniqueness | None:  # Any: as above
             f"Task {task.name}: unique={task.unique!r} is neither 'until_started', nor 'until_done', nor a "
             "number of seconds above 0."
         )
-    if task.throttle is not None and not _is_seconds(task.throttle):
-        raise ConfigError(f"Task {task.name}: throttle={task.throttle!r} is no number of seconds above 0.")
+    for option in ("debounce", "throttle", "lock_seconds"):
+        value = getattr(task, option)
+        if value is not None and not _is_seconds(value):
+            raise ConfigError(f"Task {task.name}: {option}={value!r} is no number of seconds above 0.")
     if len(given) > 1:
         raise ConfigError(f"Task {task.name}: it has {' and '.join(given)}; there can be one of them.")
     paths = task.unique_on
@@ -108,10 +111,6 @@ def of_task(task: Any) -> Uniqueness | None:  # Any: as above
         raise ConfigError(
             f"Task {task.name}: unique_on={paths!r} has nothing to tell apart: there is none of "
             f"{', '.join(_OPTIONS)}."
-        )
-    if task.lock_seconds is not None and not _is_seconds(task.lock_seconds):
-        raise ConfigError(
-            f"Task {task.name}: lock_seconds={task.lock_seconds!r} is no number of seconds above 0."
         )
     return Uniqueness(task) if given else None
 

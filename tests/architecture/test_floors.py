@@ -30,7 +30,7 @@ FLOORS: dict[str, int] = {
         ],
         1,
     ),
-    **dict.fromkeys(["ports", "permits", "locks", "drivers", "net", "transports", "backends"], 2),
+    **dict.fromkeys(["ports", "permits", "locks", "bursts", "drivers", "net", "transports", "backends"], 2),
     **dict.fromkeys(
         [
             "app",

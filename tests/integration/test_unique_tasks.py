@@ -24,7 +24,7 @@ from worker_program import TIMEOUT, Start, begun, until
 
 WORKERS = 4
 CALLERS = 4
-CALLS = 60  # of each caller
+CALLS = 30  # of each caller
 KEYS = 3
 
 UNIQUE = """
@@ -46,6 +46,11 @@ def started(self, key):
 @app.task(name="proj.throttled", bind=True, throttle=600, unique_on=["args.key"])
 def throttled(self, key, number):
     note(f"throttled-{key}", self, 0)
+
+@app.task(name="proj.debounced", bind=True, debounce=0.3, unique_on=["args.key"])
+def debounced(self, key, number):
+    note(f"debounced-{key}", self, 0)
+    return number
 
 @app.task(name="proj.alone", unique="until_done")
 def alone(name):
@@ -87,10 +92,11 @@ def home(home: Path) -> Path:
     return home
 
 
-def runs(home: Path, name: str) -> list[Run]:
-    """Return the runs that tasks have noted."""
+def runs(home: Path, name: str, count: int) -> list[Run]:
+    """Return the runs that tasks have noted, once there are so many or more."""
     path = home / name
-    lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    until(lambda: path.exists() and path.read_text().count("\n") >= count)
+    lines = [line.split() for line in path.read_text().splitlines()]
     return [(id_, float(began), float(ended)) for id_, began, ended in lines]
 
 
@@ -127,26 +133,36 @@ def test_each_call_that_is_sent_runs_once_while_four_workers_race(
     for _ in range(WORKERS):
         start(concurrency=2)
 
-    done = race(lambda key, number: proj.done.delay(key))
-    started = race(lambda key, number: proj.started.delay(key))
-    throttled = race(proj.throttled.delay)
+    made = {
+        "done": race(lambda key, number: proj.done.delay(key)),
+        "started": race(lambda key, number: proj.started.delay(key)),
+        "throttled": race(proj.throttled.delay),
+        "debounced": race(proj.debounced.delay),
+    }
+    last = [proj.debounced.delay(key, -1) for key in range(KEYS)]
+    made["debounced"] += [(key, result.id, 0.0) for key, result in enumerate(last)]
 
-    for name, made in (("done", done), ("started", started), ("throttled", throttled)):
+    for name, calls in made.items():
         for key in range(KEYS):
-            ids = {id_ for of, id_, _ in made if of == key}
-            until(lambda name=name, key=key, ids=ids: len(runs(home, f"{name}-{key}")) >= len(ids))
-            found = runs(home, f"{name}-{key}")
+            ids = {id_ for of, id_, _ in calls if of == key}
+            found = runs(home, f"{name}-{key}", len(ids))
             assert Counter(id_ for id_, _, _ in found) == Counter(ids)
             began = {id_: at for id_, at, _ in found}
             if name == "done":
                 assert most_at_once(found) == 1
             elif name == "started":  # what was changed before a call is seen by the run that it is left to
-                assert all(began[id_] >= at for of, id_, at in made if of == key)
-            else:
+                assert all(began[id_] >= at for of, id_, at in calls if of == key)
+            elif name == "throttled":
                 assert len(ids) == 1
+            else:  # a machine that is slow may have more bursts than one
+                assert len(ids) < CALLERS * CALLS / KEYS
+                assert last[key].get(timeout=TIMEOUT) == -1
+    until(lambda: proj.app.transport.size("celery") == 0)  # the calls before the last are dropped
+    dropped_or_run = len({id_ for _, id_, _ in made["debounced"]})
+    assert sum(len(runs(home, f"debounced-{key}", 0)) for key in range(KEYS)) == dropped_or_run
 
 
-@pytest.mark.parametrize("servers", BROKERS, indirect=True)
+@pytest.mark.parametrize("servers", BROKERS[:2], indirect=True)
 def test_who_has_the_result_can_have_it_run_again(home: Path, proj: ModuleType, start: Start) -> None:
     start()
     (home / "go").touch()
@@ -164,7 +180,7 @@ def test_who_has_the_result_can_have_it_run_again(home: Path, proj: ModuleType, 
     assert len(set(ids)) == 5
 
 
-@pytest.mark.parametrize("servers", BROKERS, indirect=True)
+@pytest.mark.parametrize("servers", BROKERS[:1], indirect=True)
 def test_a_retry_keeps_its_lock_until_it_is_done(home: Path, proj: ModuleType, start: Start) -> None:
     start(concurrency=2)
     first = proj.again.delay("again")
@@ -178,7 +194,7 @@ def test_a_retry_keeps_its_lock_until_it_is_done(home: Path, proj: ModuleType, s
     assert second.get(timeout=TIMEOUT) == 2
 
 
-@pytest.mark.parametrize("servers", BROKERS, indirect=True)
+@pytest.mark.parametrize("servers", BROKERS[1:2], indirect=True)
 def test_a_call_is_left_to_the_first_until_that_starts(home: Path, proj: ModuleType, start: Start) -> None:
     first = proj.waits.delay("first")
     assert proj.waits.delay("first").id == first.id
@@ -212,7 +228,7 @@ def test_the_lock_of_a_killed_worker_ends_with_its_task(home: Path, proj: Module
     assert second.get(timeout=TIMEOUT) == "first"
 
 
-@pytest.mark.parametrize("servers", BROKERS, indirect=True)
+@pytest.mark.parametrize("servers", BROKERS[2:], indirect=True)
 def test_what_may_not_begin_again_is_locked_only_as_long_as_its_worker_is_heard_of(
     home: Path, proj: ModuleType, start: Start
 ) -> None:
@@ -241,7 +257,7 @@ def seconds_left(proj: ModuleType, task_id: str) -> float:
     return rows[0][0] - time.monotonic() if rows else 0.0
 
 
-@pytest.mark.parametrize("servers", BROKERS, indirect=True)
+@pytest.mark.parametrize("servers", BROKERS[1:], indirect=True)
 def test_the_lock_of_what_runs_again_stays_with_its_message(
     home: Path, proj: ModuleType, start: Start
 ) -> None:
@@ -259,7 +275,7 @@ def test_the_lock_of_what_runs_again_stays_with_its_message(
     assert proj.alone_late.delay("first").id != first.id
 
 
-@pytest.mark.parametrize("servers", BROKERS, indirect=True)
+@pytest.mark.parametrize("servers", BROKERS[::2], indirect=True)
 def test_what_is_never_run_keeps_nobody_out(home: Path, proj: ModuleType, start: Start) -> None:
     worker = start()
     proj.early.delay("held")

@@ -11,6 +11,7 @@ import pytest
 
 from celeriac import context
 from celeriac.app import Celeriac
+from celeriac.bursts import GRACE_SECONDS, MARGIN_SECONDS, OVER, Burst, Turn
 from celeriac.canvas import chord, group
 from celeriac.client import TaskCall
 from celeriac.context import Context
@@ -225,7 +226,8 @@ def test_a_lock_that_was_handed_on_in_headers_is_not_taken_for_ones_own(
 
 @pytest.mark.parametrize("option", ["unique", "throttle"])
 def test_for_so_many_seconds_a_call_keeps_others_out(app: Celeriac, option: str) -> None:
-    sync = app.task(name="shop.sync", **{option: 0.05})(lambda: None)
+    options: dict[str, Any] = {option: 0.05}
+    sync = app.task(bind=False, name="shop.sync", **options)(lambda: None)
 
     first, second = sync.delay(), sync.delay()
     assert locks_of(deliveries(app)) == [None]  # nobody frees it before
@@ -271,9 +273,12 @@ def test_a_lock_lasts_no_longer_than_its_call_is_wanted_and_from_its_time_on(
     app: Celeriac, sync: Task[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds: list[float] = []
-    monkeypatch.setattr(
-        app.transport.locks(), "take", lambda wanted: [seconds.append(lock.seconds) for lock in wanted]
-    )
+
+    def take(wanted: list[Lock]) -> list[None]:
+        seconds.append(wanted[0].seconds)
+        return [None]
+
+    monkeypatch.setattr(app.transport.locks(), "take", take)
 
     sync.delay(1)
     sync.apply_async((1,), countdown=100)
@@ -302,6 +307,82 @@ def test_a_task_that_is_not_known_here_is_sent_each_time(app: Celeriac) -> None:
     assert len(sent(app)) == 2
 
 
+@pytest.fixture
+def index(app: Celeriac) -> Task[..., Any]:
+    @app.task(name="shop.index", debounce=60, unique_on=["args.shop"])
+    def index(shop: int, page: int = 0) -> None: ...
+
+    return index
+
+
+async def test_debounced_calls_have_one_result_and_a_turn_each(app: Celeriac, index: Task[..., Any]) -> None:
+    results = [
+        index.delay(1, 1),
+        app.send_task("shop.index", (1, 2)),
+        index.s(1, 3).delay(),
+        await index.adelay(1, 4),
+        *group(index.s(1, 5), index.s(1, 6)).delay().results,
+    ]
+    other = index.delay(2)
+
+    assert len({result.id for result in results}) == 1
+    assert other.id != results[0].id
+    assert results[0].sent_state == "SCHEDULED"
+    assert app.transport.size("celery") == 7
+    assert app.transport.ready("celery") == 0
+
+
+def test_a_debounced_call_that_something_waits_for_is_not_dropped_for_another(
+    app: Celeriac, index: Task[..., Any]
+) -> None:
+    first = index.delay(1)
+
+    linked = index.apply_async((1,), link=index.si(2))
+
+    assert linked.id != first.id
+
+
+def test_a_debounced_call_that_could_not_be_sent_keeps_nobody_waiting(
+    app: Celeriac, index: Task[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[Turn] = []
+    monkeypatch.setattr(app.transport.bursts(), "leave", left.append)
+    failing: Any = Failing()
+
+    with pytest.raises(BrokerUnreachable):
+        index.apply_async((1,), producer=failing)
+
+    assert [turn.name for turn in left] == ["shop.index[1]"]
+
+
+def test_the_retry_of_a_debounced_call_has_no_turn(app: Celeriac, index: Task[..., Any]) -> None:
+    index.apply_async((1,), task_id="x", retries=1, headers={"celeriac_burst": "1:shop.index[1]"})
+
+    (again,) = deliveries(app)
+    assert "celeriac_burst" not in again.envelope.headers
+
+
+def test_what_was_never_sent_is_waited_for_only_for_a_while() -> None:
+    burst, now = Burst(), 1000.0
+    numbers = [burst.join(id_, now, 10.0)[1] for id_ in ("a", "b", "c")]
+    assert burst.begin(numbers[0], now + 10) == MARGIN_SECONDS
+    assert burst.begin(numbers[0], now + 40) == 30
+
+    later = now + 10 + GRACE_SECONDS
+
+    assert burst.begin(numbers[1], later) == 0
+    assert burst.begin(numbers[0], later) == OVER
+    assert burst.join("d", later, 10.0)[0] == "d"  # the result of the others is there
+
+
+def test_the_last_call_runs_though_it_comes_after_the_grace_of_others() -> None:
+    burst, now = Burst(), 1000.0
+    one, two = (burst.join(id_, now, 10.0)[1] for id_ in "ab")
+
+    assert burst.begin(one, now + 10 + GRACE_SECONDS) == 0
+    assert burst.begin(two, now + 10 + GRACE_SECONDS) == 0
+
+
 @pytest.mark.parametrize("given", [0, -1, True, "done", "until_finished", float("inf"), [1]])
 def test_a_uniqueness_that_is_none_is_refused_where_it_is_written(app: Celeriac, given: Any) -> None:
     with pytest.raises(ConfigError, match=r"neither 'until_started', nor 'until_done', nor a number of sec"):
@@ -312,10 +393,15 @@ def test_a_uniqueness_that_is_none_is_refused_where_it_is_written(app: Celeriac,
     ("options", "said"),
     [
         ({"throttle": 0}, "throttle=0 is no number of seconds above 0"),
+        ({"debounce": -1}, "debounce=-1 is no number of seconds above 0"),
+        ({"debounce": 5, "throttle": 5}, "debounce and throttle; there can be one of them"),
         ({"throttle": "1m"}, "throttle='1m' is no number of seconds above 0"),
         ({"unique": "until_done", "lock_seconds": -1}, "lock_seconds=-1 is no number of seconds above 0"),
         ({"unique": 5, "throttle": 5}, "unique and throttle; there can be one of them"),
-        ({"unique_on": ["args.obj"]}, "has nothing to tell apart: there is none of unique, throttle"),
+        (
+            {"unique_on": ["args.obj"]},
+            "has nothing to tell apart: there is none of unique, debounce, throttle",
+        ),
         ({"unique": 5, "unique_on": "args.obj"}, "unique_on='args.obj' is no list of paths"),
         ({"unique": 5, "unique_on": []}, r"unique_on=\[\] is no list of paths"),
         ({"unique": 5, "unique_on": ["obj"]}, "unique_on='obj' is no path to an argument"),

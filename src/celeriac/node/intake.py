@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from celeriac.bursts import OVER, Bursts
 from celeriac.message import Ack, Delivery, Envelope, Lost, Park, Requeue, TaskHeaders
 from celeriac.node.admit import Admitted, Dead, Early, Refused, admit, expired
+from celeriac.node.burst_desk import BurstDesk
 from celeriac.node.dispatch import Dispatcher
 from celeriac.node.herald import Herald
 from celeriac.node.rates import Rates
@@ -40,6 +42,7 @@ class Intake:
         refusals: Tell what is refused.
         herald: Tells monitors what is taken.
         turnstiles: Let begin what is limited in the whole fleet.
+        bursts: Returns what finds the last of debounced calls; called when it is first needed.
         parks: Whether the broker keeps messages until a time.
         on_release: Called when something that was held here is held no more.
     """
@@ -53,6 +56,7 @@ class Intake:
         refusals: Refusals,
         herald: Herald,
         turnstiles: Turnstiles,
+        bursts: Callable[[], Bursts],
         *,
         parks: bool,
         on_release: Callable[[], None],
@@ -68,6 +72,7 @@ class Intake:
         self._on_release = on_release
         self.timers: Timers = Timers(reception.clock, self._on_due)
         self.rates: Rates = Rates(reception.clock, self._on_token)
+        self.bursts: BurstDesk = BurstDesk(bursts, self._on_asked)
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Take a batch of messages in."""
@@ -96,6 +101,7 @@ class Intake:
     def drop(self, work: Work) -> None:
         """Let go of work that waits here for its time, a token or a permit, if it does."""
         self.timers.drop(work)
+        self.bursts.drop(work)
         self.rates.drop(work)
         self._turnstiles.drop(work)
 
@@ -105,7 +111,8 @@ class Intake:
 
     def take_back(self) -> list[Work]:
         """Let go of everything that waits here and return it."""
-        return [*self.timers.take_back(), *self.rates.take_back(), *self._turnstiles.take_back()]
+        here = (self.timers, self.bursts, self.rates, self._turnstiles)
+        return [work for place in here for work in place.take_back()]
 
     def still_wanted(self, work: Work) -> bool:
         """Return whether work has not expired while it waited; settle it when it has."""
@@ -193,6 +200,28 @@ class Intake:
             self.timers.hold(self._enter(delivery, decision), decision.until)
 
     def _line_up(self, work: Work) -> None:
+        if work.headers.burst is None:
+            self._admit(work)
+        else:
+            self.bursts.ask(work)
+
+    def _on_asked(self, work: Work, seconds: float) -> None:
+        """Do with a debounced call what was said of it: run it, drop it, or ask again after so long."""
+        if seconds == 0:
+            self._admit(work)
+            self._dispatcher.pump()
+            return
+        if seconds == OVER:
+            logger.info("Task %s[%s] is left to a later call", work.headers.task, work.headers.id)
+            self._reporter.hand_back(work, Ack())
+            return
+        until = self._reception.now() + seconds
+        if self._parks:
+            self._reporter.hand_back(work, Park(until))
+        else:
+            self.timers.hold(work, until)
+
+    def _admit(self, work: Work) -> None:
         policy = work.policy
         alone = self._reception.limits_rates and policy.task.rate_limit and not policy.shares_rate
         if alone and not self.rates.may_begin(work):

@@ -15,7 +15,7 @@ import msgspec
 
 from celeriac.app import Celeriac
 from celeriac.clock import Clock, SystemClock
-from celeriac.connections import connect_locks, connect_permits
+from celeriac.connections import connect_bursts, connect_locks, connect_permits
 from celeriac.errors import CeleriacError, TransportError
 from celeriac.events.stream import EventStream
 from celeriac.message import Requeue
@@ -162,6 +162,7 @@ class Node:
             refusals,
             self.herald,
             self.turnstiles,
+            lambda: connect_bursts(app.conf, transport, app_name=app.main),
             parks=transport.caps.native_delay,
             on_release=self._on_release,
         )
@@ -311,6 +312,7 @@ class Node:
                 ("leases", self.leases.run()),
                 ("permits", self.turnstiles.run()),
                 ("locks", self.keeper.run()),
+                ("bursts", self.intake.bursts.run()),
                 ("pool", self._watch_pool()),
                 *((name, service.run()) for name, service in self._beside.items()),
             )
@@ -482,6 +484,7 @@ class Node:
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
                 await self.turnstiles.close()
                 await self.keeper.close()
+                await self.intake.bursts.close()
                 await self.link.close()
         except (TransportError, TimeoutError) as exc:
             logger.warning("The broker did not let us say good-bye: %r", exc)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from celeriac.copies import COPY_HEADER
-from celeriac.message import Envelope, Requeue, TaskHeaders, Verdict
+from celeriac.message import Envelope, Park, Requeue, TaskHeaders, Verdict
 
 _REMEMBERED = 1000
 
@@ -15,14 +15,14 @@ Turn = tuple[str, int | None, int | None, str | None]
 def turn_of(headers: TaskHeaders, envelope: Envelope) -> Turn:
     """Return which message of its task one is.
 
-    A retry, and what replaces a task, go on under its id. So does each copy of the body of a chord, of which
-    one is run: the others having been dropped says nothing of that.
+    A retry, and what replaces a task, go on under its id. So does each copy of the body of a chord, and each
+    call of a debounced burst, of which one is run: the others having been dropped says nothing of that.
 
     Args:
         headers: The message's.
         envelope: The message.
     """
-    copy = envelope.headers.get(COPY_HEADER)
+    copy = envelope.headers.get(COPY_HEADER) or headers.burst
     return headers.id, headers.retries, headers.replaced_task_nesting, copy if type(copy) is str else None
 
 
@@ -43,7 +43,7 @@ class Recent:
     def note(self, headers: TaskHeaders, envelope: Envelope, verdict: Verdict) -> None:
         """Remember a message, unless it was put back."""
         turn = turn_of(headers, envelope)
-        if isinstance(verdict, Requeue):
+        if isinstance(verdict, (Park, Requeue)):
             self._verdicts.pop(turn, None)
             return
         self._verdicts[turn] = envelope.properties.delivery_tag, verdict

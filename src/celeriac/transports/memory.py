@@ -19,6 +19,7 @@ from celeriac.message import Delivery, Outgoing, Verdict
 from celeriac.ports import Caps, ConsumeSpec
 from celeriac.queues import Queue
 from celeriac.transports.memory_broker import Broker, Lease, broker_at
+from celeriac.transports.memory_bursts import MemoryBursts
 from celeriac.transports.memory_fanout import MemoryFanout
 from celeriac.transports.memory_locks import MemoryLocks
 from celeriac.transports.memory_permits import MemoryPermits
@@ -218,6 +219,10 @@ class MemoryTransport:
     def locks(self) -> MemoryLocks:
         """Return the locks of all clients and nodes of the process."""
         return self.broker.locks
+
+    def bursts(self) -> MemoryBursts:
+        """Return the bursts of all clients and nodes of the process."""
+        return self.broker.bursts
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: it is for tests."""

@@ -30,6 +30,7 @@ from celeriac.ports import ConsumeSpec
 from celeriac.queues import Queue
 from celeriac.transports.blob import pack, unpack_or_defect
 from celeriac.transports.exchanges import Bound, bindings_of, route
+from celeriac.transports.memory_bursts import MemoryBursts
 from celeriac.transports.memory_fanout import Audience
 from celeriac.transports.memory_locks import MemoryLocks
 from celeriac.transports.memory_permits import MemoryPermits
@@ -142,6 +143,7 @@ class Broker:
         self.audience: Audience = Audience()
         self.permits: MemoryPermits = MemoryPermits(clock)
         self.locks: MemoryLocks = MemoryLocks(clock)
+        self.bursts: MemoryBursts = MemoryBursts(clock)
 
     def declare(self, queue: Queue) -> None:
         """Make the queue and its bindings, unless they are there."""

@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from celeriac.bursts import Bursts
 from celeriac.clock import Clock, SystemClock
 from celeriac.errors import BrokerUnreachable, CeleriacError, TransportError
 from celeriac.locks import Locks
@@ -146,6 +147,12 @@ class SqliteTransport:
         module = importlib.import_module("celeriac.transports.sqlite_locks")
         locks: Locks = module.SqliteLocks(self._handle("normal"), self._options.busy_timeout, self._clock)
         return locks
+
+    def bursts(self) -> Bursts:
+        """Return the bursts of all clients and nodes of the machine."""
+        module = importlib.import_module("celeriac.transports.sqlite_bursts")
+        bursts: Bursts = module.SqliteBursts(self._handle("normal"), self._options.busy_timeout, self._clock)
+        return bursts
 
     def whereabouts(self, task_id: str) -> str | None:
         """Look for a task's message in the file; reads all that wait, 1 ms for some thousand."""

@@ -25,6 +25,7 @@ Body = BodyV2 | BodyV1
 
 RESENT_HEADER: Final = "celeriac_resent"  # on a message that may be there already: its sender was in doubt
 LIMIT_KEY_HEADER: Final = "celeriac_limit_key"  # what a limit counts the call by
+BURST_HEADER: Final = "celeriac_burst"  # the turn of a debounced call, see `celeriac.bursts`
 LOCK_HEADER: Final = "celeriac_lock"  # the lock that a unique call holds, see `celeriac.locks`
 _NOTHING_FOLLOWS: Final = b'"errbacks": null, "chain": null, "chord": null}]'
 _NO_LIMITS: Final = (None, None)

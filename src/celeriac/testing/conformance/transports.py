@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from celeriac.testing.conformance.broadcasts import BroadcastTests
+from celeriac.testing.conformance.bursts import BurstTests
 from celeriac.testing.conformance.leases import LeaseTests
 from celeriac.testing.conformance.letters import LetterTests
 from celeriac.testing.conformance.locks import LockTests
@@ -23,5 +24,6 @@ class TransportConformance(
     BroadcastTests,
     PermitTests,
     LockTests,
+    BurstTests,
 ):
     """Derive from it and override `broker_url`; see `TransportFixtures` for what else there is."""

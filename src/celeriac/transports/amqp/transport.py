@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from celeriac.bursts import Bursts
 from celeriac.errors import TransportError
 from celeriac.locks import Locks
 from celeriac.permits import Permits
@@ -110,6 +111,12 @@ class AmqpTransport:
         """Refuse: RabbitMQ keeps nothing but messages."""
         raise TransportError(
             "RabbitMQ keeps no locks; task_limits_url names a Redis server that does.", retryable=False
+        )
+
+    def bursts(self) -> Bursts:
+        """Refuse: RabbitMQ keeps nothing but messages."""
+        raise TransportError(
+            "RabbitMQ keeps no bursts; task_limits_url names a Redis server that does.", retryable=False
         )
 
     def whereabouts(self, task_id: str) -> str | None:

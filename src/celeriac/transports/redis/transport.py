@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from celeriac.bursts import Bursts
 from celeriac.letters import MOST_LETTERS
 from celeriac.locks import Locks
 from celeriac.net.redis_link import Links, RedisFailure, checked, pack
@@ -107,6 +108,12 @@ class RedisTransport:
         module = importlib.import_module("celeriac.transports.redis.locks")
         locks: Locks = module.RedisLocks(Links(self._servers), self.address, self._names)
         return locks
+
+    def bursts(self) -> Bursts:
+        """Return the bursts of all clients and nodes of the database."""
+        module = importlib.import_module("celeriac.transports.redis.bursts")
+        bursts: Bursts = module.RedisBursts(Links(self._servers), self.address, self._names)
+        return bursts
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: to find one among many would hold up the server."""
