@@ -27,6 +27,7 @@ from celeriac.message import (
 )
 from celeriac.permits import Permits
 from celeriac.queues import Queue
+from celeriac.revocations import Revocations
 
 
 class Caps(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     across_processes: bool = True  # False for memory
     searchable: bool = False  # `whereabouts` finds every message that is there
     permits: bool = False  # it can keep the permits of limited tasks
+    revocations: bool = False  # it remembers what is revoked, for workers that are not there at the moment
 
 
 class ConsumeSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -279,6 +281,10 @@ class Transport(Protocol):
 
     def permits(self) -> Permits:
         """Return what keeps the permits of limited tasks; cheap, no I/O. Only with ``caps.permits``."""
+        ...
+
+    def revocations(self) -> Revocations:
+        """Return what remembers revocations; cheap, no I/O. Only with ``caps.revocations``."""
         ...
 
     def whereabouts(self, task_id: str) -> str | None:

@@ -21,8 +21,9 @@ from celeriac.queues import Queue
 from celeriac.transports.memory_broker import Broker, Lease, broker_at
 from celeriac.transports.memory_fanout import MemoryFanout
 from celeriac.transports.memory_permits import MemoryPermits
+from celeriac.transports.memory_revocations import MemoryRevocations
 
-CAPS = Caps(native_delay=True, leases=True, across_processes=False, permits=True)
+CAPS = Caps(native_delay=True, leases=True, across_processes=False, permits=True, revocations=True)
 
 
 class MemoryConsumer:
@@ -213,6 +214,10 @@ class MemoryTransport:
     def permits(self) -> MemoryPermits:
         """Return the permits of all nodes of the process."""
         return self.broker.permits
+
+    def revocations(self) -> MemoryRevocations:
+        """Return what the nodes of the process shall not run."""
+        return self.broker.revocations
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: it is for tests."""

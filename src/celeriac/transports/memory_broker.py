@@ -32,6 +32,7 @@ from celeriac.transports.blob import pack, unpack_or_defect
 from celeriac.transports.exchanges import Bound, bindings_of, route
 from celeriac.transports.memory_fanout import Audience
 from celeriac.transports.memory_permits import MemoryPermits
+from celeriac.transports.memory_revocations import MemoryRevocations
 from celeriac.transports.terms import Terms, dead_letter_address, terms_of, unroutable
 
 
@@ -140,6 +141,7 @@ class Broker:
         self._owners: set[Holder] = set()
         self.audience: Audience = Audience()
         self.permits: MemoryPermits = MemoryPermits(clock)
+        self.revocations: MemoryRevocations = MemoryRevocations(clock)
 
     def declare(self, queue: Queue) -> None:
         """Make the queue and its bindings, unless they are there."""

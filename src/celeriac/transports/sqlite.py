@@ -15,6 +15,7 @@ from celeriac.net.doorbell import Ringer
 from celeriac.net.url import parse
 from celeriac.permits import Permits
 from celeriac.ports import Caps, ConsumeSpec, Fanout
+from celeriac.revocations import Revocations
 from celeriac.transports import sqlite_leases as leases
 from celeriac.transports import sqlite_routes as routes
 from celeriac.transports.sqlite_file import Handle, Location, file_options, locate
@@ -25,7 +26,7 @@ from celeriac.transports.sqlite_producer import MESSAGES, SqliteProducer
 if TYPE_CHECKING:
     from celeriac.transports.sqlite_consumer import SqliteConsumer
 
-CAPS = Caps(native_delay=True, leases=True, searchable=True, permits=True)
+CAPS = Caps(native_delay=True, leases=True, searchable=True, permits=True, revocations=True)
 _NOBODY = 0  # no owner has this number
 
 
@@ -139,6 +140,12 @@ class SqliteTransport:
         handle = self._handle("normal")
         permits: Permits = module.SqlitePermits(handle, self._options.busy_timeout, self._clock)
         return permits
+
+    def revocations(self) -> Revocations:
+        """Return what the nodes of the machine shall not run."""
+        module = importlib.import_module("celeriac.transports.sqlite_revocations")
+        kept: Revocations = module.SqliteRevocations(self._admin, self._options.busy_timeout, self._clock)
+        return kept
 
     def whereabouts(self, task_id: str) -> str | None:
         """Look for a task's message in the file; reads all that wait, 1 ms for some thousand."""

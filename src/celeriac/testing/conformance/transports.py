@@ -8,12 +8,20 @@ from celeriac.testing.conformance.letters import LetterTests
 from celeriac.testing.conformance.permits import PermitTests
 from celeriac.testing.conformance.publishing import PublishTests
 from celeriac.testing.conformance.receiving import ReceiveTests
+from celeriac.testing.conformance.revocations import RevocationTests
 from celeriac.testing.conformance.settling import SettleTests
 
 __all__ = ["TransportConformance"]
 
 
 class TransportConformance(
-    PublishTests, ReceiveTests, SettleTests, LetterTests, LeaseTests, BroadcastTests, PermitTests
+    PublishTests,
+    ReceiveTests,
+    SettleTests,
+    LetterTests,
+    LeaseTests,
+    BroadcastTests,
+    PermitTests,
+    RevocationTests,
 ):
     """Derive from it and override `broker_url`; see `TransportFixtures` for what else there is."""

@@ -11,6 +11,7 @@ import msgspec
 from celeriac.errors import TransportError
 from celeriac.permits import Permits
 from celeriac.ports import Caps, ConsumeSpec, Fanout
+from celeriac.revocations import Revocations
 from celeriac.transports.amqp import topology
 from celeriac.transports.amqp.address import Address, read
 from celeriac.transports.amqp.connection import Refused
@@ -34,7 +35,7 @@ class AmqpTransport:
         ConfigError: The URL or an option makes no sense.
     """
 
-    caps: Caps = Caps(leases=False, native_delay=False, high_priority_first=True)
+    caps: Caps = Caps(leases=False, native_delay=False, high_priority_first=True, revocations=True)
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._addresses = read(url, options)
@@ -104,6 +105,12 @@ class AmqpTransport:
         raise TransportError(
             "RabbitMQ keeps no permits; task_limits_url names a Redis server that does.", retryable=False
         )
+
+    def revocations(self) -> Revocations:
+        """Return what all nodes of the virtual host shall not run."""
+        module = importlib.import_module("celeriac.transports.amqp.revocations")
+        kept: Revocations = module.AmqpRevocations(self.quiet_addresses, self._safe_producer)
+        return kept
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: AMQP cannot look into queues."""

@@ -8,12 +8,15 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from celeriac.letters import MOST_LETTERS
 from celeriac.net.redis_link import Links, RedisFailure, checked, pack
 from celeriac.net.redis_servers import servers
 from celeriac.net.url import mask
 from celeriac.permits import Permits
 from celeriac.ports import Caps, Consumer, ConsumeSpec, Fanout, Producer, Vitals
+from celeriac.revocations import Revocations
 from celeriac.transports.redis.errors import translated
 from celeriac.transports.redis.graveyard import RedisGraveyard
 from celeriac.transports.redis.names import Names
@@ -23,6 +26,7 @@ from celeriac.transports.redis.scripts import PURGE
 if TYPE_CHECKING:
     from celeriac.transports.redis.consumer import RedisConsumer
 
+CAPS: Final = Caps(native_delay=True, leases=True, high_priority_first=False, permits=True, revocations=True)
 _PATIENCE_SECONDS: Final = 5.0  # for administration
 
 
@@ -33,18 +37,18 @@ class RedisTransport:
         url: ``redis://``, ``rediss://``, ``redis+socket://``, ``unix://`` or ``sentinel://``; several servers
             to try one after the other are separated by ``;``.
         options: ``broker_transport_options``: ``global_keyprefix``, ``sep``, ``priority_steps``,
-            ``fanout_prefix``, ``fanout_patterns``, ``dead_letter_limit`` and the connection's (see
+            ``fanout_prefix``, ``fanout_patterns``, ``high_priority_first``, ``dead_letter_limit`` and the
+            connection's (see
             `celeriac.net.redis_servers.servers`). ``visibility_timeout`` is accepted and not needed: leases
             belong to the node, which renews them.
     """
-
-    caps: Caps = Caps(native_delay=True, leases=True, high_priority_first=False, permits=True)
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self.address: str = mask(url)
         self._options = options
         self._servers = servers(url, options)
         self._names = Names(self._servers.database, options)
+        self.caps: Caps = msgspec.structs.replace(CAPS, high_priority_first=self._names.high_first)
         self._links = Links(self._servers)
 
     def producer(self) -> Producer:
@@ -100,6 +104,12 @@ class RedisTransport:
         module = importlib.import_module("celeriac.transports.redis.permits")
         permits: Permits = module.RedisPermits(Links(self._servers), self.address, self._names)
         return permits
+
+    def revocations(self) -> Revocations:
+        """Return what all nodes of the database shall not run."""
+        module = importlib.import_module("celeriac.transports.redis.revocations")
+        kept: Revocations = module.RedisRevocations(self._names, self._call)
+        return kept
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: to find one among many would hold up the server."""
