@@ -267,6 +267,13 @@ class Transport(Protocol):
         """Return how many of them anybody may receive now; those that wait for their time do not count."""
         ...
 
+    def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:
+        """Return the first messages that wait in a queue for their time, with that in epoch seconds.
+
+        They stay where they are, and cannot be settled.
+        """
+        ...
+
     def reap(self) -> int:
         """Take over what dead nodes held, as every consumer does when it renews.
 

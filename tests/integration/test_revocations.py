@@ -162,7 +162,7 @@ def test_a_worker_that_heard_nothing_for_a_while_asks(app: Celeriac, ran: list[A
         kept = app.transport.revocations()
         kept.note(of_tasks([waits.id]), kept_seconds=60.0)  # as if the broadcast had been lost
         node.post(node.reminder.ask)
-        until(lambda: node.ledger.of_task(waits.id) is None or node.ledger.of_task(waits.id).lost)
+        until(lambda: (work := node.ledger.of_task(waits.id)) is None or work.lost)
         gate.set()
 
         assert_revoked(waits)

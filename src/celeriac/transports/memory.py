@@ -203,6 +203,10 @@ class MemoryTransport:
         """See `celeriac.ports.Transport`."""
         return self.broker.ready(queue)
 
+    def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:
+        """See `celeriac.ports.Transport`."""
+        return self.broker.parked(queue, limit)
+
     def reap(self) -> int:
         """Take over what dead nodes held; see `celeriac.ports.Transport`."""
         return self.broker.reap()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from celeriac.clock import Clock, SystemClock
 from celeriac.errors import BrokerUnreachable, CeleriacError, TransportError
+from celeriac.message import Delivery
 from celeriac.net.doorbell import Ringer
 from celeriac.net.url import parse
 from celeriac.permits import Permits
@@ -19,7 +20,7 @@ from celeriac.revocations import Revocations
 from celeriac.transports import sqlite_leases as leases
 from celeriac.transports import sqlite_routes as routes
 from celeriac.transports.sqlite_file import Handle, Location, file_options, locate
-from celeriac.transports.sqlite_finder import whereabouts
+from celeriac.transports.sqlite_finder import parked, whereabouts
 from celeriac.transports.sqlite_graveyard import SqliteGraveyard
 from celeriac.transports.sqlite_producer import MESSAGES, SqliteProducer
 
@@ -110,6 +111,10 @@ class SqliteTransport:
         )
         count: int = row[0]
         return count
+
+    def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:
+        """See `celeriac.ports.Transport`."""
+        return self._admin.read(lambda connection: parked(connection, queue, limit))
 
     def reap(self) -> int:
         """See `celeriac.ports.Transport`; what had begun goes back too: a worker tells that it is lost."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from celeriac.errors import TransportError
+from celeriac.message import Delivery
 from celeriac.permits import Permits
 from celeriac.ports import Caps, ConsumeSpec, Fanout
 from celeriac.revocations import Revocations
@@ -91,6 +92,10 @@ class AmqpTransport:
     def ready(self, queue: str) -> int:
         """See `celeriac.ports.Transport`."""
         return self.size(queue)
+
+    def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:
+        """Return nothing: RabbitMQ parks no messages, workers hold them."""
+        return []
 
     def reap(self) -> int:
         """Do nothing: RabbitMQ takes back by itself what dead nodes held."""

@@ -79,7 +79,5 @@ def _age(found: tuple[float, Revocation]) -> float:
 
 
 def _scored(answer: Sequence[Any]) -> list[tuple[bytes, float]]:
-    """Return members with their scores: RESP3 tells them as pairs, RESP2 one after the other."""
-    if answer and isinstance(answer[0], (list, tuple)):
-        return [(member, float(score)) for member, score in answer]
-    return [(answer[i], float(answer[i + 1])) for i in range(0, len(answer), 2)]
+    """Return members with their scores."""
+    return [(member, float(score)) for member, score in answer]

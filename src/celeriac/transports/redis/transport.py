@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from celeriac.letters import MOST_LETTERS
+from celeriac.message import Delivery
 from celeriac.net.redis_link import Links, RedisFailure, checked, pack
 from celeriac.net.redis_servers import servers
 from celeriac.net.url import mask
 from celeriac.permits import Permits
 from celeriac.ports import Caps, Consumer, ConsumeSpec, Fanout, Producer, Vitals
 from celeriac.revocations import Revocations
+from celeriac.transports.redis import postmarks
 from celeriac.transports.redis.errors import translated
 from celeriac.transports.redis.graveyard import RedisGraveyard
 from celeriac.transports.redis.names import Names
@@ -86,6 +88,12 @@ class RedisTransport:
         data = b"".join(pack(("LLEN", key)) for key in lists)
         return sum(self._call(data, len(lists), f"counting {queue!r}"))
 
+    def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:
+        """See `celeriac.ports.Transport`."""
+        data = pack(("ZRANGE", self._names.parked(queue), 0, limit - 1, "WITHSCORES"))
+        [answer] = self._call(data, 1, f"looking what is parked in {queue!r}")
+        return [(_looked_at(raw.partition(b"\n")[2], queue), float(due)) for raw, due in answer]
+
     def reap(self) -> int:
         """See `celeriac.ports.Transport`; what had begun stays until a worker of its queue tells of it.
 
@@ -147,6 +155,20 @@ class RedisTransport:
             return checked(self._links.call(data, count, time.monotonic() + _PATIENCE_SECONDS))
         except RedisFailure as exc:
             raise translated(exc, self.address, doing) from exc
+
+
+def _looked_at(raw: bytes, queue: str) -> Delivery:
+    """Return a message as a delivery that nobody can settle."""
+    found = postmarks.opened(raw)
+    return Delivery(
+        envelope=found.envelope,
+        queue=queue,
+        exchange=found.exchange,
+        routing_key=found.routing_key,
+        redelivered=found.redelivered,
+        attempt=found.attempt,
+        defect=found.defect,
+    )
 
 
 def _facts(info: bytes) -> dict[str, str]:
