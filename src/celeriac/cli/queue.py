@@ -46,7 +46,8 @@ def listing(obj: CLIContext, queues: str | None, as_json: bool) -> None:
     """List the queues and how many messages wait in each; those that workers hold do not count.
 
     Of those that wait, some are ready, and the others scheduled: their time has not come. RabbitMQ keeps none
-    of these; the workers do, and `inspect scheduled` tells them.
+    of these; the workers do, and `inspect scheduled` tells them. On Redis they count as ready until a worker
+    has seen them.
     """
     obj.app.finalize()
     transport = obj.app.transport
