@@ -176,10 +176,10 @@ def test_what_has_expired_does_not_run_wherever_it_waited(app: Celeriac, ran: li
     def wait() -> None:
         assert gate.wait(TIMEOUT)
 
-    expires_at = time.time() + 0.05
     queued = note.apply_async(("queued",), expires=0.05)
+    expires_at = time.time() + 0.05
     parked = note.apply_async(("parked",), countdown=2.5, expires=1.0)
-    until(lambda: time.time() > expires_at + 0.05)
+    until(lambda: time.time() > expires_at)
     with start_worker(app, pool="threads", hostname=NODE, prefetch_multiplier=4) as worker:
         # By now it is known as a short one: such may be handed over before their turn.
         assert note.delay("short").get(timeout=TIMEOUT) == "short"
