@@ -198,3 +198,17 @@ def test_what_has_expired_does_not_run_wherever_it_waited(app: Celeriac, ran: li
             with pytest.raises(TaskRevokedError, match="expired"):
                 result.get(timeout=TIMEOUT)
     assert ran == ["short"]
+
+
+def test_a_state_file_keeps_what_only_its_worker_was_told(
+    app: Celeriac, ran: list[Any], tmp_path: Path
+) -> None:
+    note, statedb = app.tasks["note"], str(tmp_path / "state")
+    with start_worker(app, pool="threads", hostname=NODE, statedb=statedb):
+        assert app.control.revoke("unwanted", destination=[NODE], reply=True, timeout=TIMEOUT)
+
+    note.apply_async(("unwanted",), task_id="unwanted")
+    last = note.delay("last")
+    with start_worker(app, pool="threads", hostname=NODE, statedb=statedb):
+        assert last.get(timeout=TIMEOUT) == "last"
+    assert ran == ["last"]

@@ -281,8 +281,9 @@ class LeaseTests(TransportFixtures):
 
         async with consume(queue) as consumer, asyncio.timeout(PATIENCE_SECONDS):
             await ack(consumer, await take(consumer, 1))
-            while transport.ready(queue.name):  # on Redis whoever receives them parks them
-                await asyncio.sleep(0.01)  # noqa: ASYNC110 - the broker has no event for it
+            # On Redis whoever receives them parks them.
+            while transport.ready(queue.name):  # noqa: ASYNC110 - the broker has no event for it
+                await asyncio.sleep(0.01)
         found = transport.parked(queue.name, 2)
 
         assert texts([delivery for delivery, _ in found]) == ["a", "b"]
