@@ -58,6 +58,7 @@ def connect_broker(conf: Settings, *, app_name: str | None, write: bool = True) 
         "ssl": conf.broker_use_ssl or None,
         "max_connections": conf.broker_pool_limit,
         "failover_strategy": conf.broker_failover_strategy,
+        "high_priority_first": conf.task_priority_high_first or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
     return transports.connect(

@@ -29,6 +29,7 @@ from celeriac.message import (
 )
 from celeriac.permits import Permits
 from celeriac.queues import Queue
+from celeriac.revocations import Revocations
 
 
 class Caps(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +41,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     across_processes: bool = True  # False for memory
     searchable: bool = False  # `whereabouts` finds every message that is there
     permits: bool = False  # it can keep the permits of limited tasks, locks of unique ones, …
+    revocations: bool = False  # it remembers what is revoked, for workers that are not there at the moment
 
 
 class ConsumeSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -267,6 +269,13 @@ class Transport(Protocol):
         """Return how many of them anybody may receive now; those that wait for their time do not count."""
         ...
 
+    def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:
+        """Return the first messages that wait in a queue for their time, with that in epoch seconds.
+
+        They stay where they are, and cannot be settled.
+        """
+        ...
+
     def reap(self) -> int:
         """Take over what dead nodes held, as every consumer does when it renews.
 
@@ -289,6 +298,10 @@ class Transport(Protocol):
 
     def bursts(self) -> Bursts:
         """Return what keeps the bursts of debounced tasks; cheap, no I/O. Only with ``caps.permits``."""
+        ...
+
+    def revocations(self) -> Revocations:
+        """Return what remembers revocations; cheap, no I/O. Only with ``caps.revocations``."""
         ...
 
     def whereabouts(self, task_id: str) -> str | None:

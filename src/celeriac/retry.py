@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from celeriac.backoff import exponential
@@ -55,6 +56,23 @@ def add_autoretry(task: Any, options: dict[str, Any]) -> None:  # Any: a Task, w
         if is_coroutine_function(run)
         else _wrap(run, wanted, unwanted, again)
     )
+
+
+def delays(task: Any) -> Iterator[tuple[float, float]]:  # Any: see above
+    """Yield the seconds before each retry of a task, the least and the most; without end if it may be.
+
+    Those of a task with ``autoretry_for``, or of ``self.retry()`` without arguments.
+    """
+    kwargs = task.retry_kwargs if task.autoretry_for else {}
+    most_retries = kwargs.get("max_retries", task.max_retries)
+    for number in itertools.count() if most_retries is None else range(most_retries):
+        if task.autoretry_for and task.retry_backoff:
+            factor, maximum = float(task.retry_backoff), task.retry_backoff_max
+            most = exponential(number, factor=factor, maximum=maximum, full_jitter=False)
+            yield 0.0 if task.retry_jitter else most, most
+        else:
+            seconds = kwargs.get("countdown", task.default_retry_delay)
+            yield seconds, seconds
 
 
 def _wrap(

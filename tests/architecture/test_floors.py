@@ -30,7 +30,9 @@ FLOORS: dict[str, int] = {
         ],
         1,
     ),
-    **dict.fromkeys(["ports", "permits", "locks", "bursts", "drivers", "net", "transports", "backends"], 2),
+    **dict.fromkeys(
+        ["ports", "permits", "locks", "bursts", "revocations", "drivers", "net", "transports", "backends"], 2
+    ),
     **dict.fromkeys(
         [
             "app",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
 import time
 import uuid
@@ -177,6 +178,33 @@ def test_a_running_task_is_ended(app: Celeriac) -> None:
     [facts] = heard
     assert (facts["terminated"], facts["signum"], facts["expired"]) == (True, 9, False)
     assert app.transport.graveyard().find("celery") == []
+
+
+def test_each_task_that_waits_for_its_time_is_told_once(app: Celeriac) -> None:
+    add = app.tasks["add"]
+    late = {add.apply_async((number, 0), countdown=3600 + number).id: number for number in range(5)}
+    unwanted = add.apply_async((9, 9), countdown=3600)
+    unwanted.revoke()
+
+    with (
+        start_worker(app, pool="threads", hostname=NODE),
+        start_worker(app, pool="threads", hostname="w2@here"),
+    ):
+        add.delay(1, 2).get(timeout=TIMEOUT)
+
+        def told() -> Any:
+            answers = app.control.inspect(timeout=TIMEOUT, limit=2).scheduled()
+            found = [each for answer in answers.values() for each in answer]
+            return found if len(found) >= len(late) else None
+
+        waiting = until(told)  # RabbitMQ's come one by one into the hands of both
+
+        assert {each["request"]["id"]: each["request"]["args"][0] for each in waiting} == late
+        assert len(waiting) == len(late)
+        moments = [datetime.datetime.fromisoformat(each["eta"]).timestamp() for each in waiting]
+        assert all(3500 < moment - time.time() < 3700 for moment in moments)
+        if app.transport.caps.native_delay:
+            assert app.transport.size("celery") - app.transport.ready("celery") == len(late) + 1
 
 
 def test_a_rate_limit_holds_tasks_of_its_kind_and_no_others(app: Celeriac) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from celeriac.message import TaskHeaders
 from celeriac.node.revoked import Revoked
+from celeriac.revocations import Remembered, Revocation, of_stamps, of_tasks
 
 
 def headers(id_: str = "a", **stamps: Any) -> TaskHeaders:
@@ -18,7 +19,7 @@ def test_a_task_is_covered_by_its_id() -> None:
     revoked = Revoked()
     assert not revoked
 
-    revoked.add(["a", "b"])
+    revoked.add(of_tasks(["a", "b"]))
 
     assert revoked
     assert revoked.covers(headers("a"))
@@ -31,7 +32,7 @@ def test_a_task_is_covered_by_its_id() -> None:
 def test_or_by_one_of_its_stamps(stamp: Any, said: Any) -> None:
     revoked = Revoked()
 
-    revoked.add_stamps({"customer": said})
+    revoked.add(of_stamps({"customer": said}))
 
     assert revoked.covers(headers(customer=stamp))
     assert not revoked.covers(headers(customer="other"))
@@ -40,9 +41,9 @@ def test_or_by_one_of_its_stamps(stamp: Any, said: Any) -> None:
 
 
 def test_the_oldest_ids_are_forgotten_when_there_are_too_many() -> None:
-    revoked = Revoked(most_ids=2)
+    revoked = Revoked(most=2)
 
-    revoked.add(["a", "b", "a", "c"])
+    revoked.add(of_tasks(["a", "b", "a", "c"]))
 
     assert revoked.ids() == ["a", "c"]
 
@@ -50,7 +51,7 @@ def test_the_oldest_ids_are_forgotten_when_there_are_too_many() -> None:
 def test_an_id_is_forgotten_after_its_time() -> None:
     revoked = Revoked(kept_seconds=0.0)
 
-    revoked.add(["a"])
+    revoked.add(of_tasks(["a"]))
 
     assert not revoked.covers(headers("a"))
     assert revoked.ids() == []
@@ -58,7 +59,7 @@ def test_an_id_is_forgotten_after_its_time() -> None:
 
 def test_nodes_tell_each_other() -> None:
     one, other = Revoked(), Revoked()
-    one.add(["a"])
+    one.add(of_tasks(["a"]))
 
     other.merge(one.with_times())
 
@@ -66,3 +67,33 @@ def test_nodes_tell_each_other() -> None:
     [[said, task_id]] = other.with_times().values()
     assert isinstance(said, float)
     assert task_id == "a"
+
+
+def test_stamps_are_bounded_too() -> None:
+    revoked = Revoked(most=2)
+
+    revoked.add(of_stamps({"customer": ["a", "b", "c"]}))
+
+    assert not revoked.covers(headers(customer="a"))
+    assert revoked.covers(headers(customer="b"))
+    assert revoked.covers(headers(customer="c"))
+
+
+def test_what_is_remembered_keeps_its_age_and_what_is_too_old_is_left_out() -> None:
+    revoked = Revoked(kept_seconds=100.0)
+    revoked.add(of_tasks(["known"]))
+
+    new = revoked.remember(
+        [
+            Remembered(Revocation("old"), 101.0),
+            Remembered(Revocation("known"), 50.0),
+            Remembered(Revocation("young"), 99.0),
+            Remembered(Revocation('"acme"', "customer"), 1.0),
+        ]
+    )
+
+    assert new == [Revocation("young"), Revocation('"acme"', "customer")]
+    assert revoked.ids() == ["known", "young"]
+    ages = {kept.revocation.value: kept.age_seconds for kept in revoked.remembered()}
+    assert ages["known"] < 50.0 < 99.0 <= ages["young"]
+    assert Revoked().remember(revoked.remembered()) == [each.revocation for each in revoked.remembered()]

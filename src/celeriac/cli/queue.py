@@ -43,18 +43,28 @@ def reaping(obj: CLIContext) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for machines.")
 @click.pass_obj
 def listing(obj: CLIContext, queues: str | None, as_json: bool) -> None:
-    """List the queues and how many messages wait in each; those that workers hold do not count."""
+    """List the queues and how many messages wait in each; those that workers hold do not count.
+
+    Of those that wait, some are ready, and the others scheduled: their time has not come. RabbitMQ keeps none
+    of these; the workers do, and `inspect scheduled` tells them. On Redis they count as ready until a worker
+    has seen them.
+    """
     obj.app.finalize()
     transport = obj.app.transport
-    facts = [
-        {"queue": name, "waiting": transport.size(name), "ready": transport.ready(name)}
-        for name in _names(obj, queues)
-    ]
+    facts = []
+    for name in _names(obj, queues):
+        ready = transport.ready(name)
+        waiting = max(ready, transport.size(name))  # some may be taken in between
+        facts.append({"queue": name, "waiting": waiting, "ready": ready, "scheduled": waiting - ready})
     if as_json:
         for fact in facts:
             obj.echo(json.dumps(fact))
     else:
-        draw(obj, ("queue", "waiting", "ready"), [[str(value) for value in fact.values()] for fact in facts])
+        draw(
+            obj,
+            tuple(facts[0]) if facts else ("queue",),
+            [[str(value) for value in fact.values()] for fact in facts],
+        )
 
 
 @command.command("peek")

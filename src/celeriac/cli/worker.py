@@ -169,6 +169,9 @@ def file_name(path: str | None, node: str, place: int = 0) -> str | None:
 @click.option(
     "-f", "--logfile", help="Log to this file; %n, %h, %d, %p are filled in. With %I, a file per process."
 )
+@click.option(
+    "-S", "--statedb", help="Keep revoked tasks in this file over a restart; %n, %h, %d, %p are filled in."
+)
 @click.option("--pidfile", help="Keep the process id in this file, and a second worker away.")
 @click.option("-D", "--detach", is_flag=True, help="Go on in the background, without a terminal.")
 @click.option("--executable", help="With --detach: the Python interpreter to use.")
@@ -181,6 +184,7 @@ def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
     log_pattern: str | None = options.pop("logfile") or app.conf.get("worker_log_file")
     logfile = file_name(log_pattern, node)
     pidfile = file_name(options.pop("pidfile") or app.conf.get("worker_pidfile"), node)
+    options["statedb"] = file_name(options["statedb"] or app.conf.worker_state_db, node)
     options["max_memory_per_child_kib"] = options.pop("max_memory_per_child")
     purge: bool = options.pop("purge")
     scheduler = options.pop("beat"), options.pop("schedule_filename"), options.pop("scheduler")

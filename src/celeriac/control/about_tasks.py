@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.control.panel import ControlCommand
+from celeriac.control.parked import parked
 from celeriac.control.state import State
 from celeriac.control.task_info import TaskInfo, task_info
 from celeriac.message import Started
@@ -28,16 +29,20 @@ def reserved(state: State, **kwargs: Any) -> Any:
     return [_info(state, work, None) for work in _waiting(state)]
 
 
-def scheduled(state: State, **kwargs: Any) -> Any:
-    """Tell the tasks that wait here for their time."""
+async def scheduled(state: State, **kwargs: Any) -> Any:
+    """Tell the tasks that wait for their time, here or at the broker; of the latter the first 1,000 a queue.
+
+    Every worker of a queue tells those at the broker: it holds them for all of them.
+    """
     zone = state.app.timezone
+    waiting = state.node.intake.timers.held() + await parked(state.node)
     return [
         {
             "eta": datetime.datetime.fromtimestamp(until, zone).isoformat(),
             "priority": _TIMER_PRIORITY,
             "request": _info(state, work, None),
         }
-        for work, until in state.node.intake.timers.held()
+        for work, until in waiting
     ]
 
 

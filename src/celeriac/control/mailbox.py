@@ -47,7 +47,7 @@ class Mailbox:
     async def open(self) -> None:
         """Begin to hear, if that is possible now."""
         try:
-            self._subscription = await self._fanout.subscribe(self._queue)
+            await self._listen()
         except TransportError as exc:
             pidbox_logger.debug("Commands are not heard yet: %s", exc)
 
@@ -57,10 +57,9 @@ class Mailbox:
         try:
             while True:
                 try:
-                    if self._subscription is None:
-                        self._subscription = await self._fanout.subscribe(self._queue)
+                    subscription = self._subscription or await self._listen()
                     pauses = intervals(_START_SECONDS, _STEP_SECONDS, _MOST_SECONDS)
-                    await self._obey(self._subscription)
+                    await self._obey(subscription)
                 except TransportError as exc:
                     pause = next(pauses)
                     pidbox_logger.warning("Commands are not heard: %s Trying again in %.1f s.", exc, pause)
@@ -73,14 +72,28 @@ class Mailbox:
             if self._lane is not None:
                 self._lane.close(timeout_seconds=0)
 
+    async def _listen(self) -> Subscription:
+        self._subscription = subscription = await self._fanout.subscribe(self._queue)
+        self._remind()  # what was broadcast before was not heard
+        return subscription
+
+    def _remind(self) -> None:
+        reminder = self._state.node.reminder
+        if reminder is not None:
+            reminder.ask()
+
     async def _part(self) -> None:
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             await subscription.close()
 
     async def _obey(self, subscription: Subscription) -> None:
+        missed = 0
         while True:
             broadcast = await subscription.next()
+            if subscription.missed > missed:
+                missed = subscription.missed
+                self._remind()
             try:
                 command = self._read(broadcast)
                 if not wire.concerns(command, self._state.hostname):
@@ -88,6 +101,7 @@ class Mailbox:
             except CodecError as exc:
                 self._ignore(exc)
                 continue
+            self._state.command = command
             answer = await self._do(command)
             if command.answer_key is not None and answer is not NO_ANSWER:
                 await self._answer(command, answer)
@@ -107,7 +121,9 @@ class Mailbox:
         body = self._state.app.codecs.decode(
             envelope.body, envelope.content_type, envelope.content_encoding, self._accept
         )
-        return wire.unpack(body)
+        command = wire.unpack(body)
+        command.noted = envelope.headers.get(wire.NOTED_HEADER) is True
+        return command
 
     def _ignore(self, exc: CodecError) -> None:
         self.malformed += 1

@@ -10,9 +10,11 @@ from typing import Any, Final
 from celeriac.control.panel import ControlCommand
 from celeriac.control.state import State, ok
 from celeriac.errors import BackendError, TaskRevokedError
-from celeriac.message import Outcome, TaskHeaders
+from celeriac.message import Outcome
 from celeriac.node.revoked import Revoked
+from celeriac.revocations import Revocation, of_stamps, of_tasks
 from celeriac.states import REVOKED
+from celeriac.wire.control import stamps_in
 
 _TERM: Final = "TERM"
 
@@ -28,8 +30,10 @@ async def revoke(
     ids = [task_id] if isinstance(task_id, str) else [str(each) for each in task_id]
     signum = signal_number(signal or _TERM) if terminate else None
     wanted = set(ids)
-    state.node.revoked.add(ids)
+    these = of_tasks(ids)
+    state.node.revoked.add(these)
     ended = state.node.revoker.revoke(lambda headers: headers.id in wanted, signum)
+    await _note(state, these)
     await _store(state, ids, ended)
     if not terminate:
         return ok(f"tasks {wanted} flagged as revoked")
@@ -49,16 +53,13 @@ async def revoke_by_stamped_headers(
     **kwargs: Any,
 ) -> Any:
     """Have tasks with one of these stamps ignored; with ``terminate``, end those that run."""
-    stamps = _stamps(headers)
+    stamps = stamps_in(headers)
     signum = signal_number(signal or _TERM) if terminate else None
-    these = Revoked()
-    these.add_stamps(stamps)
-    state.node.revoked.add_stamps(stamps)
-
-    def concerns(headers: TaskHeaders) -> bool:
-        return these.covers(headers)
-
-    ended = state.node.revoker.revoke(concerns, signum)
+    those, these = of_stamps(stamps), Revoked()
+    these.add(those)
+    state.node.revoked.add(those)
+    ended = state.node.revoker.revoke(these.covers, signum)
+    await _note(state, those)
     await _store(state, (), ended)
     if not terminate:
         return ok(f"headers {stamps} flagged as revoked, but not terminated")
@@ -77,14 +78,11 @@ def signal_number(name: str | int) -> int:
     return int(signals.Signals[upper if upper.startswith("SIG") else f"SIG{upper}"])
 
 
-def _stamps(headers: Mapping[str, Any] | Iterable[str]) -> dict[str, Any]:
-    if isinstance(headers, Mapping):
-        return dict(headers)
-    stamps: dict[str, Any] = {}
-    for item in [headers] if isinstance(headers, str) else headers:
-        name, _, value = item.partition("=")
-        stamps.setdefault(name, []).append(value)
-    return stamps
+async def _note(state: State, revoked: list[Revocation]) -> None:
+    """Have the broker remember what a client has only broadcast, to all workers."""
+    command, reminder = state.command, state.node.reminder
+    if reminder is not None and command is not None and command.for_all and not command.noted:
+        await reminder.note(revoked)
 
 
 async def _store(state: State, ids: Iterable[str], ended: list[str]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.app import Celeriac
 from celeriac.control.panel import Panel
+from celeriac.wire.control import Command
 
 if TYPE_CHECKING:  # the command line knows the commands too, and shall not load a worker for that
     from celeriac.node.node import Node
@@ -29,6 +30,7 @@ class State:
         self.app: Celeriac = node.app
         self.hostname: str = node.hostname
         self.consumer = consumer
+        self.command: Command | None = None  # the one that is done at the moment
         self.tset: type[set[Any]] = set
         self.memory: deque[str] = deque(maxlen=_SAMPLES)  # what the latest `memsample` have told
 

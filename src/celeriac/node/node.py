@@ -33,6 +33,7 @@ from celeriac.node.policy import Policies
 from celeriac.node.receive import Receiver
 from celeriac.node.reception import Reception
 from celeriac.node.refusals import Refusals
+from celeriac.node.reminder import Reminder
 from celeriac.node.report import Reporter
 from celeriac.node.results import Results
 from celeriac.node.revoked import Revoked
@@ -43,6 +44,7 @@ from celeriac.node.watchdog import Stuck
 from celeriac.node.work import Ledger, Work
 from celeriac.ports import ConsumeSpec, Pool, Transport
 from celeriac.queues import Queue
+from celeriac.revocations import KEPT_SECONDS
 
 logger: logging.Logger = logging.getLogger("celery.apps.worker")
 
@@ -73,6 +75,7 @@ class NodeSettings(msgspec.Struct, kw_only=True, frozen=True):
     soft_shutdown_seconds: float = 0.0  # before a cold shutdown, for running tasks to end
     soft_shutdown_when_idle: bool = False
     heartbeat_seconds: float | None = None  # between heartbeats; None: there are none
+    revoked_seconds: float = KEPT_SECONDS  # for which it is remembered what was revoked
     warm_shutdown_seconds: float | None = None  # what runs longer than that is stopped; None: for ever
 
 
@@ -105,6 +108,7 @@ class Node:
     `ledger`       everything that was taken and is not settled
     `revoked`      what somebody does not want to be run any more
     `revoker`      takes that back from wherever it waits, and ends it
+    `reminder`     asks the broker for what was revoked while the node was not there
     =============  ========================================================================
 
     Args:
@@ -130,7 +134,7 @@ class Node:
         self.ledger: Ledger = Ledger(self._on_closed)
         self.link: Link = Link(transport, settings.spec, settings.retry, self._on_regained)
         results = Results(app)
-        self.revoked: Revoked = Revoked()
+        self.revoked: Revoked = Revoked(kept_seconds=settings.revoked_seconds)
         reception = Reception(app, settings.hostname, self.policies, self.revoked, clock or SystemClock())
         self.dispatcher: Dispatcher = Dispatcher(
             pool, settings.hostname, settings.spec.prefetch, self._still_wanted, lambda: self.link.sure
@@ -167,6 +171,11 @@ class Node:
             on_release=self._on_release,
         )
         self.revoker: Revoker = Revoker(self.ledger, self.dispatcher, self.intake, refusals, pool)
+        self.reminder: Reminder | None = None
+        if transport.caps.revocations:
+            self.reminder = Reminder(
+                transport.revocations(), self.revoked, self.revoker, settings.revoked_seconds
+            )
         self.queues: dict[str, Queue] = {queue.name: queue for queue in settings.spec.queues}
         outage = Outage(settings.outage, pool, self.ledger, self.dispatcher)
         self.receiver: Receiver = Receiver(

@@ -8,46 +8,51 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from celeriac.message import TaskHeaders
-
-MOST_IDS = 50_000
-KEPT_SECONDS = 10_800.0
+from celeriac.revocations import KEPT_SECONDS, MOST, Remembered, Revocation, stamp_texts
 
 
 class Revoked:
     """The revoked tasks that a node knows of; bounded, the oldest are forgotten first.
 
     Args:
-        most_ids: How many ids are kept.
-        kept_seconds: How long an id is kept.
+        most: How many ids are kept, and how many stamps.
+        kept_seconds: How long each is kept.
     """
 
-    def __init__(self, most_ids: int = MOST_IDS, kept_seconds: float = KEPT_SECONDS) -> None:
-        self._most = most_ids
+    def __init__(self, most: int = MOST, kept_seconds: float = KEPT_SECONDS) -> None:
+        self.changes: int = 0  # how often something was added
+        self._most = most
         self._kept_seconds = kept_seconds
-        self._ids: OrderedDict[str, float] = OrderedDict()  # with when it was said, on the monotonic clock
-        self.stamps: dict[str, list[Any]] = {}  # Any: values of a stamp, by its name
+        # With when it was made, on the monotonic clock; ids by themselves, for every message is looked up.
+        self._ids: OrderedDict[str, float] = OrderedDict()
+        self._stamps: OrderedDict[Revocation, float] = OrderedDict()
 
     def __bool__(self) -> bool:
         """Whether there is anything to look for."""
-        return bool(self._ids or self.stamps)
+        return bool(self._ids or self._stamps)
 
-    def add(self, ids: Iterable[str]) -> None:
-        """Note that tasks are revoked."""
+    def add(self, revoked: Iterable[Revocation]) -> None:
+        """Note what was revoked just now."""
         now = time.monotonic()
-        for task_id in ids:
-            self._ids[task_id] = now
-            self._ids.move_to_end(task_id)
+        for each in revoked:
+            self._put(each, now)
         self._forget(now)
 
-    def add_stamps(self, stamps: Mapping[str, Any]) -> None:
-        """Note that tasks with a stamp are revoked: one of these values, or this one."""
-        for name, value in stamps.items():
-            known = self.stamps.setdefault(name, [])
-            known.extend(each for each in _values(value) if each not in known)
+    def remember(self, remembered: Iterable[Remembered]) -> list[Revocation]:
+        """Note what was revoked a while ago and return what of it was not known."""
+        now = time.monotonic()
+        new = []
+        for kept in remembered:
+            each = kept.revocation
+            if kept.age_seconds < self._kept_seconds and not self._knows(each):
+                new.append(each)
+                self._put(each, now - kept.age_seconds)
+        self._forget(now)
+        return new
 
     def merge(self, others: Mapping[str, Any]) -> None:
         """Take in what another node knows: ids, with a time of its own clock that means nothing here."""
-        self.add(task_id for task_id in others if task_id not in self._ids)
+        self.add(Revocation(task_id) for task_id in others if task_id not in self._ids)
 
     def ids(self) -> list[str]:
         """Return the ids, oldest first."""
@@ -59,26 +64,43 @@ class Revoked:
         self._forget(time.monotonic())
         return {task_id: [said, task_id] for task_id, said in self._ids.items()}
 
+    def remembered(self) -> list[Remembered]:
+        """Return everything, to be kept elsewhere."""
+        now = time.monotonic()
+        self._forget(now)
+        ids = [Remembered(Revocation(task_id), now - made) for task_id, made in self._ids.items()]
+        return ids + [Remembered(each, now - made) for each, made in self._stamps.items()]
+
     def covers(self, headers: TaskHeaders) -> bool:
         """Return whether a task is revoked."""
-        said = self._ids.get(headers.id)
-        if said is not None and time.monotonic() - said < self._kept_seconds:
+        made = self._ids.get(headers.id)
+        if made is not None and time.monotonic() - made < self._kept_seconds:
             return True
-        return bool(self.stamps and headers.stamps) and self._stamped(headers.stamps or {})
+        return bool(self._stamps and headers.stamps) and self._stamped(headers.stamps or {})
 
     def _stamped(self, stamps: Mapping[str, Any]) -> bool:
+        oldest = time.monotonic() - self._kept_seconds
         return any(
-            value in self.stamps[name]
-            for name, given in stamps.items()
-            if name in self.stamps
-            for value in _values(given)
+            self._stamps.get(Revocation(text, name), oldest) > oldest
+            for name, value in stamps.items()
+            for text in stamp_texts(value)
         )
 
+    def _knows(self, each: Revocation) -> bool:
+        return each in self._stamps if each.stamp else each.value in self._ids
+
+    def _put(self, each: Revocation, made: float) -> None:
+        self.changes += 1
+        if each.stamp:
+            self._stamps[each] = made
+            self._stamps.move_to_end(each)
+        else:
+            self._ids[each.value] = made
+            self._ids.move_to_end(each.value)
+
     def _forget(self, now: float) -> None:
-        ids = self._ids
-        while ids and (len(ids) > self._most or now - next(iter(ids.values())) >= self._kept_seconds):
-            ids.popitem(last=False)
-
-
-def _values(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
+        for known in (self._ids, self._stamps):
+            while known and (
+                len(known) > self._most or now - next(iter(known.values())) >= self._kept_seconds
+            ):
+                known.popitem(last=False)

@@ -59,8 +59,11 @@ class Work:
 
     @property
     def is_short(self) -> bool:
-        """Whether it may wait behind others at a slot; an obituary does not, its caller has waited enough."""
-        return self.policy.short and self.lost is None
+        """Whether it may wait behind others at a slot.
+
+        An obituary does not, as its caller has waited enough; nor what may expire there, where nobody looks.
+        """
+        return self.policy.short and self.lost is None and self.headers.expires is None
 
     def job(self, hostname: str) -> Job:
         """Return what the pool is given."""

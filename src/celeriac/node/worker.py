@@ -28,6 +28,7 @@ from celeriac.node.node import EX_FAILURE, How, Node, NodeSettings, say
 from celeriac.node.options import NodeOptions
 from celeriac.node.osignals import Signals, meaning
 from celeriac.node.outage import OutagePolicy
+from celeriac.node.statedb import StateDB
 from celeriac.node.watchdog import Watchdog
 from celeriac.pools import heap
 from celeriac.pools.base import PoolOptions, nothing
@@ -106,6 +107,7 @@ class Worker:
                 f"The {self.pool_kind} pool has {self.pool.size} slot; it cannot be autoscaled."
             )
         self.concurrency: int = most if options.autoscale is not None else self.pool.size
+        self.state_file: str | None = options.statedb or conf.worker_state_db or None
         self.exitcode: int | None = None
         self.node: Node | None = None  # as soon as it runs
         self._transport: Transport | None = None
@@ -198,6 +200,10 @@ class Worker:
             panel = self.app.panel
             mailbox = Mailbox(State(node, panel, panel.consumer_of(self, node)), self._transport.fanout())
             node.run_beside("control", mailbox)
+        if self.state_file:
+            node.run_beside("statedb", StateDB(self.state_file, node.revoked, self.app.clock))
+        if node.reminder is not None:  # after who hears of what is revoked from now on
+            node.run_beside("reminder", node.reminder)
         if watchdog_seconds := self.app.conf.worker_watchdog_seconds:
             node.run_beside("watchdog", Watchdog(node.link, node.receiver, node.queues, watchdog_seconds))
         if self._asked is not None:
@@ -245,6 +251,7 @@ class Worker:
             heartbeat_seconds=None
             if options.without_heartbeat
             else float(options.heartbeat_interval or DEFAULT_SECONDS),
+            revoked_seconds=conf.task_revoked_expires,
             warm_shutdown_seconds=conf.worker_shutdown_timeout,
         )
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from celeriac.errors import DuplicateNodenameWarning
+from celeriac.errors import DuplicateNodenameWarning, TransportError
 from celeriac.remote.mailbox import Mailbox, OnReply, Reply, terms_of
+from celeriac.revocations import Revocation, of_stamps, of_tasks
 from celeriac.wire import control as wire
+
+logger: logging.Logger = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 1.0
 _SIGNAL = "SIGTERM"
@@ -88,10 +92,25 @@ class Control:
             pattern=pattern,
             matcher=matcher,
         )
+        self._note(message)
         if not reply:
             self.mailbox.tell(message, timeout)
             return None
         return self.mailbox.ask(message, _WAIT_SECONDS if timeout is None else timeout, limit, callback)
+
+    def _note(self, command: wire.Command) -> None:
+        """Have the broker remember a revocation, before workers hear of it: some may not be there."""
+        revoked = _revoked_by(command)
+        transport = self.app.transport
+        if not revoked or not command.for_all or not transport.caps.revocations:
+            return
+        try:
+            transport.revocations().note(revoked, kept_seconds=self.app.conf.task_revoked_expires)
+            command.noted = True
+        except TransportError as exc:
+            if exc.retryable:
+                raise
+            logger.warning("Only workers that run now will know what was revoked: %s", exc)
 
     # --- questions to workers as such ------------------------------------------------------------------
 
@@ -254,6 +273,15 @@ class Control:
         return sum(self.app.transport.purge(name) for name in list(self.app.router.queues))
 
     discard_all = purge
+
+
+def _revoked_by(command: wire.Command) -> list[Revocation]:
+    arguments = command.arguments
+    if command.method in ("revoke", "terminate") and (task_id := arguments.get("task_id")):
+        return of_tasks([task_id] if isinstance(task_id, str) else map(str, task_id))
+    if command.method == "revoke_by_stamped_headers" and (headers := arguments.get("headers")):
+        return of_stamps(wire.stamps_in(headers))
+    return []
 
 
 def flatten_reply(reply: Iterable[Reply]) -> Reply:

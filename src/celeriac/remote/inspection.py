@@ -88,8 +88,15 @@ class Inspect:
         return self._request("active", safe=safe)
 
     def scheduled(self, safe: bool | None = None) -> Any:
-        """Return the tasks that wait for their time in a worker."""
-        return self._request("scheduled")
+        """Return the tasks that wait for their time in a worker, or at the broker, in all each once.
+
+        Of what is at the broker, all workers of its queue tell; the answer of one has it.
+        """
+        answers = self._request("scheduled")
+        if not isinstance(answers, dict):
+            return answers
+        seen: set[str] = set()
+        return {node: _unseen(answer, seen) for node, answer in answers.items()}
 
     def reserved(self, safe: bool | None = None) -> Any:
         """Return the tasks that a worker has taken and not begun."""
@@ -149,3 +156,16 @@ class Inspect:
 def as_json(reply: Any) -> str:
     """Return an answer as JSON, whatever is in it."""
     return json.dumps(reply, default=repr)
+
+
+def _unseen(answer: Any, seen: set[str]) -> Any:
+    """Return those of a worker's scheduled tasks that no other has told of before."""
+    if not isinstance(answer, list):
+        return answer  # an error
+    unseen = []
+    for told in answer:
+        task_id = told["request"]["id"]
+        if task_id not in seen:
+            seen.add(task_id)
+            unseen.append(told)
+    return unseen

@@ -149,6 +149,8 @@ class Mailbox:
         app = self._app
         content_type, encoding, body = app.codecs.encode(wire.pack(command), app.conf.task_serializer)
         headers = {"clock": app.clock.forward(), "expires": time.time() + timeout if timeout else 0}
+        if command.noted:
+            headers[wire.NOTED_HEADER] = True
         envelope = Envelope(
             headers=headers,
             body=body,

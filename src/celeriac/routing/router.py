@@ -18,6 +18,7 @@ _ADDRESS_SET: Final = frozenset(_ADDRESS)
 _MOST_KNOWN: Final = 10_000  # task names are few; a program that makes them up must not fill the memory
 _PLAIN: Final = frozenset({str, int, type(None)})
 _QUORUM: Final = {"x-queue-type": "quorum"}
+_HIGHEST_PRIORITY: Final = 9
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -293,8 +294,11 @@ class Router:
                 type=conf.task_default_exchange_type or "direct",
             )
         arguments = queue.arguments
-        if conf.task_queue_max_priority is not None and "x-max-priority" not in arguments:
-            arguments = {**arguments, "x-max-priority": conf.task_queue_max_priority}
+        highest = conf.task_queue_max_priority
+        if highest is None and conf.task_priority_high_first and "x-queue-type" not in arguments:
+            highest = _HIGHEST_PRIORITY  # or RabbitMQ would not look at priorities
+        if highest is not None and "x-max-priority" not in arguments:
+            arguments = {**arguments, "x-max-priority": highest}
         return msgspec.structs.replace(
             queue,
             exchange=exchange,

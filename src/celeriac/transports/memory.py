@@ -23,8 +23,9 @@ from celeriac.transports.memory_bursts import MemoryBursts
 from celeriac.transports.memory_fanout import MemoryFanout
 from celeriac.transports.memory_locks import MemoryLocks
 from celeriac.transports.memory_permits import MemoryPermits
+from celeriac.transports.memory_revocations import MemoryRevocations
 
-CAPS = Caps(native_delay=True, leases=True, across_processes=False, permits=True)
+CAPS = Caps(native_delay=True, leases=True, across_processes=False, permits=True, revocations=True)
 
 
 class MemoryConsumer:
@@ -204,6 +205,10 @@ class MemoryTransport:
         """See `celeriac.ports.Transport`."""
         return self.broker.ready(queue)
 
+    def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:
+        """See `celeriac.ports.Transport`."""
+        return self.broker.parked(queue, limit)
+
     def reap(self) -> int:
         """Take over what dead nodes held; see `celeriac.ports.Transport`."""
         return self.broker.reap()
@@ -223,6 +228,10 @@ class MemoryTransport:
     def bursts(self) -> MemoryBursts:
         """Return the bursts of all clients and nodes of the process."""
         return self.broker.bursts
+
+    def revocations(self) -> MemoryRevocations:
+        """Return what the nodes of the process shall not run."""
+        return self.broker.revocations
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: it is for tests."""

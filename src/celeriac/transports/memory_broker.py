@@ -34,6 +34,7 @@ from celeriac.transports.memory_bursts import MemoryBursts
 from celeriac.transports.memory_fanout import Audience
 from celeriac.transports.memory_locks import MemoryLocks
 from celeriac.transports.memory_permits import MemoryPermits
+from celeriac.transports.memory_revocations import MemoryRevocations
 from celeriac.transports.terms import Terms, dead_letter_address, terms_of, unroutable
 
 
@@ -144,6 +145,7 @@ class Broker:
         self.permits: MemoryPermits = MemoryPermits(clock)
         self.locks: MemoryLocks = MemoryLocks(clock)
         self.bursts: MemoryBursts = MemoryBursts(clock)
+        self.revocations: MemoryRevocations = MemoryRevocations(clock)
 
     def declare(self, queue: Queue) -> None:
         """Make the queue and its bindings, unless they are there."""
@@ -273,6 +275,13 @@ class Broker:
             shelf = self._shelves.get(name)
             return len(shelf.ready) if shelf else 0
 
+    def parked(self, name: str, limit: int) -> list[tuple[Delivery, float]]:
+        """Return what waits for its time, the first ones first."""
+        with self._lock:
+            shelf = self._shelves.get(name)
+            first = heapq.nsmallest(limit, shelf.parked) if shelf else []
+            return [(_delivery(message, None), due) for due, _, message in first]
+
     def find(self, name: str, wanted: Wanted, limit: int) -> list[Letter]:
         """Return the newest dead letters of a queue among those that are wanted."""
         with self._lock:
@@ -336,18 +345,7 @@ class Broker:
         message.handed += 1
         lease = Lease(message)
         consumer.leases[lease] = None
-        envelope, defect = unpack_or_defect(message.blob)
-        return Delivery(
-            envelope=envelope,
-            queue=message.queue,
-            exchange=message.exchange,
-            routing_key=message.routing_key,
-            redelivered=message.redelivered,
-            attempt=message.handed,
-            token=lease,
-            defect=defect,
-            lost=message.lost,
-        )
+        return _delivery(message, lease)
 
     def _settle_one(self, consumer: Holder, lease: Lease, verdict: Verdict) -> None:
         message = lease.message
@@ -419,6 +417,21 @@ class Broker:
         for shelf in shelves:
             for consumer in shelf.consumers:
                 consumer.ring()
+
+
+def _delivery(message: _Message, lease: Lease | None) -> Delivery:
+    envelope, defect = unpack_or_defect(message.blob)
+    return Delivery(
+        envelope=envelope,
+        queue=message.queue,
+        exchange=message.exchange,
+        routing_key=message.routing_key,
+        redelivered=message.redelivered,
+        attempt=message.handed,
+        token=lease,
+        defect=defect,
+        lost=message.lost,
+    )
 
 
 def _letter(buried: _Buried) -> Letter:

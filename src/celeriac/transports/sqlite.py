@@ -13,21 +13,23 @@ from celeriac.bursts import Bursts
 from celeriac.clock import Clock, SystemClock
 from celeriac.errors import BrokerUnreachable, CeleriacError, TransportError
 from celeriac.locks import Locks
+from celeriac.message import Delivery
 from celeriac.net.doorbell import Ringer
 from celeriac.net.url import parse
 from celeriac.permits import Permits
 from celeriac.ports import Caps, ConsumeSpec, Fanout
+from celeriac.revocations import Revocations
 from celeriac.transports import sqlite_leases as leases
 from celeriac.transports import sqlite_routes as routes
 from celeriac.transports.sqlite_file import Handle, Location, file_options, locate
-from celeriac.transports.sqlite_finder import whereabouts
+from celeriac.transports.sqlite_finder import parked, whereabouts
 from celeriac.transports.sqlite_graveyard import SqliteGraveyard
 from celeriac.transports.sqlite_producer import MESSAGES, SqliteProducer
 
 if TYPE_CHECKING:
     from celeriac.transports.sqlite_consumer import SqliteConsumer
 
-CAPS = Caps(native_delay=True, leases=True, searchable=True, permits=True)
+CAPS = Caps(native_delay=True, leases=True, searchable=True, permits=True, revocations=True)
 _NOBODY = 0  # no owner has this number
 
 
@@ -112,6 +114,10 @@ class SqliteTransport:
         count: int = row[0]
         return count
 
+    def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:
+        """See `celeriac.ports.Transport`."""
+        return self._admin.read(lambda connection: parked(connection, queue, limit))
+
     def reap(self) -> int:
         """See `celeriac.ports.Transport`; what had begun goes back too: a worker tells that it is lost."""
         ringer = Ringer(self.location.bells)
@@ -153,6 +159,12 @@ class SqliteTransport:
         module = importlib.import_module("celeriac.transports.sqlite_bursts")
         bursts: Bursts = module.SqliteBursts(self._handle("normal"), self._options.busy_timeout, self._clock)
         return bursts
+
+    def revocations(self) -> Revocations:
+        """Return what the nodes of the machine shall not run."""
+        module = importlib.import_module("celeriac.transports.sqlite_revocations")
+        kept: Revocations = module.SqliteRevocations(self._admin, self._options.busy_timeout, self._clock)
+        return kept
 
     def whereabouts(self, task_id: str) -> str | None:
         """Look for a task's message in the file; reads all that wait, 1 ms for some thousand."""

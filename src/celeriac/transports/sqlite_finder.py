@@ -1,10 +1,11 @@
-"""Finds the message of a task in the embedded broker's file."""
+"""Finds messages in the embedded broker's file, without leasing them."""
 
 from __future__ import annotations
 
 import sqlite3
 
 from celeriac import states
+from celeriac.message import Delivery
 from celeriac.transports.blob import unpack_or_defect
 
 
@@ -23,6 +24,29 @@ def whereabouts(connection: sqlite3.Connection, task_id: str) -> str | None:
         if envelope.headers.get("id") == task_id:
             return _place(connection, number)
     return None
+
+
+def parked(connection: sqlite3.Connection, queue: str, limit: int) -> list[tuple[Delivery, float]]:
+    """Return what waits in a queue for its time, with that in epoch seconds; the first ones first."""
+    rows = connection.execute(
+        "SELECT p.due, p.handed, p.flags, m.exchange, coalesce(m.routing_key, p.queue), m.blob "
+        "FROM parked p JOIN messages m ON m.id = p.id WHERE p.queue = ? ORDER BY p.due, p.id LIMIT ?",
+        (queue, limit),
+    )
+    found = []
+    for due, handed, flags, exchange, key, blob in rows:
+        envelope, defect = unpack_or_defect(blob)
+        delivery = Delivery(
+            envelope=envelope,
+            queue=queue,
+            exchange=exchange or "",
+            routing_key=key,
+            redelivered=bool(flags),
+            attempt=handed,
+            defect=defect,
+        )
+        found.append((delivery, due))
+    return found
 
 
 def _place(connection: sqlite3.Connection, number: int) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +18,7 @@ from celeriac.errors import DecodeError
 from celeriac.queues import Exchange, Queue
 
 MATCHERS: Final = ("glob", "pcre")
+NOTED_HEADER: Final = "celeriac_noted"  # of the message
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +80,12 @@ class Command(msgspec.Struct, kw_only=True):
     ticket: str | None = None  # names the question in its answers
     answer_exchange: str | None = None  # None: no answer is wanted
     answer_key: str | None = None
+    noted: bool = False  # the broker remembers it already; in a header, for peers do not know of it
+
+    @property
+    def for_all(self) -> bool:
+        """Whether it is for every node, those that start later included."""
+        return not self.destination and not (self.pattern and self.matcher)
 
 
 def pack(command: Command) -> dict[str, Any]:  # Any: the command's arguments
@@ -140,6 +147,17 @@ def concerns(command: Command, node: str) -> bool:
     if command.matcher == "pcre":
         return _regex(command.pattern).match(node) is not None
     raise DecodeError(f"there is no matcher {command.matcher!r}; there are {', '.join(MATCHERS)}")
+
+
+def stamps_in(headers: Mapping[str, Any] | Iterable[str]) -> dict[str, Any]:  # Any: a value, or several
+    """Return the stamps that somebody names: by name, or as ``name=value``."""
+    if isinstance(headers, Mapping):
+        return dict(headers)
+    stamps: dict[str, Any] = {}
+    for item in [headers] if isinstance(headers, str) else headers:
+        name, _, value = item.partition("=")
+        stamps.setdefault(name, []).append(value)
+    return stamps
 
 
 @functools.lru_cache(maxsize=64)

@@ -61,13 +61,13 @@ def test_the_queues_are_listed_with_what_waits_in_them(app: Celeriac, celery: Ru
     assert celery("queue", "list", "--json", "-Q", "celery,other") == 0
 
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
-        {"queue": "celery", "waiting": 4, "ready": 3},
-        {"queue": "other", "waiting": 0, "ready": 0},
+        {"queue": "celery", "waiting": 4, "ready": 3, "scheduled": 1},
+        {"queue": "other", "waiting": 0, "ready": 0, "scheduled": 0},
     ]
     assert celery("queue", "list") == 0
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
-        ["queue", "waiting", "ready"],
-        ["celery", "4", "3"],
+        ["queue", "waiting", "ready", "scheduled"],
+        ["celery", "4", "3", "1"],
     ]
 
 

@@ -200,6 +200,21 @@ OWN: tuple[Setting, ...] = (
         "counts from its time.",
     ),
     Setting(
+        "task_priority_high_first",
+        "TASK_PRIORITY_HIGH_FIRST",
+        False,
+        "bool",
+        "9 is the most urgent priority on every broker, and 0 the least. Else Redis has it the other way "
+        "round, and RabbitMQ knows priorities only where `task_queue_max_priority` is set, as with Celery.",
+    ),
+    Setting(
+        "task_revoked_expires",
+        "TASK_REVOKED_EXPIRES",
+        86400.0,
+        "number",
+        "Seconds that broker and workers remember what was revoked.",
+    ),
+    Setting(
         "task_max_deliveries",
         "TASK_MAX_DELIVERIES",
         3,

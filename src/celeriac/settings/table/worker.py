@@ -200,7 +200,6 @@ WORKER: tuple[Setting, ...] = (
         None,
         "text",
         "File that keeps the revoked tasks over a restart.",
-        has_effect=False,
     ),
     Setting(
         "worker_task_log_format",

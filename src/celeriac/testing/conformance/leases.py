@@ -267,6 +267,30 @@ class LeaseTests(TransportFixtures):
         assert [text for text, _ in got] == ["past", "now", "later"]
         assert due <= got[2][1] < due + 1.5
 
+    async def test_what_waits_for_its_time_can_be_looked_at(
+        self, transport: Transport, producer: Producer, consume: Consume, queue: Queue
+    ) -> None:
+        if not transport.caps.native_delay:
+            assert transport.parked(queue.name, 10) == []
+            return
+        due = time.time() + 3600
+        later = [
+            to_queue(queue, text, not_before=due + hours) for text, hours in (("b", 2), ("a", 1), ("c", 3))
+        ]
+        await producer.asend([*later, to_queue(queue, "now")], deadline=DEADLINE_SECONDS)
+
+        async with consume(queue) as consumer, asyncio.timeout(PATIENCE_SECONDS):
+            await ack(consumer, await take(consumer, 1))
+            # On Redis whoever receives them parks them.
+            while transport.ready(queue.name):  # noqa: ASYNC110 - the broker has no event for it
+                await asyncio.sleep(0.01)
+        found = transport.parked(queue.name, 2)
+
+        assert texts([delivery for delivery, _ in found]) == ["a", "b"]
+        assert [moment for _, moment in found] == pytest.approx([due + 1, due + 2], abs=0.01)
+        assert {delivery.queue for delivery, _ in found} == {queue.name}
+        assert transport.size(queue.name) == 3
+
     async def test_purge_and_size_mean_delayed_messages_too(
         self, transport: Transport, producer: Producer, queue: Queue
     ) -> None:

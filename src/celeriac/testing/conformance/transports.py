@@ -10,6 +10,7 @@ from celeriac.testing.conformance.locks import LockTests
 from celeriac.testing.conformance.permits import PermitTests
 from celeriac.testing.conformance.publishing import PublishTests
 from celeriac.testing.conformance.receiving import ReceiveTests
+from celeriac.testing.conformance.revocations import RevocationTests
 from celeriac.testing.conformance.settling import SettleTests
 
 __all__ = ["TransportConformance"]
@@ -25,5 +26,6 @@ class TransportConformance(
     PermitTests,
     LockTests,
     BurstTests,
+    RevocationTests,
 ):
     """Derive from it and override `broker_url`; see `TransportFixtures` for what else there is."""

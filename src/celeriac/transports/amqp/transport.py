@@ -11,8 +11,10 @@ import msgspec
 from celeriac.bursts import Bursts
 from celeriac.errors import TransportError
 from celeriac.locks import Locks
+from celeriac.message import Delivery
 from celeriac.permits import Permits
 from celeriac.ports import Caps, ConsumeSpec, Fanout
+from celeriac.revocations import Revocations
 from celeriac.transports.amqp import topology
 from celeriac.transports.amqp.address import Address, read
 from celeriac.transports.amqp.connection import Refused
@@ -36,7 +38,7 @@ class AmqpTransport:
         ConfigError: The URL or an option makes no sense.
     """
 
-    caps: Caps = Caps(leases=False, native_delay=False, high_priority_first=True)
+    caps: Caps = Caps(leases=False, native_delay=False, high_priority_first=True, revocations=True)
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._addresses = read(url, options)
@@ -93,6 +95,10 @@ class AmqpTransport:
         """See `celeriac.ports.Transport`."""
         return self.size(queue)
 
+    def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:
+        """Return nothing: RabbitMQ parks no messages, workers hold them."""
+        return []
+
     def reap(self) -> int:
         """Do nothing: RabbitMQ takes back by itself what dead nodes held."""
         return 0
@@ -118,6 +124,12 @@ class AmqpTransport:
         raise TransportError(
             "RabbitMQ keeps no bursts; task_limits_url names a Redis server that does.", retryable=False
         )
+
+    def revocations(self) -> Revocations:
+        """Return what all nodes of the virtual host shall not run."""
+        module = importlib.import_module("celeriac.transports.amqp.revocations")
+        kept: Revocations = module.AmqpRevocations(self.quiet_addresses, self._safe_producer)
+        return kept
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: AMQP cannot look into queues."""

@@ -10,6 +10,7 @@ from celeriac.errors import ConfigError
 
 SEPARATOR: Final = "\x06\x16"
 STEPS: Final = (0, 3, 6, 9)
+ALL_STEPS: Final = tuple(range(10))
 HIGHEST_PRIORITY: Final = 9
 
 
@@ -21,7 +22,8 @@ class Names:
     Args:
         database: Part of the channel names, for channels belong to the whole server.
         options: ``global_keyprefix``, ``sep``, ``priority_steps``, ``fanout_prefix`` and
-            ``fanout_patterns``, as kombu has them.
+            ``fanout_patterns``, as kombu has them; ``high_priority_first``: 9 is the most urgent, and each
+            priority has a list of its own unless ``priority_steps`` says otherwise.
 
     Raises:
         ConfigError: ``priority_steps`` is no list of numbers.
@@ -30,7 +32,9 @@ class Names:
     def __init__(self, database: int, options: Mapping[str, Any]) -> None:
         self.prefix: str = options.get("global_keyprefix") or ""
         self.separator: str = options.get("sep") or SEPARATOR
-        self.steps: tuple[int, ...] = _steps(options.get("priority_steps"))
+        self.high_first: bool = bool(options.get("high_priority_first"))
+        usual = ALL_STEPS if self.high_first else STEPS
+        self.steps: tuple[int, ...] = _steps(options.get("priority_steps"), usual)
         fanout = options.get("fanout_prefix", True)
         if fanout is True:
             fanout = "/{db}."
@@ -50,6 +54,8 @@ class Names:
     def list_of(self, queue: str, priority: int | None) -> bytes:
         """Return the list that messages of a priority go to; the lowest step is served first."""
         wanted = min(max(priority or 0, 0), HIGHEST_PRIORITY)
+        if self.high_first:
+            wanted = HIGHEST_PRIORITY - wanted
         key = self._cache.get((queue, wanted))
         if key is None:
             step = self.steps[max(bisect.bisect_right(self.steps, wanted) - 1, 0)]
@@ -126,9 +132,9 @@ def _escape(word: str) -> str:
     return "".join(c if c.isalnum() or c == "_" else f"\\{c}" for c in word)
 
 
-def _steps(given: Sequence[int] | None) -> tuple[int, ...]:
+def _steps(given: Sequence[int] | None, usual: tuple[int, ...]) -> tuple[int, ...]:
     if given is None:
-        return STEPS
+        return usual
     try:
         steps = tuple(sorted(int(step) for step in given))
     except (TypeError, ValueError):

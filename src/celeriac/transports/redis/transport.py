@@ -8,14 +8,19 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from celeriac.bursts import Bursts
 from celeriac.letters import MOST_LETTERS
 from celeriac.locks import Locks
+from celeriac.message import Delivery
 from celeriac.net.redis_link import Links, RedisFailure, checked, pack
 from celeriac.net.redis_servers import servers
 from celeriac.net.url import mask
 from celeriac.permits import Permits
 from celeriac.ports import Caps, Consumer, ConsumeSpec, Fanout, Producer, Vitals
+from celeriac.revocations import Revocations
+from celeriac.transports.redis import postmarks
 from celeriac.transports.redis.errors import translated
 from celeriac.transports.redis.graveyard import RedisGraveyard
 from celeriac.transports.redis.names import Names
@@ -25,6 +30,7 @@ from celeriac.transports.redis.scripts import PURGE
 if TYPE_CHECKING:
     from celeriac.transports.redis.consumer import RedisConsumer
 
+CAPS: Final = Caps(native_delay=True, leases=True, high_priority_first=False, permits=True, revocations=True)
 _PATIENCE_SECONDS: Final = 5.0  # for administration
 
 
@@ -35,18 +41,18 @@ class RedisTransport:
         url: ``redis://``, ``rediss://``, ``redis+socket://``, ``unix://`` or ``sentinel://``; several servers
             to try one after the other are separated by ``;``.
         options: ``broker_transport_options``: ``global_keyprefix``, ``sep``, ``priority_steps``,
-            ``fanout_prefix``, ``fanout_patterns``, ``dead_letter_limit`` and the connection's (see
+            ``fanout_prefix``, ``fanout_patterns``, ``high_priority_first``, ``dead_letter_limit`` and the
+            connection's (see
             `celeriac.net.redis_servers.servers`). ``visibility_timeout`` is accepted and not needed: leases
             belong to the node, which renews them.
     """
-
-    caps: Caps = Caps(native_delay=True, leases=True, high_priority_first=False, permits=True)
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self.address: str = mask(url)
         self._options = options
         self._servers = servers(url, options)
         self._names = Names(self._servers.database, options)
+        self.caps: Caps = msgspec.structs.replace(CAPS, high_priority_first=self._names.high_first)
         self._links = Links(self._servers)
 
     def producer(self) -> Producer:
@@ -84,6 +90,12 @@ class RedisTransport:
         data = b"".join(pack(("LLEN", key)) for key in lists)
         return sum(self._call(data, len(lists), f"counting {queue!r}"))
 
+    def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:
+        """See `celeriac.ports.Transport`."""
+        data = pack(("ZRANGE", self._names.parked(queue), 0, limit - 1, "WITHSCORES"))
+        [answer] = self._call(data, 1, f"looking what is parked in {queue!r}")
+        return [(_looked_at(raw.partition(b"\n")[2], queue), float(due)) for raw, due in answer]
+
     def reap(self) -> int:
         """See `celeriac.ports.Transport`; what had begun stays until a worker of its queue tells of it.
 
@@ -114,6 +126,12 @@ class RedisTransport:
         module = importlib.import_module("celeriac.transports.redis.bursts")
         bursts: Bursts = module.RedisBursts(Links(self._servers), self.address, self._names)
         return bursts
+
+    def revocations(self) -> Revocations:
+        """Return what all nodes of the database shall not run."""
+        module = importlib.import_module("celeriac.transports.redis.revocations")
+        kept: Revocations = module.RedisRevocations(self._names, self._call)
+        return kept
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: to find one among many would hold up the server."""
@@ -151,6 +169,20 @@ class RedisTransport:
             return checked(self._links.call(data, count, time.monotonic() + _PATIENCE_SECONDS))
         except RedisFailure as exc:
             raise translated(exc, self.address, doing) from exc
+
+
+def _looked_at(raw: bytes, queue: str) -> Delivery:
+    """Return a message as a delivery that nobody can settle."""
+    found = postmarks.opened(raw)
+    return Delivery(
+        envelope=found.envelope,
+        queue=queue,
+        exchange=found.exchange,
+        routing_key=found.routing_key,
+        redelivered=found.redelivered,
+        attempt=found.attempt,
+        defect=found.defect,
+    )
 
 
 def _facts(info: bytes) -> dict[str, str]:
