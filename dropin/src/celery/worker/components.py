@@ -1,0 +1,43 @@
+"""The steps that every worker has, as places before and after which programs put their own.
+
+What they stand for is the worker's own business: none of them does anything.
+"""
+
+from __future__ import annotations
+
+from celery import bootsteps
+
+__all__ = ("Beat", "Consumer", "Hub", "Pool", "StateDB", "Timer")
+
+
+class Timer(bootsteps.Step):
+    """``worker.timer``."""
+
+
+class Hub(bootsteps.Step):
+    """The event loop; ``worker.hub`` is None, for it runs no code of programs."""
+
+    requires = (Timer,)
+
+
+class Pool(bootsteps.Step):
+    """``worker.pool``."""
+
+    requires = (Hub,)
+
+
+class Beat(bootsteps.Step):
+    """The scheduler of ``-B``."""
+
+    label = "Beat"
+    conditional = True
+
+
+class StateDB(bootsteps.Step):
+    """What outlives the worker."""
+
+
+class Consumer(bootsteps.Step):
+    """``worker.consumer``; its steps are started when all of the worker's are."""
+
+    last = True
