@@ -86,7 +86,8 @@ def test_a_worker_with_many_tasks_tells_the_last_ones_together() -> None:
     made = [policies.get(f"task{number}") for number in range(MOST_TALLIES + 2)]
 
     assert len(policies.tallies) == MOST_TALLIES + 1
-    assert made[-1] is not None and made[-1].tally is policies.tallies[OTHERS]
+    assert made[-1] is not None
+    assert made[-1].tally is policies.tallies[OTHERS]
 
 
 def test_nothing_is_counted_for_nobody() -> None:
@@ -97,5 +98,6 @@ def test_nothing_is_counted_for_nobody() -> None:
 
     policy = policies.get("task")
 
-    assert policy is not None and policy.tally is None
+    assert policy is not None
+    assert policy.tally is None
     assert policies.tallies == {}

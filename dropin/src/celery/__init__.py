@@ -67,8 +67,8 @@ _SOURCES = {
 _MODULES = frozenset(
     {
         "_state", "app", "apps", "beat", "bin", "bootsteps", "canvas", "contrib", "decorators", "events",
-        "exceptions", "execute", "fixups", "loaders", "local", "platforms", "registry", "result", "schedules", "security",
-        "signals", "states", "task", "utils", "worker",
+        "exceptions", "execute", "fixups", "loaders", "local", "platforms", "registry", "result", "schedules",
+        "security", "signals", "states", "task", "utils", "worker",
     }
 )  # fmt: skip
 

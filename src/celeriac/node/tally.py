@@ -1,4 +1,4 @@
-"""What is counted of a kind of task for those who measure: how its runs ended, waited, and how long they took."""
+"""What is counted of a kind of task for those who measure: its endings, waits and run times."""
 
 from __future__ import annotations
 

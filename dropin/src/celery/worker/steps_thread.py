@@ -1,4 +1,4 @@
-"""The thread in which the steps of a consumer live: they are started, their messages come, they are stopped."""
+"""The thread in which the steps of a consumer live, from their start to their stop."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ class StepsThread:
         Raises:
             Exception: What has ended the thread.
         """
-        ended = asyncio.wrap_future(self._ended)
-        closing = asyncio.create_task(self._node.closing.wait())
+        ended: asyncio.Future[Any] = asyncio.wrap_future(self._ended)
+        closing: asyncio.Future[Any] = asyncio.create_task(self._node.closing.wait())
         try:
             await asyncio.wait([ended, closing], return_when=asyncio.FIRST_COMPLETED)
             self._end()

@@ -44,7 +44,7 @@ class WorkController:
     Args:
         app: The app; the current one when not given.
         hostname: The node's name; ``celery@`` and the host's when not given.
-        **kwargs: The options of ``celery worker``, by their long names; what is none of them is for the steps.
+        **kwargs: The options of ``celery worker``, by their long names; what is none is for the steps.
     """
 
     class Blueprint(bootsteps.Blueprint):

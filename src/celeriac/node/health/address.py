@@ -96,9 +96,9 @@ def http_address(text: str | None) -> HttpAddress | None:
         host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         host = host[1:-1] if bracketed else host
-        if colon and host and port.isascii() and port.isdigit() and int(port) < 65536:
-            if bracketed == (":" in host):
-                return HttpAddress(host, int(port))
+        is_port = port.isascii() and port.isdigit() and int(port) < 65536
+        if colon and host and is_port and bracketed == (":" in host):
+            return HttpAddress(host, int(port))
     raise ConfigError(
         f"worker_http_address = {text!r} is no address: it takes host:port, such as 127.0.0.1:9808 or "
         "0.0.0.0:9808, or unix:/path/to/socket."

@@ -40,7 +40,8 @@ def _of_node(node: Node) -> list[Family]:
 
 
 def _of_queues(node: Node, depths: Mapping[str, tuple[int, int]], now: float) -> list[Family]:
-    began = [work.ready_at for work in node.ledger if not work.started and work.ready_at <= now]
+    runs = {started.number for started in node.pool.running()}
+    waiting = [work.ready_at for work in node.ledger if not work.started and work.number not in runs]
     return [
         Family(
             "celeriac_queue_messages",
@@ -58,7 +59,7 @@ def _of_queues(node: Node, depths: Mapping[str, tuple[int, int]], now: float) ->
             "celeriac_oldest_waiting_seconds",
             "gauge",
             "How long the oldest task waits that this worker has taken and could begin.",
-            max(0.0, now - min(began)) if began else 0.0,
+            max(0.0, now - min(waiting, default=now)),
         ),
         single("celeriac_held_messages", "gauge", "Taken and not settled.", len(node.ledger)),
         single("celeriac_unsettled_outcomes", "gauge", "Done, but not written down.", node.reporter.backlog),
@@ -81,7 +82,7 @@ def _of_tasks(node: Node) -> list[Family]:
         Family(
             "celeriac_tasks_total",
             "counter",
-            "Runs by how they ended: success, failure, retry, ignore, reject, requeue, revoked, invalid, lost.",
+            "Runs by how they ended: success, failure, retry, ignore, reject, requeue, revoked, lost.",
             [
                 Sample(count, {"task": name, "outcome": ending})
                 for name, tally in tallies.items()

@@ -66,7 +66,8 @@ class HealthServer:
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Listen no more, and let nobody wait."""
-        assert self._server is not None and self._bound is not None
+        assert self._server is not None
+        assert self._bound is not None
         self._server.close()
         for task in (*self._clients, *([self._look] if self._look is not None else [])):
             task.cancel()

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from unittest.mock import MagicMock, Mock
 
-from celeriac.codecs.jsontext import dumps
+from kombu.utils.json import dumps
+
 from celery.utils import uuid
 
 # Any in this module: values of tasks
@@ -80,7 +81,10 @@ def _message(headers: dict[str, Any], payload: Any) -> Any:
 
 
 def task_message_from_sig(
-    app: Any, sig: Any, utc: bool = True, TaskMessage: Callable[..., Any] = TaskMessage
+    app: Any,
+    sig: Any,
+    utc: bool = True,
+    TaskMessage: Callable[..., Any] = TaskMessage,  # noqa: N803 - Celery's name
 ) -> Any:
     """Return the message of a signature.
 

@@ -128,6 +128,11 @@ def _start_worker_thread(
         shutdown_timeout,
     ) as thread:
         yield thread.controller
+    if thread.hurried:
+        raise RuntimeError(
+            f"Worker thread failed to exit within the allocated timeout of {shutdown_timeout:g} s, and its "
+            "tasks were ended. Consider raising `shutdown_timeout` if they take longer to execute."
+        )
 
 
 def setup_app_for_worker(app: Any, loglevel: str | int, logfile: str | None) -> None:
@@ -144,6 +149,7 @@ class _Running:
 
     def __init__(self, controller: Any) -> None:
         self.controller = controller
+        self.hurried = False  # it did not end by itself
 
     def run(self, on_ready: Callable[[], None]) -> int:
         """Run it."""
@@ -154,6 +160,7 @@ class _Running:
     def stop(self, how: str) -> None:
         """Ask it to stop."""
         if how == "cold":
+            self.hurried = True
             self.controller.terminate()
         else:
             self.controller.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -133,9 +134,9 @@ class Consumer:
 
     def reset_rate_limits(self) -> None:
         """Let the rate limits of the tasks count anew."""
-        node = self.node
+        rates = self.node.intake.rates
         for name in list(self.app.tasks):
-            node.post(lambda name=name: node.intake.rates.forget(name))
+            self.node.post(partial(rates.forget, name))
 
     def _steer(self, command: Callable[..., Any], *args: Any, **options: Any) -> None:
         node = self.node
