@@ -1,9 +1,11 @@
 """The steps that every worker has, as places before and after which programs put their own.
 
-What they stand for is the worker's own business: none of them does anything.
+What they stand for is the worker's own business: none of them does anything, but for the last one.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from celery import bootsteps
 
@@ -38,6 +40,10 @@ class StateDB(bootsteps.Step):
 
 
 class Consumer(bootsteps.Step):
-    """``worker.consumer``; its steps are started when all of the worker's are."""
+    """``worker.consumer``; its steps are made and started when all of the worker's are."""
 
     last = True
+
+    def create(self, parent: Any) -> Any:
+        """Make it, with its steps."""
+        parent.consumer = parent.make_consumer()

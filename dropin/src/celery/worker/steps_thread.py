@@ -15,7 +15,7 @@ from celery import bootsteps
 
 if TYPE_CHECKING:
     from celeriac.node.node import Node
-    from celery.worker.consumer.consumer import Consumer
+    from celery.worker.worker import WorkController
 
 __all__ = ("StepsThread",)
 
@@ -32,15 +32,16 @@ class StepsThread:
     1. start the steps before the node is ready; what one raises ends the worker
     2. hand out the messages that come for their consumers
     3. when the connection is lost, stop them, get a new one, and start them again
-    4. stop them when the node takes no more
+    4. when the node takes no more, tell the steps of the worker, too, and stop those of the consumer
 
     Args:
-        consumer: Has the steps.
+        controller: Has the steps of the worker, and the consumer with its own.
         node: What they live beside.
     """
 
-    def __init__(self, consumer: Consumer, node: Node) -> None:
-        self._consumer = consumer
+    def __init__(self, controller: WorkController, node: Node) -> None:
+        self._controller = controller
+        self._consumer = consumer = controller.consumer
         self._node = node
         self._stop = threading.Event()
         self._started: Future[None] = Future()
@@ -106,7 +107,7 @@ class StepsThread:
             self._tell_started()
             while not self._stop.is_set():
                 consumer.calls.get()()
-            blueprint.stop(consumer)
+            self._stop_steps()
             return False
         connection = consumer.connection = consumer.connection_for_read(
             heartbeat=consumer.app.conf.broker_heartbeat
@@ -127,10 +128,15 @@ class StepsThread:
                 blueprint.restart(consumer, "shutdown")
                 self._let_go(connection)
                 return True
-        blueprint.stop(consumer)
-        blueprint.restart(consumer, "shutdown")
+        self._stop_steps()
         self._let_go(connection)
         return False
+
+    def _stop_steps(self) -> None:
+        consumer = self._consumer
+        self._controller.blueprint.close(self._controller)
+        consumer.blueprint.stop(consumer)
+        consumer.blueprint.restart(consumer, "shutdown")
 
     def _tell_started(self) -> None:
         if not self._started.done():

@@ -99,13 +99,17 @@ class WorkController:
         self.logfile: str | None = worker.options.logfile
         self.timer: Timer = Timer()  # its thread begins with the first call that is wanted
         self.steps: list[Any] = []  # to be started
+        self.consumer: Any = None  # a Consumer, as soon as the steps are made
         self.blueprint: bootsteps.Blueprint = self.Blueprint(steps=self.app.steps["worker"])
         self.on_init_blueprint()
-        self.consumer: Consumer = Consumer(self, self.timer, self.options)
         self.blueprint.apply(self, **self.options)
         self.exitcode: int | None = None  # what `start` has returned
         self.life: _Life = _Life(self)
         return self.life
+
+    def make_consumer(self) -> Consumer:
+        """Return what the steps of the consumer share, with these."""
+        return Consumer(self, self.timer, self.options)
 
     # --- for subclasses --------------------------------------------------------------------------------
 
@@ -181,16 +185,16 @@ class _Life:
         self.controller.blueprint.start(self.controller)
 
     def join(self, node: Node) -> None:
-        """Have the steps of the consumer run beside the node, if there are any."""
-        consumer = self.controller.consumer
-        consumer.join(node)
-        if consumer.steps:
-            node.run_beside("steps", StepsThread(consumer, node))
+        """Have the steps of the consumer live beside the node, if there are any at all."""
+        controller = self.controller
+        controller.consumer.join(node)
+        if controller.steps or controller.consumer.steps:
+            node.run_beside("steps", StepsThread(controller, node))
 
     def end(self, *, cold: bool) -> None:
         """Stop the steps of the worker."""
         controller = self.controller
-        controller.blueprint.stop(controller, terminate=cold)
+        controller.blueprint.stop(controller, close=False, terminate=cold)
         controller.timer.stop()
         controller.on_stopped()
 
@@ -218,7 +222,7 @@ def node_options(hostname: str | None, kwargs: dict[str, Any]) -> NodeOptions:
         fields["autoscale"] = int(most), int(fewest or 1)
     if isinstance(level := fields.get("loglevel"), str):
         fields["loglevel"] = level_of(level)
-    return NodeOptions(hostname=hostname or default_nodename(""), extra=extra, **fields)
+    return NodeOptions(hostname=default_nodename(hostname or ""), extra=extra, **fields)
 
 
 def _given(options: NodeOptions) -> dict[str, Any]:
