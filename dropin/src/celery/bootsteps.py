@@ -345,7 +345,7 @@ class StartStopStep(Step):
 class ConsumerStep(StartStopStep):
     """A step with consumers of messages of its own, on the connection that a worker's steps share."""
 
-    requires = ("celery.worker.consumer:Connection",)
+    requires: Any = ("celery.worker.consumer:Connection",)
     consumers: list[Any] | None = None
 
     def get_consumers(self, channel: Any) -> list[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import bootsteps
 from celery.worker.components import Pool
 
@@ -11,6 +13,6 @@ __all__ = ("WorkerComponent",)
 class WorkerComponent(bootsteps.Step):
     """What ``--autoscale`` asks for."""
 
-    label = "Autoscaler"
-    conditional = True
-    requires = (Pool,)
+    label: str | None = "Autoscaler"
+    conditional: bool = True
+    requires: Any = (Pool,)

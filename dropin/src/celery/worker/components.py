@@ -19,20 +19,20 @@ class Timer(bootsteps.Step):
 class Hub(bootsteps.Step):
     """The event loop; ``worker.hub`` is None, for it runs no code of programs."""
 
-    requires = (Timer,)
+    requires: Any = (Timer,)
 
 
 class Pool(bootsteps.Step):
     """``worker.pool``."""
 
-    requires = (Hub,)
+    requires: Any = (Hub,)
 
 
 class Beat(bootsteps.Step):
     """The scheduler of ``-B``."""
 
-    label = "Beat"
-    conditional = True
+    label: str | None = "Beat"
+    conditional: bool = True
 
 
 class StateDB(bootsteps.Step):
@@ -42,7 +42,7 @@ class StateDB(bootsteps.Step):
 class Consumer(bootsteps.Step):
     """``worker.consumer``; its steps are made and started when all of the worker's are."""
 
-    last = True
+    last: bool = True
 
     def create(self, parent: Any) -> Any:
         """Make it, with its steps."""

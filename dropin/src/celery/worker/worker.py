@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -50,8 +50,8 @@ class WorkController:
     class Blueprint(bootsteps.Blueprint):
         """The steps of a worker."""
 
-        name = "Worker"
-        default_steps = (
+        name: str | None = "Worker"
+        default_steps: Iterable[Any] = (
             components.Hub,
             components.Pool,
             components.Beat,
@@ -93,7 +93,7 @@ class WorkController:
         self.app = worker.app
         self.hostname: str = worker.hostname
         self.options: dict[str, Any] = _given(worker.options)
-        self.pool = worker.pool
+        self.pool: Any = worker.pool
         self.concurrency: int = worker.concurrency
         self.loglevel: int = worker.options.loglevel
         self.logfile: str | None = worker.options.logfile

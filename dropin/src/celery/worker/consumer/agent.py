@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import bootsteps
 from celery.worker.consumer.connection import Connection
 
@@ -11,5 +13,5 @@ __all__ = ("Agent",)
 class Agent(bootsteps.Step):
     """An actor beside the worker; there is none."""
 
-    conditional = True
-    requires = (Connection,)
+    conditional: bool = True
+    requires: Any = (Connection,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -34,8 +34,8 @@ _ANSWER_SECONDS = 30.0  # for the broker to take a queue
 class Evloop(bootsteps.Step):
     """Waiting for messages."""
 
-    label = "event loop"
-    last = True
+    label: str | None = "event loop"
+    last: bool = True
 
 
 class Consumer:
@@ -53,18 +53,30 @@ class Consumer:
     class Blueprint(bootsteps.Blueprint):
         """The steps of a consumer."""
 
-        name = "Consumer"
-        default_steps = (Connection, Mingle, Events, Gossip, Heart, Control, Tasks, Agent, Evloop)
+        name: str | None = "Consumer"
+        default_steps: Iterable[Any] = (
+            Connection,
+            Mingle,
+            Events,
+            Gossip,
+            Heart,
+            Control,
+            Tasks,
+            Agent,
+            Evloop,
+        )
 
     def __init__(self, controller: Any, timer: Any, options: dict[str, Any] | None = None) -> None:
         self.controller = controller
-        self.app = controller.app
+        self.app: Any = controller.app
         self.hostname: str = controller.hostname
-        self.pool = controller.pool
+        self.pool: Any = controller.pool
         self.timer = timer
         self.connection: Any = None  # of kombu; there is one while steps with consumers run
         self.event_dispatcher: Any = self.app.events.Dispatcher(hostname=self.hostname, enabled=False)
-        self.gossip = self.heart = self.task_consumer = None
+        self.gossip: Any = None  # these belong to the node
+        self.heart: Any = None
+        self.task_consumer: Any = None
         self.on_task_message: set[Callable[..., object]] = set()
         self.steps: list[Any] = []  # to be started
         self.calls: SimpleQueue[Callable[[], object]] = SimpleQueue()  # to be made in the steps' thread

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import bootsteps
 from celery.worker.consumer.tasks import Tasks
 
@@ -11,4 +13,4 @@ __all__ = ("Control",)
 class Control(bootsteps.Step):
     """Listening to remote control."""
 
-    requires = (Tasks,)
+    requires: Any = (Tasks,)

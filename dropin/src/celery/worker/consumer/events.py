@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import bootsteps
 from celery.worker.consumer.connection import Connection
 
@@ -11,4 +13,4 @@ __all__ = ("Events",)
 class Events(bootsteps.Step):
     """What monitors are told, ``consumer.event_dispatcher``."""
 
-    requires = (Connection,)
+    requires: Any = (Connection,)

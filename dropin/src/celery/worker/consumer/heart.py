@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import bootsteps
 from celery.worker.consumer.events import Events
 
@@ -11,4 +13,4 @@ __all__ = ("Heart",)
 class Heart(bootsteps.Step):
     """Heartbeats."""
 
-    requires = (Events,)
+    requires: Any = (Events,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import bootsteps
 from celery.worker.consumer.mingle import Mingle
 
@@ -11,4 +13,4 @@ __all__ = ("Tasks",)
 class Tasks(bootsteps.Step):
     """Receiving tasks."""
 
-    requires = (Mingle,)
+    requires: Any = (Mingle,)
