@@ -61,6 +61,7 @@ class Celeriac(Lending, Connected):
     """
 
     on_create: ClassVar[list[Callable[[Celeriac], None]]] = []  # called with every new app
+    on_worker: ClassVar[list[Callable[[Any], Any]]] = []  # called with every worker; see `node.companion`
     builtin_fixups: Iterable[str] = frozenset()
     amqp_cls: type[Any] | str | None = None
     control_cls: type[Any] | str | None = "celeriac.remote.control:Control"

@@ -59,6 +59,10 @@ def test_modules_of_celery_are_reached_through_the_package(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "celery.apps.worker", "celery.bootsteps", "celery.contrib.pytest", "celery.contrib.testing.app",
+        "celery.contrib.testing.manager", "celery.contrib.testing.mocks", "celery.contrib.testing.tasks",
+        "celery.contrib.testing.worker", "celery.worker", "celery.worker.autoscale",
+        "celery.worker.components", "celery.worker.consumer",
         "celery.app.base", "celery.app.defaults", "celery.app.log", "celery.app.registry", "celery.app.task",
         "celery.app.utils", "celery.bin.base", "celery.bin.celery", "celery.canvas", "celery.decorators",
         "celery.app.events", "celery.events", "celery.events.cursesmon", "celery.events.dispatcher",

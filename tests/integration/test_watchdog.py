@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from celeriac.errors import ConfigError
 from celeriac.message import Delivery
 from celeriac.node.options import NodeOptions
 from celeriac.node.worker import Worker
+from health_probe import ask
 from job_factory import memory_app
 
 TIMEOUT = 60.0
@@ -106,9 +108,11 @@ def gate(app: Celeriac) -> Iterator[Gate]:
 
 
 def test_a_worker_that_hears_nothing_of_its_queue_ends_when_its_tasks_have(
-    app: Celeriac, gate: Gate, caplog: pytest.LogCaptureFixture
+    app: Celeriac, gate: Gate, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     # Given a worker that runs a task and has room for another
+    health = f"{tmp_path}/health"
+    app.conf.worker_http_address = f"unix:{health}"
     running = Running(app)
     slow = app.tasks["wait"].delay()
     assert gate.begun.wait(TIMEOUT)
@@ -120,10 +124,13 @@ def test_a_worker_that_hears_nothing_of_its_queue_ends_when_its_tasks_have(
     try:
         while "is not empty" not in caplog.text and running.thread.is_alive():
             running.thread.join(0.05)
+        alive = ask(health, "/livez")
         gate.go.set()
 
         # Then it ends with an error that says so, and the task has run to its end
         assert "Nothing was received for 0.3 s although there was room, and celery at" in caplog.text
+        assert alive[0] == 503
+        assert alive[1].startswith("Nothing was received for 0.3 s")
         assert slow.get(timeout=TIMEOUT) == "done"
         assert running.code() == 1
     finally:

@@ -66,9 +66,9 @@ _SOURCES = {
 }
 _MODULES = frozenset(
     {
-        "_state", "app", "beat", "bin", "canvas", "contrib", "decorators", "events", "exceptions",
-        "execute", "fixups", "loaders", "local", "platforms", "registry", "result", "schedules", "security",
-        "signals", "states", "task", "utils", "worker",
+        "_state", "app", "apps", "beat", "bin", "bootsteps", "canvas", "contrib", "decorators", "events",
+        "exceptions", "execute", "fixups", "loaders", "local", "platforms", "registry", "result", "schedules",
+        "security", "signals", "states", "task", "utils", "worker",
     }
 )  # fmt: skip
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -70,6 +71,21 @@ def set_default_app(app: Celeriac | None) -> None:
 
 def _set_current_app(app: Celeriac | None) -> None:
     _tls.current_app = _process.latest = app
+
+
+def set_trap(trap: Any) -> None:  # Any: stands for a Celeriac, and refuses everything
+    """Make something the app of every thread that has none of its own, and of this one."""
+    _tls.current_app = _process.default_app = _process.latest = trap
+
+
+@contextmanager
+def remembered() -> Iterator[None]:
+    """Put back, when the block ends, which app was the current one before, here and elsewhere."""
+    before = _tls.current_app, _process.default_app, _process.latest
+    try:
+        yield
+    finally:
+        _tls.current_app, _process.default_app, _process.latest = before
 
 
 def get_current_app() -> Celeriac:
@@ -228,12 +244,30 @@ def _take_in(app: Celeriac) -> None:
     app.hooks = HOOKS
     app.conf.strict = False  # a misspelt setting is logged; Celery would not even have done that
     _register_app(app)
-    methods = {"set_current": _set_current_app, "set_default": set_default_app, "bugreport": _bugreport}
+    methods = {
+        "set_current": _set_current_app,
+        "set_default": set_default_app,
+        "bugreport": _bugreport,
+        "Worker": _worker,
+        "WorkController": _worker,
+    }
     for name, call in methods.items():
         if not hasattr(type(app), name):  # a subclass may have its own
             setattr(app, name, partial(call, app))
     if app.set_as_current:
         _set_current_app(app)
+
+
+def _companion_of(worker: Any) -> Any:  # Any: of the core's floors above its app
+    """Return what has the steps of a worker live with it; most have none, and nothing is loaded for them."""
+    if not any(worker.app.steps.values()):
+        return None
+    return importlib.import_module("celery.worker.worker").companion_of(worker)
+
+
+def _worker(app: Celeriac, *args: Any, **kwargs: Any) -> Any:  # Any: a class that nobody else has to load
+    """Make a worker of an app."""
+    return importlib.import_module("celery.apps.worker").Worker(app, *args, **kwargs)
 
 
 def _bugreport(app: Celeriac) -> str:
@@ -249,6 +283,7 @@ def install() -> None:
     Celeriac.on_create.append(_take_in)
     Celeriac.on_shared.append(_shared_by)
     Celeriac.on_finalize.append(_announce_app_finalized)
+    Celeriac.on_worker.append(_companion_of)
     AsyncResult.default_app = get_current_app
     Signature.default_sender = get_current_app
     Task.default_app = get_current_app
@@ -264,6 +299,7 @@ def uninstall() -> None:
     Celeriac.on_create.remove(_take_in)
     Celeriac.on_shared.remove(_shared_by)
     Celeriac.on_finalize.remove(_announce_app_finalized)
+    Celeriac.on_worker.remove(_companion_of)
     AsyncResult.default_app = Signature.default_sender = Task.default_app = None
     Celeriac.builtin_fixups = frozenset()
     Celeriac.amqp_cls = None

@@ -17,6 +17,7 @@ from celeriac import addresses
 from celeriac.app import Celeriac
 from celeriac.beat.embedded import embedded_beat
 from celeriac.cli import logs
+from celeriac.cli.added import ExtensibleCommand, take_added
 from celeriac.cli.banner import BannerFacts, render
 from celeriac.cli.context import CLIContext
 from celeriac.cli.detach import detach
@@ -119,7 +120,7 @@ def file_name(path: str | None, node: str, place: int = 0) -> str | None:
     return expand(path, {**values, "i": str(place), "I": f"-{place}" if place else ""})
 
 
-@click.command("worker", context_settings={"auto_envvar_prefix": "CELERY_WORKER"})
+@click.command("worker", cls=ExtensibleCommand, context_settings={"auto_envvar_prefix": "CELERY_WORKER"})
 @click.option("-n", "--hostname", help="Name of this node; %h host, %n its name, %d its domain.")
 @click.option("-l", "--loglevel", type=LogLevel(), default="WARNING", show_default=True, help="What to log.")
 @click.option(
@@ -175,10 +176,12 @@ def file_name(path: str | None, node: str, place: int = 0) -> str | None:
 @click.option("--pidfile", help="Keep the process id in this file, and a second worker away.")
 @click.option("-D", "--detach", is_flag=True, help="Go on in the background, without a terminal.")
 @click.option("--executable", help="With --detach: the Python interpreter to use.")
-@click.pass_obj
-def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:  # Any: click's values
     """Run a worker: take tasks from the queues and run them until told to stop."""
+    obj: CLIContext = ctx.obj
     app = obj.app
+    options["extra"] = take_added(ctx, options)
     node = node_name(options.pop("hostname"))
     level: int = options.pop("loglevel")
     log_pattern: str | None = options.pop("logfile") or app.conf.get("worker_log_file")

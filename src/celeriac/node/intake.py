@@ -89,7 +89,7 @@ class Intake:
                 elif until := self._turnstiles.parked_until(decision.headers, decision.policy):
                     self._reporter.add(None, delivery, Park(until))
                 else:
-                    self._line_up(self._enter(delivery, decision))
+                    self._line_up(self._enter(delivery, decision, now))
             elif isinstance(decision, Refused):
                 self._refusals.refuse(delivery, decision)
             elif isinstance(decision, Early):
@@ -123,7 +123,7 @@ class Intake:
         self._refusals.refuse(work.delivery, refused)
         return False
 
-    def _enter(self, delivery: Delivery, decision: Admitted | Early) -> Work:
+    def _enter(self, delivery: Delivery, decision: Admitted | Early, ready_at: float) -> Work:
         headers = decision.headers
         if delivery.envelope.properties.delivery_tag is None and not delivery.redelivered:
             self._reporter.recent.forget(headers, delivery.envelope)
@@ -141,6 +141,7 @@ class Intake:
             request = Request(delivery, headers, self._reception.hostname, decision.policy.task)
             hook.send(self, request=request)
         work = self._ledger.open(delivery, headers, decision.policy)
+        work.ready_at = ready_at
         if self._herald.on:
             self._herald.received(work)
         return work
@@ -197,7 +198,7 @@ class Intake:
         if decision.at_broker and self._parks:
             self._reporter.add(None, delivery, Park(decision.until))
         else:
-            self.timers.hold(self._enter(delivery, decision), decision.until)
+            self.timers.hold(self._enter(delivery, decision, decision.until), decision.until)
 
     def _line_up(self, work: Work) -> None:
         if work.headers.burst is None:

@@ -39,6 +39,7 @@ class Leases:
     def __init__(self, link: Link, lease_seconds: float) -> None:
         self._link = link
         self._pause_seconds = lease_seconds / 3
+        self.failed: int = 0  # attempts to renew them
 
     async def run(self) -> None:
         """Renew until cancelled."""
@@ -48,4 +49,5 @@ class Leases:
             try:
                 await self._link.renew()
             except TransportError as exc:
+                self.failed += 1
                 logger.warning("The leases could not be renewed: %s; trying again.", exc)

@@ -72,6 +72,8 @@ class Link:
         self._up_at = 0.0  # the loop's time
         self._renewed_at = 0.0  # the loop's time
         self._relapses: Iterator[float] = self._patience()
+        self.renewals: int = 0
+        self.losses: int = 0  # of the connection
 
     @property
     def consumer(self) -> Consumer:
@@ -103,8 +105,14 @@ class Link:
         await self.consumer.renew()
         lapsed = lapsed or not self.sure  # it took so long that work was held back meanwhile
         self._renewed_at = began
+        self.renewals += 1
         if lapsed:
             self._on_regained()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the broker can be spoken to, as far as we know."""
+        return self._up.is_set()
 
     async def up(self) -> None:
         """Wait until the broker can be spoken to, as far as we know."""
@@ -133,6 +141,7 @@ class Link:
             GiveUp: It has been tried often enough, or shall not be tried again; the log says why.
         """
         self._up.clear()
+        self.losses += 1
         logger.warning(
             "consumer: Connection to broker lost. Trying to re-establish the connection...", exc_info=exc
         )

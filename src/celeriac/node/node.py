@@ -77,6 +77,7 @@ class NodeSettings(msgspec.Struct, kw_only=True, frozen=True):
     heartbeat_seconds: float | None = None  # between heartbeats; None: there are none
     revoked_seconds: float = KEPT_SECONDS  # for which it is remembered what was revoked
     warm_shutdown_seconds: float | None = None  # what runs longer than that is stopped; None: for ever
+    measured: bool = False  # somebody wants to see figures of each kind of task
 
 
 class Beside(Protocol):
@@ -130,7 +131,9 @@ class Node:
         self.app = app
         self.settings = settings
         self.pool = pool
-        self.policies: Policies = Policies(app, settings.time_limit, settings.soft_time_limit)
+        self.policies: Policies = Policies(
+            app, settings.time_limit, settings.soft_time_limit, tallies=settings.measured
+        )
         self.ledger: Ledger = Ledger(self._on_closed)
         self.link: Link = Link(transport, settings.spec, settings.retry, self._on_regained)
         results = Results(app)
@@ -157,20 +160,20 @@ class Node:
         self.reporter: Reporter = Reporter(
             scribe, self.ledger, self.dispatcher, results, self.herald, self.keeper, self._on_room
         )
-        refusals = Refusals(reception, results, self.ledger, self.reporter, self.herald)
+        self.refusals: Refusals = Refusals(reception, results, self.ledger, self.reporter, self.herald)
         self.intake: Intake = Intake(
             reception,
             self.ledger,
             self.dispatcher,
             self.reporter,
-            refusals,
+            self.refusals,
             self.herald,
             self.turnstiles,
             lambda: connect_bursts(app.conf, transport, app_name=app.main),
             parks=transport.caps.native_delay,
             on_release=self._on_release,
         )
-        self.revoker: Revoker = Revoker(self.ledger, self.dispatcher, self.intake, refusals, pool)
+        self.revoker: Revoker = Revoker(self.ledger, self.dispatcher, self.intake, self.refusals, pool)
         self.reminder: Reminder | None = None
         if transport.caps.revocations:
             self.reminder = Reminder(
@@ -192,8 +195,10 @@ class Node:
             self.autoscaler = Autoscaler(pool, self.dispatcher, most, fewest, self._on_room)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: How | None = None
+        self._started = False  # connected, and the slots are ready
         self._overdue = False  # a warm shutdown has taken too long
         self._changed = asyncio.Event()  # somebody has asked to stop
+        self.closing: asyncio.Event = asyncio.Event()  # it takes no more, and goes on until all is done
         self._tasks: list[asyncio.Task[Any]] = []
         self._beside: dict[str, Beside] = {}
         if self.autoscaler is not None:
@@ -253,6 +258,15 @@ class Node:
         self.receiver.sort_out()
 
     @property
+    def unready(self) -> str | None:
+        """Why the node takes no messages; None when it does."""
+        if self._asked is not None:
+            return "It is shutting down."
+        if not self._started:
+            return "It is starting."
+        return None if self.link.is_up else f"The broker at {self.link.transport.address} is away."
+
+    @property
     def hostname(self) -> str:
         """The node's name."""
         return self.settings.hostname
@@ -266,6 +280,12 @@ class Node:
         loop = self._loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._changed.set)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that it runs on; there is one as soon as it runs."""
+        assert self._loop is not None
+        return self._loop
 
     def post(self, call: Callable[[], object]) -> None:
         """Have something called on the node's loop; may be called from any thread."""
@@ -309,6 +329,7 @@ class Node:
             raise failed.exceptions[0] from None  # one has failed, and the other was cancelled for it
         for service in self._beside.values():
             await service.open()
+        self._started = True
         on_ready()
 
     async def _serve(self) -> None:
@@ -353,6 +374,7 @@ class Node:
     async def _wind_down(self, how: How) -> None:
         """Hand back what has not begun, see to what has, and leave."""
         before = self.reporter.returned
+        self.closing.set()
         await self._stop_receiving()
         self._hand_back()
         if how == "cold" or not await self._unless_hurried(self._end_gently()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import msgspec
 
@@ -32,3 +33,4 @@ class NodeOptions(msgspec.Struct, kw_only=True):
     loglevel: int = logging.WARNING
     logfile: str | None = None
     pidfile: str | None = None
+    extra: dict[str, Any] = {}  # Any: what the program has added to the command line

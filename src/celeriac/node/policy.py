@@ -6,6 +6,7 @@ from typing import Any
 
 from celeriac.app import Celeriac
 from celeriac.execute.verdict import Terms
+from celeriac.node.tally import MOST_TALLIES, OTHERS, Tally
 
 SHORT_SECONDS = 0.005  # tasks that take less may wait behind each other
 _WEIGHT = 0.1  # of the latest run
@@ -32,6 +33,7 @@ class Policy:
         "shares_rate",
         "short",
         "soft_seconds",
+        "tally",
         "task",
         "terms",
     )
@@ -57,6 +59,7 @@ class Policy:
         self.mean_seconds: float | None = None  # a moving average; None before the first run
         self.short: bool = False  # not before we have seen one
         self.count: int = 0  # runs that ended here
+        self.tally: Tally | None = None  # where somebody measures
 
     def renew_limits(self, time_limit: float | None, soft_time_limit: float | None) -> None:
         """Take the limits from the task anew; the arguments are those of the constructor."""
@@ -89,13 +92,23 @@ class Policies:
         app: The app, finalized.
         time_limit: The node's own hard limit in seconds.
         soft_time_limit: The node's own soft limit in seconds.
+        tallies: Whether to count for those who measure.
     """
 
-    def __init__(self, app: Celeriac, time_limit: float | None, soft_time_limit: float | None) -> None:
+    def __init__(
+        self,
+        app: Celeriac,
+        time_limit: float | None,
+        soft_time_limit: float | None,
+        *,
+        tallies: bool = False,
+    ) -> None:
         self._app = app
         self._time_limit = time_limit
         self._soft_time_limit = soft_time_limit
         self._known: dict[str, Policy] = {}
+        self._counts = tallies
+        self.tallies: dict[str, Tally] = {}  # by the names of tasks; empty when nobody measures
 
     def get(self, name: str) -> Policy | None:
         """Return the policy of a task, or None when nobody has registered it."""
@@ -105,6 +118,7 @@ class Policies:
             if task is None:
                 return None
             known = self._known[name] = self._make(task)
+            known.tally = self._tally(name) if self._counts else None
         return known
 
     def renew_limits(self, name: str) -> None:
@@ -120,6 +134,10 @@ class Policies:
     def counts(self) -> dict[str, int]:
         """Return how many runs of each task have ended here."""
         return {name: policy.count for name, policy in self._known.items()}
+
+    def _tally(self, name: str) -> Tally:
+        own = name if len(self.tallies) < MOST_TALLIES else OTHERS
+        return self.tallies.setdefault(own, Tally())
 
     def _make(self, task: Any) -> Policy:  # Any: a Task of any parameters
         terms = Terms(

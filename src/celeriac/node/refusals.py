@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import Any, Literal
 
 from celeriac.message import Delivery, Lost, TaskHeaders
@@ -52,9 +53,11 @@ class Refusals:
         self._ledger = ledger
         self._reporter = reporter
         self._herald = herald
+        self.counts: Counter[str] = Counter()  # by the reason
 
     def refuse(self, delivery: Delivery, refused: Refused) -> None:
         """Tell of a refusal and settle the delivery."""
+        self.counts[refused.why] += 1
         if refused.why == "unregistered":
             self._tell_unregistered(delivery, refused)
         elif refused.why in ("expired", "revoked"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from celeriac.execute.loss import ending_of
@@ -12,6 +13,7 @@ from celeriac.execute.verdict import fails, verdict
 from celeriac.locks import Lock
 from celeriac.message import (
     Ack,
+    DeadLetter,
     Delivery,
     Finished,
     Lost,
@@ -89,6 +91,7 @@ class Reporter:
         self._idle.set()
         self.recent: Recent = Recent()
         self.returned: int = 0  # messages that went back to the broker
+        self.dead_letters: Counter[str] = Counter()  # by their kind
         self.closing = False  # there is no pool any more that could run an obituary
 
     # --- taking in -----------------------------------------------------------------------------------
@@ -187,6 +190,8 @@ class Reporter:
         decided = work.decided
         if decided is None:
             work.policy.note(report.runtime)
+            if (tally := work.policy.tally) is not None:
+                tally.ran(report.kind, report.started_at - work.ready_at, report.runtime)
             decided = verdict(work.policy.terms, report, work.delivery.attempt) or Ack()
         self.recent.note(work.headers, work.delivery.envelope, decided)
         self._enter(report.record, work.delivery, decided)
@@ -227,6 +232,8 @@ class Reporter:
         else:
             if not work.started:
                 self._herald.started(work)
+            if (tally := work.policy.tally) is not None:
+                tally.endings["lost"] += 1
             self._tell_loss(work, report)
             self.mourn(work, report, decided)
 
@@ -317,6 +324,8 @@ class Reporter:
                 self._herald.tell(entry.told)
             if entry.joins:
                 self._join(entry)
+            elif isinstance(entry.verdict, DeadLetter):
+                self.dead_letters[entry.verdict.kind] += 1
         self._on_room()
 
     def _join(self, entry: Entry) -> None:

@@ -39,6 +39,7 @@ class Watchdog:
         self._receiver = receiver
         self._queues = queues
         self._pause_seconds = seconds / _LOOKS
+        self.found: str | None = None  # what it ends the node for
 
     async def open(self) -> None:
         """There is nothing to get ready."""
@@ -58,11 +59,12 @@ class Watchdog:
             finds = (finds + 1 if same else 1) if full and self._receiver.waits_with == call else 0
             if finds > _LOOKS:
                 where = f"{', '.join(full)} at {self._link.transport.address}"
-                raise Stuck(
+                self.found = (
                     f"Nothing was received for {self._pause_seconds * _LOOKS:g} s although there was room, "
                     f"and {where} is not empty. This worker ends: start it again. "
                     "(worker_watchdog_seconds says how long it may hang; 0 turns this off.)"
                 )
+                raise Stuck(self.found)
 
     async def _full_queues(self) -> list[str]:
         """Return the queues with something to receive; none when the broker cannot be asked."""

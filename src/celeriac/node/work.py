@@ -30,6 +30,7 @@ class Work:
         "number",
         "obituaries",
         "policy",
+        "ready_at",
         "short",
         "started",
         "submitted",
@@ -42,6 +43,7 @@ class Work:
         self.delivery: Delivery = delivery
         self.headers: TaskHeaders = headers
         self.policy: Policy = policy
+        self.ready_at: float = 0.0  # epoch seconds from which on it could have begun here
         self.submitted: bool = False  # the pool has it
         self.short: bool = False  # it was handed over as a short one
         self.started: bool = False  # it was seen to begin

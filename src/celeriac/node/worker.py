@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -21,6 +21,9 @@ from celeriac.control.mailbox import Mailbox
 from celeriac.control.state import State
 from celeriac.errors import ConfigError
 from celeriac.execute.executor import Executor
+from celeriac.node.companion import Companion
+from celeriac.node.health.address import HttpAddress, http_address
+from celeriac.node.health.server import HealthServer
 from celeriac.node.heart import DEFAULT_SECONDS
 from celeriac.node.leases import lease_seconds
 from celeriac.node.link import RetryPolicy
@@ -56,6 +59,7 @@ class Worker:
         options: What the command line says.
         in_child: Called first in each process of the pool, with its place there, from 1.
         program: The command line that makes such a worker again, for `worker_pool_start_method` ``spawn``.
+        companions: Make what lives with the worker; None: ``Celeriac.on_worker``.
 
     Raises:
         ConfigError: A setting or an option makes no sense.
@@ -68,19 +72,21 @@ class Worker:
         options: NodeOptions,
         in_child: Callable[[int], None] = nothing,
         program: Sequence[str] = (),
+        companions: Sequence[Callable[[Worker], Companion | None]] | None = None,
     ) -> None:
         self.app = app
         self.options = options
         self.hostname: str = options.hostname
         conf = app.conf
         app.hooks.celeryd_init.send(
-            sender=self.hostname, instance=self, conf=conf, options=msgspec.structs.asdict(options)
+            sender=self.hostname, instance=self, conf=conf, options=_as_given(options)
         )
         conf.include = tuple(dict.fromkeys([*(conf.include or ()), *options.include]))
         app.import_modules()
         app.finalize()
         app.hooks.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=conf)
         self._lease_seconds = lease_seconds(conf.worker_lease_seconds)
+        self._http: HttpAddress | None = http_address(conf.worker_http_address)
         _check_limits(app)
         self.queues: tuple[Queue, ...] = _queues(app, options)
         self.pool_kind: str = options.pool or conf.worker_pool
@@ -117,24 +123,34 @@ class Worker:
         self._interrupts = 0
         self._restarts = False
         self._asked: How | None = None
+        makers = Celeriac.on_worker if companions is None else companions
+        self.companions: list[Companion] = [made for make in makers if (made := make(self)) is not None]
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> int:
         """Work until told to stop and return the exit code.
 
         Args:
             on_ready: Called when the broker is connected and the slots are ready.
+
+        Raises:
+            ConfigError: Nothing can listen at the address of ``worker_http_address``.
         """
         self._on_ready = on_ready
+        if self._http is not None:
+            self._http.release(self._http.bind())  # told here; it is bound for good when all is forked
         if self.pool_kind not in pools.PATCHED:
             self.app.hooks.worker_init.send(sender=self)
         _ = self.app.backend  # with the transport loaded here, once, not in every child; connects to nothing
         self.pool.open()
+        self._begin()
         in_main = threading.current_thread() is threading.main_thread()
         if in_main:
             gc.freeze()  # what is loaded by now stays: there is no use in looking at it again and again
         loop = asyncio.new_event_loop()
         with Signals(loop, self._on_signal) if in_main else nullcontext():
             code = self._run_beside(self.pool, loop) if isinstance(self.pool, SoloPool) else self._run(loop)
+        for companion in reversed(self.companions):
+            companion.end(cold=self._asked == "cold")
         self.app.hooks.worker_shutdown.send(sender=self)
         self._close()
         if self._restarts:
@@ -166,6 +182,14 @@ class Worker:
             self.node.stop(how)
 
     # --- inside --------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        try:
+            for companion in self.companions:
+                companion.begin()
+        except Exception as exc:
+            logger.critical("Unrecoverable error: %r", exc, exc_info=True)
+            self.stop("cold", EX_FAILURE)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> int:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
@@ -204,11 +228,17 @@ class Worker:
             node.run_beside("statedb", StateDB(self.state_file, node.revoked, self.app.clock))
         if node.reminder is not None:  # after who hears of what is revoked from now on
             node.run_beside("reminder", node.reminder)
+        watchdog: Watchdog | None = None
         if watchdog_seconds := self.app.conf.worker_watchdog_seconds:
-            node.run_beside("watchdog", Watchdog(node.link, node.receiver, node.queues, watchdog_seconds))
+            watchdog = Watchdog(node.link, node.receiver, node.queues, watchdog_seconds)
+            node.run_beside("watchdog", watchdog)
+        for companion in self.companions:
+            companion.join(node)
         if self._asked is not None:
             node.stop(self._asked)
-        return await node.run(self._ready)
+        health = nullcontext() if self._http is None else HealthServer(node, watchdog, self._http)
+        async with health:
+            return await node.run(self._ready)
 
     def _ready(self) -> None:
         self.app.hooks.worker_ready.send(sender=self.node)
@@ -253,6 +283,7 @@ class Worker:
             else float(options.heartbeat_interval or DEFAULT_SECONDS),
             revoked_seconds=conf.task_revoked_expires,
             warm_shutdown_seconds=conf.worker_shutdown_timeout,
+            measured=self._http is not None,
         )
 
     def _close(self) -> None:
@@ -339,6 +370,12 @@ def _check_limits(app: Celeriac) -> None:
         connections.connect_permits(app.conf, _transport_to_read(app), app_name=app.main)
     if app.uniques:
         connections.connect_locks(app.conf, _transport_to_read(app), app_name=app.main)
+
+
+def _as_given(options: NodeOptions) -> dict[str, Any]:
+    """Return the options as receivers of hooks see them."""
+    given = msgspec.structs.asdict(options)
+    return {**given, **given.pop("extra")}
 
 
 def own_program() -> list[str]:

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from celeriac.app import Celeriac
 from celeriac.ids import origin
+from celeriac.node.node import How
 from celeriac.node.options import NodeOptions
 from celeriac.node.worker import Worker
 
 START_SECONDS = 30.0
+
+
+class Runs(Protocol):
+    """What can be run in a thread."""
+
+    def run(self, on_ready: Callable[[], None]) -> int:
+        """Work until told to stop; say when it is ready."""
+        ...
+
+    def stop(self, how: How) -> None:
+        """Ask it to stop; called from another thread."""
+        ...
+
+
+R = TypeVar("R", bound=Runs)
 
 
 @contextmanager
@@ -39,14 +55,28 @@ def start_worker(
         RuntimeError: The worker did not start, or did not stop in time.
     """
     node = NodeOptions(hostname=hostname or f"{origin()}.test", concurrency=concurrency, pool=pool, **options)
+    with running(lambda: Worker(app, node), shutdown_timeout) as worker:
+        yield worker
+
+
+@contextmanager
+def running(make: Callable[[], R], shutdown_timeout: float) -> Iterator[R]:
+    """Run something in a thread as long as the block lasts.
+
+    Args:
+        make: Makes it, in the thread: the solo pool runs tasks in the thread that makes it.
+        shutdown_timeout: Seconds that it has to stop after the block, and again when it is told to hurry.
+
+    Raises:
+        RuntimeError: It did not start, or did not stop in time.
+    """
     ready, over = threading.Event(), threading.Event()
-    made: list[Worker] = []
+    made: list[R] = []
     failed: list[BaseException] = []
 
     def work() -> None:
         try:
-            # Made here: the solo pool runs tasks in the thread that makes it.
-            worker = Worker(app, node)
+            worker = make()
             made.append(worker)
             worker.run(ready.set)
         except BaseException as exc:  # noqa: BLE001 - raised below, in the test's thread

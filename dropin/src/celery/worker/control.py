@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from celeriac.control.panel import Panel as _Panel
 from celeriac.control.state import nok, ok
+from celery.local import Proxy
 
 if TYPE_CHECKING:
     from celeriac.control.panel import ControlCommand
@@ -16,43 +19,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = ("Panel", "control_command", "inspect_command", "nok", "ok")
-
-
-class _QoS:
-    """How many messages the worker holds at most, as commands read and change it."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-
-    @property
-    def value(self) -> int:
-        """The number now; 0: no limit."""
-        return self._node.dispatcher.prefetch()
-
-    def increment_eventually(self, n: int = 1) -> int:
-        """Hold so many more from now on."""
-        return self._change(max(n, 0))
-
-    def decrement_eventually(self, n: int = 1) -> int:
-        """Hold so many fewer from now on."""
-        return self._change(-max(n, 0))
-
-    def _change(self, by: int) -> int:
-        dispatcher = self._node.dispatcher
-        prefetch = max(dispatcher.base + by, 1) if dispatcher.base else 0
-        self._node.post(lambda: dispatcher.rebase(prefetch))
-        return prefetch
-
-
-class _Consumer:
-    """What commands find as ``state.consumer``."""
-
-    def __init__(self, worker: Worker, node: Node) -> None:
-        self.controller = worker
-        self.app = worker.app
-        self.hostname = worker.hostname
-        self.pool = worker.pool
-        self.qos = _QoS(node)
 
 
 class Registry(_Panel):
@@ -70,7 +36,13 @@ class Registry(_Panel):
 
     def consumer_of(self, worker: Any, node: Any) -> Any:
         """Return what commands get as ``state.consumer``."""
-        return _Consumer(worker, node)
+        return Proxy(functools.cache(lambda: _consumer_of(worker, node)))  # most workers need none
+
+
+def _consumer_of(worker: Worker, node: Node) -> Any:
+    controller = importlib.import_module("celery.worker.worker").WorkController.of(worker)
+    controller.consumer.join(node)
+    return controller.consumer
 
 
 Panel: Registry = Registry()

@@ -229,6 +229,13 @@ OWN: tuple[Setting, ...] = (
         "Keep the message of a task whose last retry has failed as a dead letter.",
     ),
     Setting(
+        "worker_http_address",
+        "WORKER_HTTP_ADDRESS",
+        None,
+        "text",
+        "Where a worker answers /livez, /readyz and /metrics: host:port or unix:path; None: nowhere.",
+    ),
+    Setting(
         "worker_lease_seconds",
         "WORKER_LEASE_SECONDS",
         15.0,

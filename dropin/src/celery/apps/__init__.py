@@ -1,0 +1,1 @@
+"""Celery's names for what the commands run."""

@@ -1,0 +1,1 @@
+"""What tests of Celery programs are made with."""

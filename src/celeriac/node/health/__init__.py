@@ -1,0 +1,1 @@
+"""How a node is: asked over HTTP by those who supervise it."""
