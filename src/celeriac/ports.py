@@ -27,6 +27,7 @@ from celeriac.message import (
 )
 from celeriac.permits import Permits
 from celeriac.queues import Queue
+from celeriac.timetable import Timetable
 
 
 class Caps(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,8 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     across_processes: bool = True  # False for memory
     searchable: bool = False  # `whereabouts` finds every message that is there
     permits: bool = False  # it can keep the permits of limited tasks
+    timetable: bool = False  # it can keep the timetable of periodic tasks
+    once: bool = False  # honours `Outgoing.once`, in one step with taking the message
 
 
 class ConsumeSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -279,6 +282,17 @@ class Transport(Protocol):
 
     def permits(self) -> Permits:
         """Return what keeps the permits of limited tasks; cheap, no I/O. Only with ``caps.permits``."""
+        ...
+
+    def timetable(self, owner: str) -> Timetable:
+        """Return what keeps the timetable of an app's periodic tasks; cheap, no I/O.
+
+        Args:
+            owner: Whose; others' are apart from it.
+
+        Raises:
+            TransportError: It keeps none (``caps.timetable``).
+        """
         ...
 
     def whereabouts(self, task_id: str) -> str | None:
@@ -529,6 +543,19 @@ class CountsParts(Protocol):
 
         Raises:
             BackendUnreachable: Nobody answers; all or some of them were counted or none. Try again.
+        """
+        ...
+
+
+@runtime_checkable
+class KeepsTimetable(Protocol):
+    """What a result backend has besides when it can keep the timetable of periodic tasks."""
+
+    def timetable(self, owner: str) -> Timetable:
+        """Return the timetable of an app; cheap, no I/O.
+
+        Args:
+            owner: Whose; others' are apart from it.
         """
         ...
 

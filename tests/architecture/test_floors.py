@@ -29,7 +29,7 @@ FLOORS: dict[str, int] = {
         ],
         1,
     ),
-    **dict.fromkeys(["ports", "permits", "drivers", "net", "transports", "backends"], 2),
+    **dict.fromkeys(["ports", "permits", "timetable", "drivers", "net", "transports", "backends"], 2),
     **dict.fromkeys(
         [
             "app",

@@ -18,11 +18,12 @@ from celeriac.letters import EVERYTHING, Letter, Wanted
 from celeriac.message import Delivery, Outgoing, Verdict
 from celeriac.ports import Caps, ConsumeSpec
 from celeriac.queues import Queue
+from celeriac.timetable import Timetable
 from celeriac.transports.memory_broker import Broker, Lease, broker_at
 from celeriac.transports.memory_fanout import MemoryFanout
 from celeriac.transports.memory_permits import MemoryPermits
 
-CAPS = Caps(native_delay=True, leases=True, across_processes=False, permits=True)
+CAPS = Caps(native_delay=True, leases=True, across_processes=False, permits=True, timetable=True, once=True)
 
 
 class MemoryConsumer:
@@ -213,6 +214,10 @@ class MemoryTransport:
     def permits(self) -> MemoryPermits:
         """Return the permits of all nodes of the process."""
         return self.broker.permits
+
+    def timetable(self, owner: str) -> Timetable:
+        """Return the timetable of all schedulers of the process."""
+        return self.broker.timetables.of(owner)
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: it is for tests."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import os
 import threading
 from collections import deque
@@ -32,6 +33,7 @@ from celeriac.transports.blob import pack, unpack_or_defect
 from celeriac.transports.exchanges import Bound, bindings_of, route
 from celeriac.transports.memory_fanout import Audience
 from celeriac.transports.memory_permits import MemoryPermits
+from celeriac.transports.memory_timetable import MemoryTimetables
 from celeriac.transports.terms import Terms, dead_letter_address, terms_of, unroutable
 
 
@@ -140,6 +142,8 @@ class Broker:
         self._owners: set[Holder] = set()
         self.audience: Audience = Audience()
         self.permits: MemoryPermits = MemoryPermits(clock)
+        self.timetables: MemoryTimetables = MemoryTimetables()
+        self._sent_once: dict[str, float] = {}
 
     def declare(self, queue: Queue) -> None:
         """Make the queue and its bindings, unless they are there."""
@@ -170,6 +174,11 @@ class Broker:
                 routed.append((names, outgoing, blob))
             touched: dict[str, _Shelf] = {}
             for names, outgoing, blob in routed:
+                once = outgoing.once
+                if once is not None:
+                    if once.number <= self._sent_once.get(once.row, -math.inf):
+                        continue
+                    self._sent_once[once.row] = once.number
                 for name in names:
                     shelf = touched[name] = self._shelf(name)
                     terms = terms_of(outgoing.envelope, shelf.queue.arguments, now)

@@ -31,7 +31,7 @@ BEAT: tuple[Setting, ...] = (
         "CELERYBEAT_SCHEDULE_FILENAME",
         "celerybeat-schedule",
         "text",
-        "File that keeps when entries ran last.",
+        "File that keeps when entries ran last, instead of the broker; the default is used where no store can.",
     ),
     Setting(
         "beat_scheduler",

@@ -11,6 +11,7 @@ import msgspec
 from celeriac.errors import TransportError
 from celeriac.permits import Permits
 from celeriac.ports import Caps, ConsumeSpec, Fanout
+from celeriac.timetable import Timetable
 from celeriac.transports.amqp import topology
 from celeriac.transports.amqp.address import Address, read
 from celeriac.transports.amqp.connection import Refused
@@ -34,7 +35,7 @@ class AmqpTransport:
         ConfigError: The URL or an option makes no sense.
     """
 
-    caps: Caps = Caps(leases=False, native_delay=False, high_priority_first=True)
+    caps: Caps = Caps(leases=False, native_delay=False, high_priority_first=True, timetable=True)
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._addresses = read(url, options)
@@ -104,6 +105,12 @@ class AmqpTransport:
         raise TransportError(
             "RabbitMQ keeps no permits; task_limits_url names a Redis server that does.", retryable=False
         )
+
+    def timetable(self, owner: str) -> Timetable:
+        """Return the timetable of all schedulers of the virtual host."""
+        module = importlib.import_module("celeriac.transports.amqp.timetable")
+        timetable: Timetable = module.AmqpTimetable(self._addresses, self._safe_producer, owner)
+        return timetable
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: AMQP cannot look into queues."""

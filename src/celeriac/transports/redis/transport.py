@@ -14,6 +14,7 @@ from celeriac.net.redis_servers import servers
 from celeriac.net.url import mask
 from celeriac.permits import Permits
 from celeriac.ports import Caps, Consumer, ConsumeSpec, Fanout, Producer, Vitals
+from celeriac.timetable import Timetable
 from celeriac.transports.redis.errors import translated
 from celeriac.transports.redis.graveyard import RedisGraveyard
 from celeriac.transports.redis.names import Names
@@ -38,7 +39,9 @@ class RedisTransport:
             belong to the node, which renews them.
     """
 
-    caps: Caps = Caps(native_delay=True, leases=True, high_priority_first=False, permits=True)
+    caps: Caps = Caps(
+        native_delay=True, leases=True, high_priority_first=False, permits=True, timetable=True, once=True
+    )
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self.address: str = mask(url)
@@ -100,6 +103,12 @@ class RedisTransport:
         module = importlib.import_module("celeriac.transports.redis.permits")
         permits: Permits = module.RedisPermits(Links(self._servers), self.address, self._names)
         return permits
+
+    def timetable(self, owner: str) -> Timetable:
+        """Return the timetable of all schedulers that reach the database."""
+        module = importlib.import_module("celeriac.transports.redis.timetable")
+        timetable: Timetable = module.RedisTimetable(Links(self._servers), self.address, self._names, owner)
+        return timetable
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: to find one among many would hold up the server."""
