@@ -187,14 +187,14 @@ def _timetable_beside_results(
     results = conf.result_backend
     if isinstance(results, str) and parse(results).scheme in _KEEPING_STORES:
         return transports.connect(results, {}, app_name=app_name).timetable(owner)
-    backend = result_store()
+    backend: object = result_store()
     return backend.timetable(owner) if isinstance(backend, KeepsTimetable) else None
 
 
 def _named_timetable(conf: Settings, transport: Transport, owner: str, app_name: str | None) -> Timetable:
     url: str = conf.beat_store_url
     if parse(url).scheme.partition("+")[0] in _DATABASES:
-        backend = backends.connect(
+        backend: object = backends.connect(
             backends.BackendSpec(
                 url=url,
                 codecs=Codecs(),

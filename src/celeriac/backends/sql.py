@@ -25,8 +25,8 @@ from celeriac.errors import BackendError, BackendUnreachable, ConfigError, Decod
 from celeriac.message import Outcome, Record
 from celeriac.net.lane import Lane
 from celeriac.net.url import mask
-from celeriac.timetable import Timetable
 from celeriac.states import FAILURE, READY_STATES, RETRY, SUCCESS
+from celeriac.timetable import Timetable
 from celeriac.wire.result import prepare_value, restore_value
 
 try:
@@ -37,8 +37,8 @@ except ImportError as _missing:
         "(or 'celeriac[postgres]' for PostgreSQL)."
     ) from _missing
 
-from celeriac.backends.sql_timetable import SqlTimetable
 from celeriac.backends.sql_tables import EXTENDED_COLUMNS, ID_LENGTH, Tables, insert_new, plain_text, upsert
+from celeriac.backends.sql_timetable import SqlTimetable
 
 CONNECT_SECONDS = 5
 LOCKED_SECONDS = 8  # how long SQLite waits for another writer, and a thread for a free connection

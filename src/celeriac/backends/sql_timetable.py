@@ -36,8 +36,8 @@ _LINES: Final = sa.Table(
 class SqlTimetable:
     """A timetable for all schedulers that reach a database, `celeriac.timetable.Timetable`.
 
-    Every writer changes the owner's row first and holds it until the end of its transaction, so that revisions
-    are seen in their order.
+    Every writer changes the owner's row first and holds it until its transaction ends, so that revisions are
+    seen in their order.
 
     Args:
         begin: Opens a transaction; what it raises is an error of ours.
@@ -66,7 +66,8 @@ class SqlTimetable:
         self._make()
         change = _TIMETABLES.update().where(self._mine & (_TIMETABLES.c.term == term))
         with self._begin() as connection:
-            return connection.execute(change.values(holder=holder, term=term + 1, at=at)).rowcount == 1
+            changed = connection.execute(change.values(holder=holder, term=term + 1, at=at))
+        return changed.rowcount == 1
 
     def changes(self, after: int) -> Changes:
         """See `celeriac.timetable.Timetable`."""

@@ -26,8 +26,8 @@ _PROC: Final = Path("/proc")
 class Leadership:
     """Takes the lead when nobody has it or its holder is dead, and keeps it.
 
-    Dead is who has not renewed for `PATIENCE_SECONDS` by our own clock, whatever other clocks say, and at once
-    who was a process of this machine that is not there any more.
+    Dead is who has not renewed for `PATIENCE_SECONDS` by our own clock, whatever other clocks say; and at
+    once, who was a process of this machine that is not there any more.
 
     Args:
         timetable: Where it is known who leads.
@@ -56,7 +56,7 @@ class Leadership:
             if self._take(self.term):
                 return True
             logger.warning(
-                "beat: Another scheduler has taken the lead, as this one was silent for too long; it stands by."
+                "beat: This one was silent for too long, and another scheduler has taken the lead; it stands by."
             )
             self.term = None
             self._seen = None

@@ -149,8 +149,8 @@ class PersistentScheduler(Scheduler):
         if not self._store_is_away:
             self._store_is_away = True
             self.logger.error(
-                "beat: The timetable cannot be used: %s Nothing is sent until it can; what is due meanwhile is "
-                "sent then, as the entries' missed-run policies say.",
+                "beat: The timetable cannot be used: %s Nothing is sent until it can; what is due meanwhile "
+                "is sent then, as the entries' policies for missed runs say.",
                 exc,
             )
 

@@ -20,6 +20,7 @@ from celeriac.cli.detach import detach
 from celeriac.cli.pidfile import locked
 from celeriac.cli.worker import LogLevel
 from celeriac.errors import ConfigError
+from celeriac.node.worker import own_program
 from celeriac.schedules.interval import humanize_seconds
 
 

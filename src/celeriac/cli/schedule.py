@@ -71,7 +71,7 @@ def listing(obj: CLIContext, as_json: bool) -> None:
 @_with(_WHEN)
 @_with(_CALL)
 @click.pass_obj
-def adding(obj: CLIContext, name: str, task: str, **options: Any) -> None:
+def adding(obj: CLIContext, /, name: str, task: str, **options: Any) -> None:  # Any: click's values
     """Add a periodic task."""
     obj.app.finalize()
     when = _when(options)
@@ -89,7 +89,7 @@ def adding(obj: CLIContext, name: str, task: str, **options: Any) -> None:
 @_with(_WHEN)
 @_with(_CALL)
 @click.pass_obj
-def updating(obj: CLIContext, name: str, task: str | None, **options: Any) -> None:
+def updating(obj: CLIContext, /, name: str, task: str | None, **options: Any) -> None:  # Any: as above
     """Change a periodic task; what is not said stays."""
     obj.app.finalize()
     _carry_out(lambda: obj.app.schedules.update(name, task=task, schedule=_when(options), **_call(options)))

@@ -1,4 +1,4 @@
-"""What the lines of a timetable say: plans, which people change, and runs, which the leading scheduler writes."""
+"""What the lines of a timetable say: plans, which people change, and runs, which the leader writes."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def encode(line: Plan | Run) -> bytes:
         return _encode(line) if isinstance(line, Run) else msgspec.json.encode(line)
     except (TypeError, ValueError) as exc:
         raise ScheduleError(
-            f"the entry {line.name!r} cannot be kept in a store: its arguments and options have to be such as "
-            f"JSON knows ({exc})"
+            f"the entry {line.name!r} cannot be kept in a store: its arguments and options have to be such "
+            f"as JSON knows ({exc})"
         ) from exc
 
 

@@ -120,7 +120,8 @@ class Schedules:
             missed: What becomes of runs that were missed: ``skip``, ``once`` or ``all``.
 
         Raises:
-            ScheduleError: There is an entry of that name; the schedule is never due; something cannot be kept.
+            ScheduleError: There is an entry of that name, the schedule is never due, or something of it cannot
+                be kept.
         """
         entry = Described(
             task=_task_name(task),
@@ -220,7 +221,7 @@ class Schedules:
         def change(plan: Plan | None, known: bool) -> None:
             if plan is None:
                 raise ScheduleError(
-                    f"the entry {name!r} is in the code, where it has to be removed; pause() stops it until then"
+                    f"the entry {name!r} is in the code: remove it there; pause() stops it until then"
                 )
 
         self._edit(name, change)

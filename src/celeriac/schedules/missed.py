@@ -106,7 +106,7 @@ def has_slots(when: Any) -> bool:  # Any: as above
 
 
 def _asked(when: Any, last: datetime.datetime) -> Owed:
-    """Return what a schedule of a class that we do not know says; its slot goes by the name of the last run."""
+    """Return what a schedule of an unknown class says; its slot goes by the name of the last run."""
     is_due, seconds = when.is_due(last)
     wait_seconds = float(seconds) if isinstance(seconds, (int, float)) else None
     return Owed(last.astimezone(_UTC), None, wait_seconds) if is_due else Owed(None, None, wait_seconds)

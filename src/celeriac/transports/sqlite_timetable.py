@@ -12,13 +12,17 @@ T = TypeVar("T")
 
 # Not in the broker's schema: only a program with periodic tasks needs them. A line's revision is that of the
 # timetable when it was written; a line without a value was removed.
-TABLES: Final = (
-    "CREATE TABLE IF NOT EXISTS timetables (owner TEXT PRIMARY KEY, holder TEXT NOT NULL, "
-    "term INTEGER NOT NULL, at REAL NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS timetable_lines (owner TEXT, key TEXT, value BLOB, "
-    "revision INTEGER NOT NULL, PRIMARY KEY (owner, key)) WITHOUT ROWID",
-    "CREATE INDEX IF NOT EXISTS timetable_lines_by_revision ON timetable_lines (owner, revision)",
-)
+_TIMETABLES: Final = """
+CREATE TABLE IF NOT EXISTS timetables (owner TEXT PRIMARY KEY, holder TEXT NOT NULL, term INTEGER NOT NULL,
+    at REAL NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID
+"""
+_LINES: Final = """
+CREATE TABLE IF NOT EXISTS timetable_lines (owner TEXT, key TEXT, value BLOB, revision INTEGER NOT NULL,
+    PRIMARY KEY (owner, key)) WITHOUT ROWID
+"""
+_INDEX: Final = """
+CREATE INDEX IF NOT EXISTS timetable_lines_by_revision ON timetable_lines (owner, revision)
+"""
 
 
 class Database(Protocol):
@@ -117,7 +121,7 @@ class SqliteTimetable:
             self._made = True
 
     def _make_tables(self, connection: sqlite3.Connection) -> None:
-        for statement in TABLES:
+        for statement in (_TIMETABLES, _LINES, _INDEX):
             connection.execute(statement)
         connection.execute("INSERT OR IGNORE INTO timetables VALUES (?, '', 0, 0.0, 0)", (self._owner,))
 

@@ -181,8 +181,8 @@ OWN: tuple[Setting, ...] = (
         "BEAT_STORE_URL",
         None,
         "text",
-        "Where schedulers agree who sends what: Redis, a database (db+postgresql://…), an SQLite file. None: the "
-        "file that `-s` names, else the broker, or with RabbitMQ the result store if it can.",
+        "Where schedulers agree on who sends what: Redis, a database (db+postgresql://…), an SQLite file. "
+        "None: the file that `-s` names, else the broker, or with RabbitMQ the result store if it can.",
     ),
     Setting(
         "publish_timeout_seconds",

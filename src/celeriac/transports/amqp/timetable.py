@@ -47,8 +47,8 @@ _decode = msgspec.msgpack.Decoder(_Page).decode
 class AmqpTimetable:
     """A timetable for all schedulers of a virtual host, `celeriac.timetable.Timetable`.
 
-    It cannot be edited: RabbitMQ changes nothing in one step but what one connection has for itself. All lines
-    are written at every change, so a few hundred entries are what it is good for.
+    It cannot be edited: RabbitMQ changes nothing in one step but what one connection has for itself. All
+    lines are written at every change, so a few hundred entries are what it is good for.
 
     Args:
         addresses: One broker, or several of which the first that answers is used.
@@ -66,7 +66,7 @@ class AmqpTimetable:
         ]
         self._producer = producer
         self._lock_name = f"celeriac.timetable.{owner}"
-        # A classic one, whatever the virtual host's default: a quorum queue throws away what was looked at often.
+        # A classic one, whatever the default: a quorum queue throws away what was looked at often.
         self._queue = Queue(
             name=f"celeriac.lines.{owner}", arguments={"x-queue-type": "classic", "x-max-length": 1}
         )
@@ -100,7 +100,17 @@ class AmqpTimetable:
                 if not self._is_ours():
                     return False
             else:
-                exclusively = ("queue.declare", 0, self._lock_name, False, False, True, True, False, {})
+                exclusively: topology.Method = (
+                    "queue.declare",
+                    0,
+                    self._lock_name,
+                    False,
+                    False,
+                    True,
+                    True,
+                    False,
+                    {},
+                )
                 if self._ask(exclusively, allowed=(_LOCKED,)) is not None:
                     return False
                 self._page = self._read()
