@@ -56,7 +56,7 @@ class Leadership:
             if self._take(self.term):
                 return True
             logger.warning(
-                "beat: This one was silent for too long, and another scheduler has taken the lead; it stands by."
+                "beat: This one was silent for too long: another scheduler has taken the lead, it stands by."
             )
             self.term = None
             self._seen = None

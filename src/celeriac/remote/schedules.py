@@ -120,8 +120,8 @@ class Schedules:
             missed: What becomes of runs that were missed: ``skip``, ``once`` or ``all``.
 
         Raises:
-            ScheduleError: There is an entry of that name, the schedule is never due, or something of it cannot
-                be kept.
+            ScheduleError: There is an entry of that name, the schedule is never due, or something of it
+                cannot be kept.
         """
         entry = Described(
             task=_task_name(task),
