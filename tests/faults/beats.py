@@ -40,20 +40,17 @@ _PATIENCE_SECONDS: Final = 30.0
 _QUIET_SECONDS: Final = 0.5
 _UTC: Final = datetime.UTC
 
-PROGRAM: Final = (
-    """
+PROGRAM: Final = f"""
 import os, time
 from celery import Celery
 from celery.beat import BeatLazyFunc
 
 app = Celery("beats", broker=os.environ["BROKER"], beat_store_url=os.environ.get("STORE") or None)
-app.conf.beat_schedule = {
+app.conf.beat_schedule = {{
     f"e{{number}}": {{"task": "t", "schedule": 1.0, "missed": "all", "args": (BeatLazyFunc(time.time),)}}
     for number in range({ENTRIES})
 }}
 """
-    % ENTRIES
-)
 
 
 class Outcome(NamedTuple):
