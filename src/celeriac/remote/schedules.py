@@ -233,8 +233,8 @@ class Schedules:
         return connect_timetable(app.conf, app.transport, lambda: app.backend, app_name=app.main)
 
     def _written(self, given: Any) -> Written:
-        when = maybe_schedule(given, app=self.app)
-        written = write(when)
+        is_interval = isinstance(given, (int, float, datetime.timedelta))
+        written = write(maybe_schedule(given) if is_interval else given)
         found: BaseSchedule = read(written, self.app)
         found.is_due(found.now())  # one that can never be due is told here
         return written
