@@ -7,10 +7,12 @@ has seen the same term for too long takes over. What a leader writes is refused 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
+
+from celeriac.message import Outgoing
 
 NOBODY: Final = ""
 
@@ -85,4 +87,28 @@ class Timetable(Protocol):
 
     def close(self) -> None:
         """Let go of it; the next call opens it again."""
+        ...
+
+
+@runtime_checkable
+class SendsAlong(Protocol):
+    """What a timetable has besides when it is at a broker that sends messages and notes that in one step."""
+
+    address: str  # of that broker
+
+    def send(
+        self, batch: Sequence[Outgoing], lines: Mapping[str, bytes | None], term: int, *, deadline: float
+    ) -> None:
+        """Send messages and write lines as the leader of a term: all of it, or nothing.
+
+        Args:
+            batch: What to send.
+            lines: By key; None removes one.
+            term: The sender's.
+            deadline: Budget in seconds.
+
+        Raises:
+            TransportError: The term is over, or the broker refuses: nothing was done. Or the connection was
+                lost meanwhile, and the lead with it: who leads next sees in the lines whether it was done.
+        """
         ...

@@ -49,6 +49,11 @@ class Book:
             self.runs[run.name] = run
             self._unwritten[key_of("run", run.name)] = encode(run)
 
+    def written(self, run: Run) -> None:
+        """Take in a run that was written by other means."""
+        self.runs[run.name] = run
+        self._unwritten.pop(key_of("run", run.name), None)
+
     def forget(self, name: str) -> None:
         """Note that there is no such entry."""
         if self.runs.pop(name, None) is not None:

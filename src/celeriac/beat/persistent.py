@@ -12,11 +12,11 @@ from celeriac.beat.agenda import Agenda
 from celeriac.beat.book import Book
 from celeriac.beat.leadership import LOOK_SECONDS, Leadership
 from celeriac.beat.scheduler import RETRY_SECONDS, Scheduler
-from celeriac.beat.tick_producer import TickProducer, task_id_of
+from celeriac.beat.tick_producer import Tick, TickProducer, task_id_of
 from celeriac.connections import connect_timetable, timetable_owner
 from celeriac.errors import BackendError, ScheduleError, TransportError
 from celeriac.message import Once
-from celeriac.remote.plan import Plan, Run
+from celeriac.remote.plan import Plan, Run, encode, key_of
 from celeriac.schedules import Owed, crontab, owed
 from celeriac.schedules.written import read
 from celeriac.timetable import Timetable
@@ -308,51 +308,70 @@ class PersistentScheduler(Scheduler):
     def _send_slot(self, name: str, entry: Any, found: Owed) -> None:
         assert found.slot is not None
         once = Once(f"{self._owner}/{name}", found.slot.timestamp())
+        now, upto = self.clock.time(), found.upto or entry.default_now()
+        time = None if found.wait_seconds is None else round(now + found.wait_seconds, 3)
+        run = self._book.runs[name]
+        times = entry.total_run_count + 1
+        run = msgspec.structs.replace(run, slot=upto.timestamp(), at=now, times=times, next=time)
         in_doubt = name in self._doubtful or once.number <= self._led_since
         following = self.reserve(entry)
-        if not self._send_call(entry, once, in_doubt=in_doubt):
+        if not self._send_call(entry, once, run, in_doubt=in_doubt):
             self.schedule[name] = self._known[name] = entry
             self._doubtful.add(name)
-            self._agenda.put(name, self.clock.time() + RETRY_SECONDS)
+            self._agenda.put(name, now + RETRY_SECONDS)
             return
         self._doubtful.discard(name)
-        upto = found.upto or following.default_now()
         following.last_run_at = _local(upto.timestamp(), following)
         self.schedule[name] = self._known[name] = following
-        now = self.clock.time()
-        run = msgspec.structs.replace(
-            self._book.runs[name], slot=upto.timestamp(), at=now, times=following.total_run_count
-        )
-        self._book.note(run)
-        self._put_down(name, found.wait_seconds)
-        self._write()
+        if time is None:
+            self._agenda.drop(name)
+        else:
+            self._agenda.put(name, time)
+        self._note(run)
         self.sent(following)
 
-    def _send_call(self, entry: Any, once: Once, *, in_doubt: bool) -> bool:
-        """Send the call of an entry; whether the broker has taken it."""
+    def _send_call(self, entry: Any, once: Once, run: Run, *, in_doubt: bool) -> bool:
+        """Send the call of an entry; whether the broker has taken it.
+
+        Args:
+            entry: The entry.
+            once: Its slot.
+            run: What is to be noted then.
+            in_doubt: Whether it may have been sent before.
+        """
         if self._sender is None:
-            self._sender = TickProducer(self.app.transport)
+            self._sender = TickProducer(self.app.transport, self._timetable)
+        term = self._leadership.term
+        assert term is not None, "who does not lead sends nothing"
         task_id = (entry.options or {}).get("task_id") or task_id_of(once)
+        lines: dict[str, bytes | None] = {key_of("run", run.name): encode(run)}
+        self._sender.begin(Tick(once=once, task_id=task_id, in_doubt=in_doubt, lines=lines, term=term))
         call = _twin(entry, options={**(entry.options or {}), "task_id": task_id})
-        self._sender.begin(once, task_id, in_doubt=in_doubt)
         self._unsent = None
         self.apply_entry(call, producer=self._sender)
         return self._unsent is None
+
+    def _note(self, run: Run) -> None:
+        """Note a run that was sent."""
+        if self._sender is not None and self._sender.noted:
+            self._book.written(run)
+        else:
+            self._book.note(run)
+            self._write()
 
     def _answer(self, name: str) -> None:
         """Send an entry as often as somebody has asked that it be run at once."""
         plan, entry = self._book.plans.get(name, _NO_PLAN), self.schedule.get(name)
         for asked in sorted(plan.asked) if entry is not None else ():
             run = self._book.runs[name]
-            if asked <= run.answered:
+            if asked <= run.answered or self._leadership.term is None:
                 continue
-            if not self._send_call(entry, Once(f"{self._owner}/{name}!now", asked), in_doubt=True):
+            times = run.times + 1
+            run = msgspec.structs.replace(run, answered=asked, at=self.clock.time(), times=times)
+            if not self._send_call(entry, Once(f"{self._owner}/{name}!now", asked), run, in_doubt=True):
                 return
-            entry.total_run_count = run.times + 1
-            self._book.note(
-                msgspec.structs.replace(run, answered=asked, at=self.clock.time(), times=run.times + 1)
-            )
-            self._write()
+            entry.total_run_count = times
+            self._note(run)
         self._unanswered.discard(name)
 
 

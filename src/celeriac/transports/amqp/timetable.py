@@ -2,7 +2,9 @@
 
 Such a queue belongs to one connection and goes with it, so a leader that is killed is followed at once, and
 one that is frozen or cut off as soon as RabbitMQ misses its heartbeats. The lines are one message, in a queue
-that keeps the newest only; only the leader writes it.
+that keeps the newest only. The leader writes it on the connection of the exclusive queue, and with it, in one
+transaction, the message of the slot that it notes: a death sends and notes both or none, and who wakes up
+when another leads has no connection any more.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from celeriac.transports.amqp import frames, topology
 from celeriac.transports.amqp.address import Address
 from celeriac.transports.amqp.connection import Lost, Message, Refused
 from celeriac.transports.amqp.link import Link
-from celeriac.transports.amqp.producer import AmqpProducer
+from celeriac.transports.amqp.tables import encode_properties
 
 _CHANNEL: Final = 1
+_TRANSACTIONS: Final = 2  # the channel of these
 _LOCKED: Final = 405
 _NOT_FOUND: Final = 404
 # RabbitMQ lets go of who has been silent for two of them; the leader asks it something every second.
@@ -52,11 +55,10 @@ class AmqpTimetable:
 
     Args:
         addresses: One broker, or several of which the first that answers is used.
-        producer: Sends with confirms.
         owner: Whose timetable it is.
     """
 
-    def __init__(self, addresses: Sequence[Address], producer: AmqpProducer, owner: str) -> None:
+    def __init__(self, addresses: Sequence[Address], owner: str) -> None:
         self.address = "; ".join(address.shown for address in addresses)
         self._addresses = [
             msgspec.structs.replace(
@@ -64,7 +66,6 @@ class AmqpTimetable:
             )
             for address in addresses
         ]
-        self._producer = producer
         self._lock_name = f"celeriac.timetable.{owner}"
         # A classic one, whatever the default: a quorum queue throws away what was looked at often.
         self._queue = Queue(
@@ -134,19 +135,19 @@ class AmqpTimetable:
         with self._turn:
             if term != self._term or not self._holder or not self._is_ours():
                 return False
-            revision = self._page.revision + 1
-            kept = {**self._page.lines, **{key: (value, revision) for key, value in lines.items()}}
-            page = _Page(revision, {key: line for key, line in kept.items() if line[0] is not None})
-            body = _encode(page)
-            envelope = Envelope(
-                headers={}, body=body, content_type="application/x-msgpack", properties=Props()
-            )
-            self._producer.send(
-                [Outgoing(envelope=envelope, routing_key=self._queue.name, queue=self._queue)],
-                deadline=_PATIENCE_SECONDS,
-            )
-            self._page = page
+            self._commit((), lines, _PATIENCE_SECONDS)
             return True
+
+    def send(
+        self, batch: Sequence[Outgoing], lines: Mapping[str, bytes | None], term: int, *, deadline: float
+    ) -> None:
+        """See `celeriac.timetable.SendsAlong`."""
+        with self._turn:
+            if term != self._term or not self._holder or not self._is_ours():
+                raise TransportError(
+                    f"Nothing was sent: another scheduler leads at {self.address}.", retryable=False
+                )
+            self._commit(batch, lines, deadline)
 
     def edit(self, key: str, value: bytes | None, revision: int) -> bool:
         """Refuse: it takes another store."""
@@ -161,7 +162,40 @@ class AmqpTimetable:
         with self._turn:
             self._let_go()
 
+    def _commit(self, batch: Sequence[Outgoing], lines: Mapping[str, bytes | None], deadline: float) -> None:
+        """Send messages and the page with these lines in one transaction, on the connection that leads."""
+        link = self._link
+        assert link is not None, "the lead is on it"
+        revision = self._page.revision + 1
+        kept = {**self._page.lines, **{key: (value, revision) for key, value in lines.items()}}
+        page = _Page(revision, {key: line for key, line in kept.items() if line[0] is not None})
+        envelope = Envelope(headers={}, body=_encode(page), properties=Props())
+        messages = [*batch, Outgoing(envelope=envelope, routing_key=self._queue.name, queue=self._queue)]
+        core = link.core
+        # Declared each time: nobody tells us when somebody deletes a queue.
+        methods = [
+            method for one in messages if one.queue is not None for method in topology.declarations(one.queue)
+        ]
+        requests = [core.request(_TRANSACTIONS, "tx.select")]
+        requests += [core.request(_TRANSACTIONS, *method) for method in methods]
+        for one in messages:
+            core.write(_frames_of(one, core.frame_max))
+        requests.append(core.request(_TRANSACTIONS, "tx.commit"))
+        try:
+            link.await_all(requests, time.monotonic() + deadline)
+        except Refused as exc:
+            raise link.address.failure(exc) from exc
+        except (Lost, TimeoutError) as exc:
+            link.drop(Lost(str(exc)))
+            self._let_go()
+            failure = link.address.failure(exc)
+            failure.retryable = False  # not by the next call: who leads then sees what was done
+            raise failure from exc
+        self._page = page
+
     def _let_go(self) -> None:
+        if self._holder:
+            self._term += 1  # nothing that we have not seen may be taken for ours, should we lead again
         link, self._link, self._holder = self._link, None, NOBODY
         if link is not None:
             link.close()
@@ -243,3 +277,11 @@ class AmqpTimetable:
         link.connect(until)
         self._link = link
         return link
+
+
+def _frames_of(outgoing: Outgoing, frame_max: int) -> bytes:
+    """Return the frames that publish a message."""
+    envelope = outgoing.envelope
+    address = (outgoing.exchange, outgoing.routing_key)
+    head = frames.method(_TRANSACTIONS, "basic.publish", 0, *address, False, False)
+    return head + frames.content(_TRANSACTIONS, encode_properties(envelope), envelope.body, frame_max)

@@ -109,7 +109,7 @@ class AmqpTransport:
     def timetable(self, owner: str) -> Timetable:
         """Return the timetable of all schedulers of the virtual host."""
         module = importlib.import_module("celeriac.transports.amqp.timetable")
-        timetable: Timetable = module.AmqpTimetable(self._addresses, self._safe_producer, owner)
+        timetable: Timetable = module.AmqpTimetable(self._addresses, owner)
         return timetable
 
     def whereabouts(self, task_id: str) -> str | None:
