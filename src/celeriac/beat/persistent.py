@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from celeriac import ids
 from celeriac.beat.agenda import Agenda
 from celeriac.beat.book import Book
 from celeriac.beat.leadership import LOOK_SECONDS, Leadership
@@ -77,6 +78,7 @@ class PersistentScheduler(Scheduler):
         self._leadership = Leadership(self._timetable, self.clock)
         self._book = Book(self._timetable)
         self._sender: TickProducer | None = None
+        self._events: Any = None  # Any: an EventDispatcher of the app
 
     def close(self) -> None:
         """Give the lead back, and let go of the store."""
@@ -86,9 +88,10 @@ class PersistentScheduler(Scheduler):
         except (TransportError, BackendError) as exc:
             self.logger.warning("beat: The lead was not given back (%s); others take over in a moment.", exc)
         self._timetable.close()
-        sender, self._sender = self._sender, None
-        if sender is not None:
-            sender.close()
+        for part in (self._sender, self._events):
+            if part is not None:
+                part.close()
+        self._sender = self._events = None
 
     @property
     def info(self) -> str:
@@ -328,6 +331,7 @@ class PersistentScheduler(Scheduler):
         else:
             self._agenda.put(name, time)
         self._note(run)
+        self._tell(run)
         self.sent(following)
 
     def _send_call(self, entry: Any, once: Once, run: Run, *, in_doubt: bool) -> bool:
@@ -358,6 +362,21 @@ class PersistentScheduler(Scheduler):
         else:
             self._book.note(run)
             self._write()
+
+    def _tell(self, run: Run) -> None:
+        """Tell those who listen to events of a run."""
+        if not self.app.conf.task_send_sent_event:
+            return
+        if self._events is None:
+            self._events = self.app.events.Dispatcher(hostname=ids.origin())
+        assert run.at is not None
+        assert run.slot is not None
+        try:
+            self._events.send(
+                "beat-run", name=run.name, task=run.task, slot=run.slot, lag=run.at - run.slot, next=run.next
+            )
+        except TransportError as exc:
+            self.logger.warning("beat: No event tells that %s was sent: %s", run.name, exc)
 
     def _answer(self, name: str) -> None:
         """Send an entry as often as somebody has asked that it be run at once."""

@@ -409,6 +409,25 @@ def test_the_status_tells_who_leads_and_how_late_that_is(fleet: Fleet) -> None:
     assert (late.sends, late.lag_seconds) == (False, 51)
 
 
+def test_each_run_is_told_to_those_who_listen(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.app.conf.beat_schedule = {"e": every(10)}
+    fleet.app.conf.task_send_sent_event = True
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        "celeriac.events.dispatcher.EventDispatcher.send",
+        lambda self, kind, **fields: told.append({"type": kind, **fields}),
+    )
+    scheduler = fleet.scheduler()
+
+    fleet.run(10.5, scheduler)
+    scheduler.close()
+
+    runs = [one for one in told if one["type"] == "beat-run"]
+    assert runs == [
+        {"type": "beat-run", "name": "e", "task": "t", "slot": START + 10, "lag": 0.0, "next": START + 20}
+    ]
+
+
 # --- size ------------------------------------------------------------
 
 

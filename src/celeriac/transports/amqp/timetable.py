@@ -31,8 +31,8 @@ _CHANNEL: Final = 1
 _TRANSACTIONS: Final = 2  # the channel of these
 _LOCKED: Final = 405
 _NOT_FOUND: Final = 404
-# RabbitMQ lets go of who has been silent for two of them; the leader asks it something every second.
-_HEARTBEAT_SECONDS: Final = 3
+# RabbitMQ lets go of who has been silent for two or three; the leader asks it something every second.
+_HEARTBEAT_SECONDS: Final = 2
 _PATIENCE_SECONDS: Final = 5.0
 _MOST_KEPT: Final = 3  # messages in the queue of lines: while one is looked at, another may come
 _ANOTHER: Final = "another scheduler"
