@@ -1,6 +1,6 @@
 # Everything a contributor runs; `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint format type test test-python unit integration interop faults chaos bench verify docs clean servers soak canvas-soak
+.PHONY: help setup demo lint format type test test-python unit integration interop faults chaos beat-chaos bench verify docs clean servers soak canvas-soak
 .NOTPARALLEL:
 
 BIN := .venv/bin
@@ -70,6 +70,9 @@ faults: setup servers ## Break things on purpose, all of the table, and write do
 
 chaos: setup servers ## Kill a random worker every 3 s under 10,000 calls, beside real Celery (ARGS="--calls 2000")
 	@PYTHONPATH=src:dropin/src:tests:benchmarks $(BIN)/python -m faults.chaos $(ARGS)
+
+beat-chaos: setup servers ## Kill or freeze the leading one of three schedulers, 50 times on each broker (ARGS="--kills 10 --brokers redis")
+	@PYTHONPATH=src:dropin/src:tests $(BIN)/python -m faults.beats $(ARGS)
 
 soak: setup servers ## Run 200,000 calls under which no process may grow, on each broker (ARGS="-n 20000 --servers redis")
 	@PYTHONPATH=src:dropin/src:tests $(BIN)/python -m leaks.run $(ARGS)

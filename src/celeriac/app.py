@@ -69,6 +69,7 @@ class Celeriac(Lending, Connected):
     loader_cls: type[Any] | str | None = None
     log_cls: type[Any] | str | None = None
     panel_cls: type[Any] | str | None = "celeriac.control.panel:Panel"
+    schedules_cls: type[Any] | str | None = "celeriac.remote.schedules:Schedules"
 
     amqp: Any = Component("amqp")  # Any: classes of other distributions
     control: Any = Component("control")
@@ -76,6 +77,7 @@ class Celeriac(Lending, Connected):
     loader: Any = Component("loader")
     log: Any = Component("log")
     panel: Any = Component("panel")  # the commands of remote control that workers of this app know
+    schedules: Any = Component("schedules")  # changes periodic tasks while schedulers run
 
     def __init__(
         self,

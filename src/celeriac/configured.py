@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import importlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
@@ -13,6 +14,8 @@ from celeriac.errors import ConfigError
 from celeriac.hooks import Signal
 from celeriac.settings.load import from_envvar, read_source
 from celeriac.settings.settings import Settings
+
+logger: logging.Logger = logging.getLogger(__name__)
 
 _UTC = datetime.UTC
 
@@ -111,6 +114,7 @@ class Configured:
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         name: str | None = None,
+        missed: str | None = None,
         **opts: Any,
     ) -> str:
         """Add a call to the setting ``beat_schedule``, and return the name that it has there.
@@ -121,6 +125,7 @@ class Configured:
             args: Positional arguments, in front of those of the signature.
             kwargs: Keyword arguments, beside those of the signature.
             name: The entry's name; made of the call when not given.
+            missed: What becomes of runs that were missed: ``skip``, ``once`` (as without) or ``all``.
             **opts: Options of `celeriac.task.Task.apply_async`.
         """
         call: Any = sig if isinstance(sig, Mapping) else sig.signature()
@@ -134,11 +139,23 @@ class Configured:
             "kwargs": call.kwargs,
             "options": {**call.options, **opts},
         }
+        if missed is not None:
+            entry["missed"] = missed
         if self._conf.configured:
-            self._conf.beat_schedule = {**self._conf.beat_schedule, key: entry}
+            self._schedule([(key, entry)])
         else:
             self._later.append((key, entry))
         return key
+
+    def _schedule(self, entries: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        known = dict(self._conf.beat_schedule)
+        for name, entry in entries:
+            if name in known and known[name] != entry:
+                logger.warning(
+                    "There are two periodic tasks named %r: the last one counts. Give one another name.", name
+                )
+            known[name] = entry
+        self._conf.beat_schedule = known
 
     def add_defaults(self, source: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
         """Put settings above the source and below those that are set directly."""
@@ -169,7 +186,7 @@ class Configured:
     def _settings_read(self) -> None:
         if self._later:
             entries, self._later = self._later, []
-            self._conf.beat_schedule = {**self._conf.beat_schedule, **dict(entries)}
+            self._schedule(entries)
         self.on_after_configure.send(sender=self, source=self._conf)
 
     @property

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any
+import importlib
+from collections.abc import Callable
+from typing import Any, Final
 from urllib.parse import quote
 
 from celeriac import backends, transports
@@ -13,8 +15,9 @@ from celeriac.errors import ConfigError
 from celeriac.locks import Locks
 from celeriac.net.url import mask, parse
 from celeriac.permits import Permits
-from celeriac.ports import ResultBackend, Transport
+from celeriac.ports import KeepsTimetable, ResultBackend, Transport
 from celeriac.settings.settings import Settings
+from celeriac.timetable import Timetable
 
 _KEEPERS = (
     "permits and locks are kept by redis:// (also rediss, sentinel, unix) and, on one machine, by "
@@ -22,6 +25,8 @@ _KEEPERS = (
 )
 _UNIQUE = "tasks with unique, debounce or throttle"
 _KEEPING_STORES = frozenset({"redis", "rediss", "sentinel", "unix", "sqlite"})
+_DATABASES = frozenset({"db", "database"})
+DEFAULT_SCHEDULE_FILE: Final = "celerybeat-schedule"
 EMBEDDED = (
     "sqlite://"  # where there is no broker: a file under the user's state directory, named after the app
 )
@@ -147,6 +152,94 @@ def _keeper(conf: Settings, transport: Transport, what: str, *, app_name: str | 
     raise ConfigError(
         f"There are {what}, and neither the broker at {transport.address} nor the result store can count or "
         f"lock. Set task_limits_url: {_KEEPERS}"
+    )
+
+
+def connect_timetable(
+    conf: Settings,
+    transport: Transport,
+    result_store: Callable[[], ResultBackend | None],
+    *,
+    app_name: str | None,
+    filename: str | None = None,
+) -> Timetable:
+    """Return what keeps the timetable of periodic tasks; no I/O, but for a file.
+
+    That is what ``beat_store_url`` names; else the file, if one was named; else the broker; with RabbitMQ the
+    result store, if that can; and where all of these are of no use a file in the working directory.
+
+    Args:
+        conf: The app's settings.
+        transport: To the broker.
+        result_store: Returns the result store.
+        app_name: The app's name.
+        filename: The file, as somebody named it; ``beat_schedule_filename`` without.
+
+    Raises:
+        ConfigError: ``beat_store_url`` names what keeps none.
+        TransportError: The file cannot be opened.
+    """
+    owner = timetable_owner(conf, app_name)
+    if conf.beat_store_url:
+        return _named_timetable(conf, transport, owner, app_name)
+    named = filename or conf.beat_schedule_filename
+    if named != DEFAULT_SCHEDULE_FILE:
+        return _file_timetable(named, owner)
+    caps = transport.caps
+    if caps.timetable and caps.across_processes:
+        if caps.once:
+            return transport.timetable(owner)
+        kept = _timetable_beside_results(conf, result_store, owner, app_name)
+        return transport.timetable(owner) if kept is None else kept
+    return _file_timetable(named, owner)
+
+
+def timetable_owner(conf: Settings, app_name: str | None) -> str:
+    """Return whose timetable it is: apps of one name that have another default queue are others."""
+    return f"{app_name or '__main__'}/{conf.task_default_queue}"
+
+
+def _file_timetable(path: str, owner: str) -> Timetable:
+    # Loaded only now: clients have no use for it.
+    module = importlib.import_module("celeriac.transports.schedule_file")
+    timetable: Timetable = module.file_timetable(path, owner)
+    return timetable
+
+
+def _timetable_beside_results(
+    conf: Settings,
+    result_store: Callable[[], ResultBackend | None],
+    owner: str,
+    app_name: str | None,
+) -> Timetable | None:
+    results = conf.result_backend
+    if isinstance(results, str) and parse(results).scheme in _KEEPING_STORES:
+        return transports.connect(results, {}, app_name=app_name).timetable(owner)
+    backend: object = result_store()
+    return backend.timetable(owner) if isinstance(backend, KeepsTimetable) else None
+
+
+def _named_timetable(conf: Settings, transport: Transport, owner: str, app_name: str | None) -> Timetable:
+    url: str = conf.beat_store_url
+    if parse(url).scheme.partition("+")[0] in _DATABASES:
+        backend: object = backends.connect(
+            backends.BackendSpec(
+                url=url,
+                codecs=Codecs(),
+                options=backends.options_from(conf),
+                transport=transport,
+                app_name=app_name,
+            )
+        )
+        if isinstance(backend, KeepsTimetable):
+            return backend.timetable(owner)
+    else:
+        store = transports.connect(url, app_name=app_name)
+        if store.caps.timetable:
+            return store.timetable(owner)
+    raise ConfigError(
+        f"beat_store_url {mask(url)!r} keeps no timetable: redis:// does (also rediss, sentinel, unix), "
+        "sqlite:///file, amqp:// and databases: db+postgresql://…"
     )
 
 

@@ -78,6 +78,16 @@ class Call(msgspec.Struct, kw_only=True):
     chord: dict[str, Any] | None = None
 
 
+class Once(msgspec.Struct, frozen=True):
+    """What a message is one of, and where it stands there: a broker that counts takes each number once.
+
+    It takes only those that are greater than the last one, so it has to keep one number for each row.
+    """
+
+    row: str
+    number: float
+
+
 class Outgoing(msgspec.Struct, kw_only=True):
     """An envelope with its address, ready for a producer."""
 
@@ -86,6 +96,7 @@ class Outgoing(msgspec.Struct, kw_only=True):
     routing_key: str
     queue: Queue | None = None  # declared (once per producer) before the first publish, when given
     not_before: float | None = None  # epoch seconds; transports with native delay park it until then
+    once: Once | None = None  # with ``caps.once`` the broker drops what it has been sent before
 
 
 class Broadcast(msgspec.Struct, kw_only=True):

@@ -30,6 +30,7 @@ from celeriac.message import (
 from celeriac.permits import Permits
 from celeriac.queues import Queue
 from celeriac.revocations import Revocations
+from celeriac.timetable import Timetable
 
 
 class Caps(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +43,8 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     searchable: bool = False  # `whereabouts` finds every message that is there
     permits: bool = False  # it can keep the permits of limited tasks, locks of unique ones, …
     revocations: bool = False  # it remembers what is revoked, for workers that are not there at the moment
+    timetable: bool = False  # it can keep the timetable of periodic tasks
+    once: bool = False  # honours `Outgoing.once`, in one step with taking the message
 
 
 class ConsumeSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -304,6 +307,17 @@ class Transport(Protocol):
         """Return what remembers revocations; cheap, no I/O. Only with ``caps.revocations``."""
         ...
 
+    def timetable(self, owner: str) -> Timetable:
+        """Return what keeps the timetable of an app's periodic tasks; cheap, no I/O.
+
+        Args:
+            owner: Whose; others' are apart from it.
+
+        Raises:
+            TransportError: It keeps none (``caps.timetable``).
+        """
+        ...
+
     def whereabouts(self, task_id: str) -> str | None:
         """Return what the broker can tell of a task's message, at no cost to those who send and consume.
 
@@ -552,6 +566,19 @@ class CountsParts(Protocol):
 
         Raises:
             BackendUnreachable: Nobody answers; all or some of them were counted or none. Try again.
+        """
+        ...
+
+
+@runtime_checkable
+class KeepsTimetable(Protocol):
+    """What a result backend has besides when it can keep the timetable of periodic tasks."""
+
+    def timetable(self, owner: str) -> Timetable:
+        """Return the timetable of an app; cheap, no I/O.
+
+        Args:
+            owner: Whose; others' are apart from it.
         """
         ...
 

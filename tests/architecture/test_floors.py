@@ -31,7 +31,19 @@ FLOORS: dict[str, int] = {
         1,
     ),
     **dict.fromkeys(
-        ["ports", "permits", "locks", "bursts", "revocations", "drivers", "net", "transports", "backends"], 2
+        [
+            "ports",
+            "permits",
+            "locks",
+            "bursts",
+            "revocations",
+            "timetable",
+            "drivers",
+            "net",
+            "transports",
+            "backends",
+        ],
+        2,
     ),
     **dict.fromkeys(
         [

@@ -21,7 +21,7 @@ from mission import Shell
 from processes import BIN, PATIENCE_SECONDS, ROOT, Program
 from servers import RedisServer
 
-GUIDES = ("start", "workflows", "migrate-from-celery", "operate")
+GUIDES = ("start", "workflows", "migrate-from-celery", "operate", "periodic")
 LEFT_OUT = re.compile(r"<!-- not run by the tests: .*?-->\n```.*?```", re.DOTALL)
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 FILE_NAME = re.compile(r"[#;] ([\w.]+)\n")

@@ -26,6 +26,7 @@ from celeriac.message import Outcome, Record
 from celeriac.net.lane import Lane
 from celeriac.net.url import mask
 from celeriac.states import FAILURE, READY_STATES, RETRY, SUCCESS
+from celeriac.timetable import Timetable
 from celeriac.wire.result import prepare_value, restore_value
 
 try:
@@ -37,6 +38,7 @@ except ImportError as _missing:
     ) from _missing
 
 from celeriac.backends.sql_tables import EXTENDED_COLUMNS, ID_LENGTH, Tables, insert_new, plain_text, upsert
+from celeriac.backends.sql_timetable import SqlTimetable
 
 CONNECT_SECONDS = 5
 LOCKED_SECONDS = 8  # how long SQLite waits for another writer, and a thread for a free connection
@@ -253,6 +255,10 @@ class SqlBackend(Awaited):
         return bool(found == copy)
 
     # --- the store itself ---
+
+    def timetable(self, owner: str) -> Timetable:
+        """See `celeriac.ports.KeepsTimetable`."""
+        return SqlTimetable(self._begin, self.close, self._shown, owner)
 
     def cleanup(self) -> None:
         """Remove what is older than the expiry of results."""

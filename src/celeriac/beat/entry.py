@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from celeriac.app import Celeriac
-from celeriac.schedules import maybe_schedule
+from celeriac.schedules import MissedPolicy, maybe_schedule
+from celeriac.schedules.missed import checked_policy
 
 __all__ = ["BeatLazyFunc", "ScheduleEntry", "evaluated"]
 
@@ -54,6 +55,10 @@ class ScheduleEntry:  # noqa: PLW1641 - unhashable, as it can be changed
         options: Options of `apply_async`.
         relative: Whether an interval is a relative one.
         app: The app.
+        missed: What becomes of runs that were missed: ``skip``, ``once`` or ``all``.
+
+    Raises:
+        ScheduleError: There is no such policy.
     """
 
     # The drop-in puts its own here, whose schedules are of the classes that other packages know.
@@ -66,6 +71,8 @@ class ScheduleEntry:  # noqa: PLW1641 - unhashable, as it can be changed
     options: Any = None  # Any: a mapping
     last_run_at: datetime.datetime | None = None
     total_run_count: int = 0
+    # On the instance only where it is another: plug-ins make copies with the attributes as arguments.
+    missed: MissedPolicy = "once"
 
     def __init__(
         self,
@@ -79,7 +86,10 @@ class ScheduleEntry:  # noqa: PLW1641 - unhashable, as it can be changed
         options: Any = None,
         relative: bool = False,
         app: Celeriac | None = None,
+        missed: MissedPolicy = "once",
     ) -> None:
+        if missed != "once":
+            self.missed = checked_policy(missed)
         self.app: Any = app  # Any: a Celeriac; plug-ins put their own there
         self.name = name
         self.task = task
@@ -120,6 +130,8 @@ class ScheduleEntry:  # noqa: PLW1641 - unhashable, as it can be changed
         self.args = other.args
         self.kwargs = other.kwargs
         self.options = other.options
+        if other.missed != self.missed:
+            self.missed = other.missed
 
     def is_due(self) -> tuple[bool, float]:
         """Return whether it is due now, and after how many seconds to ask again."""
@@ -130,7 +142,7 @@ class ScheduleEntry:  # noqa: PLW1641 - unhashable, as it can be changed
         """Return whether another entry says the same, whenever it ran last."""
         return all(
             getattr(self, name) == getattr(other, name)
-            for name in ("task", "args", "kwargs", "options", "schedule")
+            for name in ("task", "args", "kwargs", "options", "schedule", "missed")
         )
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
@@ -149,7 +161,11 @@ class ScheduleEntry:  # noqa: PLW1641 - unhashable, as it can be changed
             self.name, self.task, self.last_run_at, self.total_run_count,
             self.schedule, self.args, self.kwargs, self.options,
         )  # fmt: skip
-        return type(self), arguments
+        return (
+            (type(self), arguments)
+            if self.missed == "once"
+            else (type(self), arguments, {"missed": self.missed})
+        )
 
     def __repr__(self) -> str:
         arguments = [*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())]

@@ -19,7 +19,7 @@ from celeriac.schedules import crontab
 __all__ = ["DEFAULT_MAX_INTERVAL", "Scheduler", "SchedulingError", "event_t"]
 
 DEFAULT_MAX_INTERVAL: Final = 300  # seconds
-_RETRY_SECONDS: Final = 5.0  # until a call that the broker did not take is sent again
+RETRY_SECONDS: Final = 5.0  # until a call that the broker did not take is sent again
 _SHORTEST_SECONDS: Final = 0.001
 _PRIORITY: Final = 5
 
@@ -227,7 +227,7 @@ class Scheduler:
         self.apply_entry(entry, producer=self.producer)
         if self._unsent is not None:  # the broker is away: not lost, and not in the way of others
             self.schedule[entry.name] = entry
-            following, next_seconds = entry, _RETRY_SECONDS
+            following, next_seconds = entry, RETRY_SECONDS
         else:
             self.sent(following)
         if isinstance(self.old_schedulers, dict):
@@ -252,7 +252,7 @@ class Scheduler:
         except Exception as exc:
             self._unsent = entry
             text = "beat: Message Error: %s; it is sent again in %.0f s"
-            self.logger.error(text, exc, _RETRY_SECONDS, exc_info=exc)
+            self.logger.error(text, exc, RETRY_SECONDS, exc_info=exc)
         else:
             self.logger.debug("%s sent. id->%s", entry.task, getattr(result, "id", None))
 

@@ -3,35 +3,83 @@
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import signal
 import sys
 from typing import Any
 
 import click
+import msgspec
 
 from celeriac import addresses
 from celeriac.beat import Service
 from celeriac.cli import logs
 from celeriac.cli.context import CLIContext
+from celeriac.cli.detach import detach
 from celeriac.cli.pidfile import locked
 from celeriac.cli.worker import LogLevel
 from celeriac.errors import ConfigError
+from celeriac.node.worker import own_program
 from celeriac.schedules.interval import humanize_seconds
 
 
-@click.command("beat", context_settings={"auto_envvar_prefix": "CELERY_BEAT"})
-@click.option("-s", "--schedule", help="File that keeps when entries were sent last.")
+@click.group("beat", invoke_without_command=True, context_settings={"auto_envvar_prefix": "CELERY_BEAT"})
+@click.option("-s", "--schedule", help="File that keeps when entries were sent, instead of the broker.")
 @click.option("-S", "--scheduler", help="Class of the scheduler, or the name of an installed one.")
 @click.option("--max-interval", type=click.IntRange(min=1), help="Longest seconds between two looks.")
 @click.option("-l", "--loglevel", type=LogLevel(), default="WARNING", show_default=True, help="What to log.")
 @click.option("-f", "--logfile", help="Log to this file.")
 @click.option("--pidfile", help="Keep the process id in this file, and a second scheduler away.")
+@click.option("-D", "--detach", is_flag=True, help="Go on in the background, without a terminal.")
+@click.option("--executable", help="With --detach: the Python interpreter to use.")
+@click.pass_context
+def command(context: click.Context, /, **options: Any) -> None:  # Any: click's values
+    """Send periodic tasks when they are due, until told to stop.
+
+    Any number of schedulers may run: one of them sends, and the others take over when it is gone.
+    """
+    if context.invoked_subcommand is None:
+        _run(context.obj, options)
+
+
+@command.command("status")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object, for machines.")
 @click.pass_obj
-def command(obj: CLIContext, /, **options: Any) -> None:  # Any: click's values
-    """Send periodic tasks when they are due, until told to stop."""
+def status(obj: CLIContext, as_json: bool) -> None:
+    """Say who sends, and how late that is; exit code 1 when nobody does, or calls are overdue."""
+    obj.app.finalize()
+    found = obj.app.schedules.status()
+    if as_json:
+        obj.echo(json.dumps({**msgspec.to_builtins(found), "sends": found.sends}))
+    else:
+        leader = "nobody" if found.leader is None else f"{found.leader}, renewed {_clock(found.renewed)}"
+        lines = {
+            "store": found.store,
+            "leader": leader,
+            "entries": str(found.entries),
+            "lag": f"{found.lag_seconds:.1f} s",
+            "last run": _clock(found.last_run),
+            "next run": _clock(found.next_run),
+        }
+        for name, text in lines.items():
+            obj.echo(f"{name:<10}{text}")
+    if not found.sends:
+        sys.exit(1)
+
+
+def _clock(moment: datetime.datetime | None) -> str:
+    return "-" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _run(obj: CLIContext, options: dict[str, Any]) -> None:  # Any: click's values
     app = obj.app
     lock = locked(obj, options["pidfile"] or app.conf.get("beat_pidfile"))
+    if options["detach"]:
+        if lock is not None:
+            lock.release()  # it was to be had; who goes on takes it
+        detach(own_program(), options["executable"] or app.conf.get("beat_executable"))
+        return
     try:
         level: int = options["loglevel"]
         logfile: str | None = options["logfile"] or app.conf.get("beat_log_file")

@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 _WORDS: Final = ("-D", "--detach")
+_VARIABLES: Final = ("CELERY_WORKER_DETACH", "CELERY_BEAT_DETACH")
 
 
 def detach(program: Sequence[str], executable: str | None) -> int:
@@ -25,9 +26,9 @@ def detach(program: Sequence[str], executable: str | None) -> int:
     interpreter, *arguments = program
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     kept = [word for word in arguments[:cut] if word not in _WORDS] + arguments[cut:]
-    environ = {name: value for name, value in os.environ.items() if name != "CELERY_WORKER_DETACH"}
+    environ = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
     if len(kept) == len(arguments) and len(environ) == len(os.environ):
-        raise click.UsageError("Write --detach, or -D on its own, so that the worker can leave it out.")
+        raise click.UsageError("Write --detach, or -D on its own, so that it can be left out.")
     process = subprocess.Popen(  # noqa: S603 - our own command line
         [executable or interpreter, *kept],
         env=environ,

@@ -155,9 +155,11 @@ def file_name(path: str | None, node: str, place: int = 0) -> str | None:
     "--max-memory-per-child", type=click.IntRange(min=1), help="Replace a process above so many KiB."
 )
 @click.option(
-    "-B", "--beat", is_flag=True, help="Send periodic tasks too; with one worker of a program only."
+    "-B", "--beat", is_flag=True, help="Send periodic tasks too; any number of workers may, one of them does."
 )
-@click.option("-s", "--schedule-filename", help="With -B: the file that keeps when entries were sent.")
+@click.option(
+    "-s", "--schedule-filename", help="With -B: keeps when entries were sent, instead of the broker."
+)
 @click.option("--scheduler", help="With -B: class of the scheduler, or the name of an installed one.")
 @click.option("--purge", "--discard", is_flag=True, help="Throw away what waits in the queues first.")
 @click.option("-Q", "--queues", type=CommaSeparated(), default=(), help="Consume only from these queues.")

@@ -96,6 +96,15 @@ class crontab(BaseSchedule):  # noqa: N801, PLW1641 - Celery's name; unhashable,
         """
         return self._next(after).astimezone(self.tz)
 
+    def last_slot(self, first: datetime.datetime, until: datetime.datetime) -> datetime.datetime:
+        """Return the last of its slots up to a time, in UTC.
+
+        Args:
+            first: One of them, not after that time; aware.
+            until: The time; aware.
+        """
+        return previous_instant(self._slots(), first, until, self.tz) or first.astimezone(_UTC)
+
     def remaining_estimate(self, last_run_at: datetime.datetime) -> datetime.timedelta:
         """Return how long it is until the next run; negative when that is overdue.
 

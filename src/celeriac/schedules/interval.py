@@ -51,15 +51,39 @@ class schedule(BaseSchedule):  # noqa: N801, PLW1641 - Celery's name; unhashable
         """The interval for people: ``30.00 seconds``; ``now`` for less than one."""
         return humanize_seconds(self.seconds) or "now"
 
+    def next_run(self, after: datetime.datetime) -> datetime.datetime:
+        """Return when it is due after a run, in UTC.
+
+        Args:
+            after: That run; a naive time is UTC.
+        """
+        after = self.maybe_make_aware(after)
+        due = after.astimezone(_UTC) + self.run_every
+        if self.relative:
+            due = round_to_resolution(due.astimezone(after.tzinfo), self.run_every).replace(microsecond=0)
+        return due.astimezone(_UTC)
+
+    def last_slot(self, first: datetime.datetime, until: datetime.datetime) -> datetime.datetime:
+        """Return the last of its slots up to a time, in UTC.
+
+        Args:
+            first: One of them, not after that time; aware.
+            until: The time; aware.
+        """
+        first, until = first.astimezone(_UTC), until.astimezone(_UTC)
+        if self.seconds <= 0:
+            return until
+        # A relative one is rounded at each step: the last steps are made one by one.
+        steps = int((until - first) / self.run_every) - (2 if self.relative else 0)
+        found = first + max(steps, 0) * self.run_every
+        if self.relative:
+            while (following := self.next_run(found)) <= until and following > found:
+                found = following
+        return found
+
     def remaining_estimate(self, last_run_at: datetime.datetime) -> datetime.timedelta:
         """Return how long it is until the next run; negative when that is overdue."""
-        last_run_at = self.maybe_make_aware(last_run_at)
-        due = last_run_at.astimezone(_UTC) + self.run_every
-        if self.relative:
-            due = round_to_resolution(due.astimezone(last_run_at.tzinfo), self.run_every).replace(
-                microsecond=0
-            )
-        return due.astimezone(_UTC) - self.now().astimezone(_UTC)
+        return self.next_run(last_run_at) - self.now().astimezone(_UTC)
 
     def is_due(self, last_run_at: datetime.datetime) -> tuple[bool, float]:
         """Return whether it is due now, and after how many seconds to ask again."""

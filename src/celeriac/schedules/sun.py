@@ -34,6 +34,7 @@ EVENTS: Final = {
 }
 _DAYS_SEARCHED: Final = 400  # the longest night and the longest day last half a year
 _UTC: Final = datetime.UTC
+_NEXT_EVENT: Final = datetime.timedelta(minutes=1)  # a search that begins at an event may find it again
 
 
 class solar(BaseSchedule):  # noqa: N801, PLW1641 - Celery's name; unhashable, as it can be changed
@@ -98,6 +99,18 @@ class solar(BaseSchedule):  # noqa: N801, PLW1641 - Celery's name; unhashable, a
                 continue
             return found.replace(tzinfo=_UTC)
         raise NeverDue(f"{self!r} is never due: there is no such event at that place within a year")
+
+    def last_slot(self, first: datetime.datetime, until: datetime.datetime) -> datetime.datetime:
+        """Return the last of its events up to a time, in UTC.
+
+        Args:
+            first: One of them, not after that time; aware.
+            until: The time; aware.
+        """
+        found = first.astimezone(_UTC)
+        while (following := self.next_run(found + _NEXT_EVENT)) <= until:
+            found = following
+        return found
 
     def remaining_estimate(self, last_run_at: datetime.datetime) -> datetime.timedelta:
         """Return how long it is until the next run; negative when that is overdue.

@@ -18,6 +18,7 @@ from celeriac.letters import EVERYTHING, Letter, Wanted
 from celeriac.message import Delivery, Outgoing, Verdict
 from celeriac.ports import Caps, ConsumeSpec
 from celeriac.queues import Queue
+from celeriac.timetable import Timetable
 from celeriac.transports.memory_broker import Broker, Lease, broker_at
 from celeriac.transports.memory_bursts import MemoryBursts
 from celeriac.transports.memory_fanout import MemoryFanout
@@ -25,7 +26,15 @@ from celeriac.transports.memory_locks import MemoryLocks
 from celeriac.transports.memory_permits import MemoryPermits
 from celeriac.transports.memory_revocations import MemoryRevocations
 
-CAPS = Caps(native_delay=True, leases=True, across_processes=False, permits=True, revocations=True)
+CAPS = Caps(
+    native_delay=True,
+    leases=True,
+    across_processes=False,
+    permits=True,
+    revocations=True,
+    timetable=True,
+    once=True,
+)
 
 
 class MemoryConsumer:
@@ -232,6 +241,10 @@ class MemoryTransport:
     def revocations(self) -> MemoryRevocations:
         """Return what the nodes of the process shall not run."""
         return self.broker.revocations
+
+    def timetable(self, owner: str) -> Timetable:
+        """Return the timetable of all schedulers of the process."""
+        return self.broker.timetables.of(owner)
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: it is for tests."""

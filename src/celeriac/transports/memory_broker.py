@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import os
 import threading
 from collections import deque
@@ -35,6 +36,7 @@ from celeriac.transports.memory_fanout import Audience
 from celeriac.transports.memory_locks import MemoryLocks
 from celeriac.transports.memory_permits import MemoryPermits
 from celeriac.transports.memory_revocations import MemoryRevocations
+from celeriac.transports.memory_timetable import MemoryTimetables
 from celeriac.transports.terms import Terms, dead_letter_address, terms_of, unroutable
 
 
@@ -146,6 +148,8 @@ class Broker:
         self.locks: MemoryLocks = MemoryLocks(clock)
         self.bursts: MemoryBursts = MemoryBursts(clock)
         self.revocations: MemoryRevocations = MemoryRevocations(clock)
+        self.timetables: MemoryTimetables = MemoryTimetables()
+        self._sent_once: dict[str, float] = {}
 
     def declare(self, queue: Queue) -> None:
         """Make the queue and its bindings, unless they are there."""
@@ -176,6 +180,11 @@ class Broker:
                 routed.append((names, outgoing, blob))
             touched: dict[str, _Shelf] = {}
             for names, outgoing, blob in routed:
+                once = outgoing.once
+                if once is not None:
+                    if once.number <= self._sent_once.get(once.row, -math.inf):
+                        continue
+                    self._sent_once[once.row] = once.number
                 for name in names:
                     shelf = touched[name] = self._shelf(name)
                     terms = terms_of(outgoing.envelope, shelf.queue.arguments, now)

@@ -6,8 +6,9 @@ No server: whoever sends commits to the file, rings the doorbells beside it, and
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from celeriac.bursts import Bursts
 from celeriac.clock import Clock, SystemClock
@@ -19,6 +20,7 @@ from celeriac.net.url import parse
 from celeriac.permits import Permits
 from celeriac.ports import Caps, ConsumeSpec, Fanout
 from celeriac.revocations import Revocations
+from celeriac.timetable import Timetable
 from celeriac.transports import sqlite_leases as leases
 from celeriac.transports import sqlite_routes as routes
 from celeriac.transports.sqlite_file import Handle, Location, file_options, locate
@@ -29,8 +31,31 @@ from celeriac.transports.sqlite_producer import MESSAGES, SqliteProducer
 if TYPE_CHECKING:
     from celeriac.transports.sqlite_consumer import SqliteConsumer
 
-CAPS = Caps(native_delay=True, leases=True, searchable=True, permits=True, revocations=True)
+CAPS = Caps(
+    native_delay=True, leases=True, searchable=True, permits=True, revocations=True, timetable=True, once=True
+)
+T = TypeVar("T")
 _NOBODY = 0  # no owner has this number
+
+
+class _Part:
+    """What has tables of its own in the broker's file, `celeriac.transports.sqlite_timetable.Database`."""
+
+    def __init__(self, handle: Handle, busy_seconds: float) -> None:
+        self._handle = handle
+        self._busy_seconds = busy_seconds
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return self._handle.write(work, self._busy_seconds)
+        except TimeoutError as exc:
+            raise TransportError(f"The timetable of periodic tasks is out of reach: {exc}") from exc
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return self._handle.read(work)
+
+    def close(self) -> None:
+        self._handle.close()
 
 
 def _failed(text: str) -> CeleriacError:
@@ -165,6 +190,13 @@ class SqliteTransport:
         module = importlib.import_module("celeriac.transports.sqlite_revocations")
         kept: Revocations = module.SqliteRevocations(self._admin, self._options.busy_timeout, self._clock)
         return kept
+
+    def timetable(self, owner: str) -> Timetable:
+        """Return the timetable of all schedulers of the machine."""
+        module = importlib.import_module("celeriac.transports.sqlite_timetable")
+        database = _Part(self._handle("normal"), self._options.busy_timeout)
+        timetable: Timetable = module.SqliteTimetable(database, self.address, owner)
+        return timetable
 
     def whereabouts(self, task_id: str) -> str | None:
         """Look for a task's message in the file; reads all that wait, 1 ms for some thousand."""

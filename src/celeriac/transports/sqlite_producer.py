@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from celeriac.clock import Clock
 from celeriac.errors import PublishTimeout, TransportError
-from celeriac.message import Outgoing
+from celeriac.message import Once, Outgoing
 from celeriac.net.doorbell import Ringer
 from celeriac.queues import Queue
 from celeriac.transports import sqlite_routes as routes
@@ -23,6 +23,8 @@ from celeriac.transports.terms import HIGHEST_PRIORITY, terms_of
 if TYPE_CHECKING:
     from celeriac.net.lane import Lane
 
+# Not in the file's schema: only who sends periodic tasks needs it.
+_SENT_ONCE = "CREATE TABLE IF NOT EXISTS sent_once (row TEXT PRIMARY KEY, number REAL NOT NULL) WITHOUT ROWID"
 MESSAGES = "q"  # the kind of bell that consumers hang up
 
 
@@ -216,7 +218,9 @@ class _Rows:
         del self._parked[mark[3] :]
 
     def add(self, connection: sqlite3.Connection, outgoing: Outgoing, blob: bytes) -> None:
-        """Add one message, once for each queue that it goes to."""
+        """Add one message, once for each queue that it goes to; none that was sent before, if that counts."""
+        if outgoing.once is not None and not _is_next(connection, outgoing.once):
+            return
         exchange = outgoing.exchange
         if exchange:
             headers = outgoing.envelope.headers
@@ -260,3 +264,18 @@ class _Rows:
             found = declared.arguments
         self._arguments[name] = found
         return found
+
+
+def _is_next(connection: sqlite3.Connection, once: Once) -> bool:
+    """Return whether a number is greater than the last one of its row, and note it.
+
+    Of a ticket that then fails because a message of it cannot be routed it stays noted: nobody can send that
+    one anywhere.
+    """
+    connection.execute(_SENT_ONCE)
+    found = connection.execute(
+        "INSERT INTO sent_once (row, number) VALUES (?, ?) ON CONFLICT (row) DO UPDATE "
+        "SET number = excluded.number WHERE number < excluded.number",
+        (once.row, once.number),
+    )
+    return found.rowcount == 1

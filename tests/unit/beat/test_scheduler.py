@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import pickle
-import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +20,11 @@ from celeriac.beat import (
     Scheduler,
     SchedulingError,
     Service,
-    SqliteRunStore,
 )
-from celeriac.errors import ConfigError
+from celeriac.beat.leadership import new_holder
+from celeriac.errors import ConfigError, TransportError
 from celeriac.schedules import crontab, schedule
+from celeriac.transports.schedule_file import file_timetable
 
 UTC = datetime.UTC
 START = datetime.datetime(2026, 1, 1, 0, 0, 30, tzinfo=UTC)
@@ -255,23 +255,36 @@ def test_results_of_a_store_that_keeps_them_for_ever_are_cleaned_up(
 # --- restarts ------------------------------------------------------------
 
 
-def persistent(app: Timed, path: Path) -> PersistentScheduler:
+def persistent(app: Timed, path: Path, **attributes: Any) -> PersistentScheduler:
     """Return a scheduler with a file."""
-    return PersistentScheduler(app, schedule_filename=str(path))
+    kind = type("Clocked", (PersistentScheduler,), {"clock": app.clock_of_test, **attributes})
+    made: PersistentScheduler = kind(app, schedule_filename=str(path))
+    return made
+
+
+def die(scheduler: PersistentScheduler) -> None:
+    """Make a scheduler's lead look like that of a process that is not there any more."""
+    term = scheduler._leadership.term
+    assert term is not None
+    who, _, where = new_holder().partition(" ")
+    boot, namespace, _, _ = where.split("-")
+    assert scheduler._timetable.take(f"{who} {boot}-{namespace}-1-dead", term, 0.0)
 
 
 def test_after_a_sudden_end_nothing_is_doubled_and_what_was_missed_comes_once(
     app: Timed, tmp_path: Path
 ) -> None:
     app.conf.beat_schedule = entries(daily=crontab(0, 12), hourly=crontab(0))
-    first = persistent(app, tmp_path / "schedule")
-    run(first, app, 13 * 3600)  # and it is never closed: as after kill -9
+    first = persistent(app, tmp_path / "schedule", look_seconds=3600)
+    run(first, app, 13 * 3600)
+    die(first)
     before = len(app.sent)
     assert before == 14
 
     second = persistent(app, tmp_path / "schedule")
     run(second, app, 1)
     assert len(app.sent) == before
+    die(second)
 
     app.clock_of_test.move(30 * 3600)
     third = persistent(app, tmp_path / "schedule")
@@ -285,8 +298,10 @@ def test_after_a_sudden_end_nothing_is_doubled_and_what_was_missed_comes_once(
 
 def test_an_entry_that_was_never_sent_keeps_waiting_over_restarts(app: Timed, tmp_path: Path) -> None:
     app.conf.beat_schedule = entries(slow=100)
-    persistent(app, tmp_path / "schedule").close()
-    app.clock_of_test.move(60)
+    first = persistent(app, tmp_path / "schedule")
+    run(first, app, 1)
+    first.close()
+    app.clock_of_test.move(59)
 
     second = persistent(app, tmp_path / "schedule")
     run(second, app, 45)
@@ -312,35 +327,23 @@ def test_a_file_that_is_no_schedule_is_moved_aside(
 
 
 def test_a_folder_that_is_not_there_is_an_error(app: Timed, tmp_path: Path) -> None:
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(TransportError, match="cannot be used: unable to open database file"):
         persistent(app, tmp_path / "nowhere" / "schedule")
 
 
 def test_entries_that_are_gone_are_forgotten(app: Timed, tmp_path: Path) -> None:
     path = tmp_path / "schedule"
     app.conf.beat_schedule = entries(stays=10, goes=10)
-    persistent(app, path).close()
+    for described in (entries(stays=10, goes=10), entries(stays=10)):
+        app.conf.beat_schedule = described
+        scheduler = persistent(app, path)
+        run(scheduler, app, 1)
+        scheduler.close()
 
-    app.conf.beat_schedule = entries(stays=10)
-    persistent(app, path).close()
-
-    store = SqliteRunStore(str(path))
-    assert list(store.load()) == ["stays"]
+    store = file_timetable(str(path), "beat/celery")
+    kept = [key for key, line in store.changes(0).lines.items() if line.value is not None]
     store.close()
-
-
-def test_a_disk_that_takes_no_more_is_said_and_calls_go_on(
-    app: Timed, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    app.conf.beat_schedule = entries(often=10)
-    scheduler = persistent(app, tmp_path / "schedule")
-    assert isinstance(scheduler._store, SqliteRunStore)
-    scheduler._store.close()
-
-    run(scheduler, app, 21)
-
-    assert names(app) == ["t.often", "t.often"]
-    assert "a restart may send it again" in caplog.text
+    assert kept == ["run/stays"]
 
 
 # --- the service ------------------------------------------------------------

@@ -31,7 +31,7 @@ BEAT: tuple[Setting, ...] = (
         "CELERYBEAT_SCHEDULE_FILENAME",
         "celerybeat-schedule",
         "text",
-        "File that keeps when entries ran last.",
+        "File that keeps when entries ran last; one that you name is used instead of the broker.",
     ),
     Setting(
         "beat_scheduler",

@@ -177,6 +177,14 @@ UNDECLARED: tuple[Setting, ...] = (
 
 OWN: tuple[Setting, ...] = (
     Setting(
+        "beat_store_url",
+        "BEAT_STORE_URL",
+        None,
+        "text",
+        "Where schedulers agree on who sends what: Redis, a database (db+postgresql://…), an SQLite file. "
+        "None: the file that `-s` names, else the broker, or with RabbitMQ the result store if it can.",
+    ),
+    Setting(
         "publish_timeout_seconds",
         "PUBLISH_TIMEOUT_SECONDS",
         5.0,

@@ -8,10 +8,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from celeriac.errors import BrokerUnreachable
-from celeriac.message import Envelope, Outgoing, Props
+from celeriac.message import Envelope, Once, Outgoing, Props
 from celeriac.ports import ConsumeSpec, Producer, Transport
 from celeriac.queues import Binding, Queue
 from celeriac.testing.conformance.fixtures import (
@@ -37,6 +38,29 @@ from celeriac.transports import connect
 
 class PublishTests(TransportFixtures):
     """What producers owe."""
+
+    async def test_what_is_numbered_is_there_once(
+        self, transport: Transport, producer: Producer, consume: Consume, queue: Queue
+    ) -> None:
+        if not transport.caps.once:
+            pytest.skip("does not count")
+        row = new_queue().name
+
+        def numbered(text: str, number: float, row: str = row) -> Outgoing:
+            return msgspec.structs.replace(to_queue(queue, text), once=Once(row, number))
+
+        producer.send([numbered("1", 1.5), numbered("again", 1.5)], deadline=DEADLINE_SECONDS)
+        producer.send([numbered("again", 1.5)], deadline=DEADLINE_SECONDS)
+        other = transport.producer()
+        other.send([numbered("2", 1.75), to_queue(queue, "3")], deadline=DEADLINE_SECONDS)
+        other.send([numbered("earlier", 1.0), numbered("4", 1.0, row + "x")], deadline=DEADLINE_SECONDS)
+        other.close()
+
+        async with consume(queue) as consumer:
+            found = await take(consumer, 4)
+            assert sorted(texts(found)) == ["1", "2", "3", "4"]
+            await ack(consumer, found)
+            assert await nothing_arrives(consumer)
 
     async def test_a_message_arrives_as_it_was_sent(
         self, producer: Producer, consume: Consume, queue: Queue

@@ -61,6 +61,10 @@ METHODS: Final[dict[str, tuple[int, int, str]]] = {
     "basic.get-empty": (60, 72, "S"),
     "basic.ack": (60, 80, "qb"),
     "basic.nack": (60, 120, "qbb"),
+    "tx.select": (90, 10, ""),
+    "tx.select-ok": (90, 11, ""),
+    "tx.commit": (90, 20, ""),
+    "tx.commit-ok": (90, 21, ""),
     "confirm.select": (85, 10, "b"),
     "confirm.select-ok": (85, 11, ""),
 }

@@ -15,6 +15,7 @@ from celeriac.message import Delivery
 from celeriac.permits import Permits
 from celeriac.ports import Caps, ConsumeSpec, Fanout
 from celeriac.revocations import Revocations
+from celeriac.timetable import Timetable
 from celeriac.transports.amqp import topology
 from celeriac.transports.amqp.address import Address, read
 from celeriac.transports.amqp.connection import Refused
@@ -38,7 +39,9 @@ class AmqpTransport:
         ConfigError: The URL or an option makes no sense.
     """
 
-    caps: Caps = Caps(leases=False, native_delay=False, high_priority_first=True, revocations=True)
+    caps: Caps = Caps(
+        leases=False, native_delay=False, high_priority_first=True, revocations=True, timetable=True
+    )
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._addresses = read(url, options)
@@ -130,6 +133,12 @@ class AmqpTransport:
         module = importlib.import_module("celeriac.transports.amqp.revocations")
         kept: Revocations = module.AmqpRevocations(self.quiet_addresses, self._safe_producer)
         return kept
+
+    def timetable(self, owner: str) -> Timetable:
+        """Return the timetable of all schedulers of the virtual host."""
+        module = importlib.import_module("celeriac.transports.amqp.timetable")
+        timetable: Timetable = module.AmqpTimetable(self._addresses, owner)
+        return timetable
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: AMQP cannot look into queues."""

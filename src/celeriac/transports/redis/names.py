@@ -44,6 +44,7 @@ class Names:
         self.nodes: bytes = self.key("celeriac.nodes")
         self.outage: bytes = self.key("celeriac.outage")
         self.due: bytes = self.key("celeriac.due")
+        self.sent_once: bytes = self.key("celeriac.sent_once")
         self.catching: bytes = self.key("celeriac.catching")
         self._cache: dict[tuple[str, int], bytes] = {}
 

@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 
 from celeriac.ids import IdSource
-from celeriac.message import Envelope, Outgoing
+from celeriac.message import Envelope, Once, Outgoing
 from celeriac.net.redis_link import Links, RedisFailure, checked, pack
 from celeriac.transports.exchanges import bindings_of
 from celeriac.transports.redis.bindings import declaration, routed
 from celeriac.transports.redis.errors import translated
 from celeriac.transports.redis.names import Names
 from celeriac.transports.redis.postmarks import NOT_BEFORE
+from celeriac.transports.redis.scripts import SEND_ONCE
 from celeriac.transports.terms import unroutable
 from celeriac.wire import virtual
 
@@ -97,10 +98,11 @@ class RedisProducer:
             key = outgoing.routing_key
             message = virtual.encode(envelope, exchange, key, self._tags.next())
             if not exchange:
-                lists.setdefault(names.list_of(key, envelope.properties.priority), []).append(message)
+                targets = [key]
             elif exchange in self._fanouts:
                 commands.append(pack(("PUBLISH", names.channel(exchange, key), message)))
                 count += 1
+                continue
             else:
                 if exchange not in routes:
                     commands, count = self._say(commands, count, until)  # so that our own bindings count
@@ -108,8 +110,14 @@ class RedisProducer:
                 targets = routed(routes[exchange], key, names)
                 if not targets:
                     raise unroutable(exchange, key, known=bool(routes[exchange]))
-                for target in targets:
-                    lists.setdefault(names.list_of(target, envelope.properties.priority), []).append(message)
+            priority = envelope.properties.priority
+            if outgoing.once is not None:
+                found = [names.list_of(target, priority) for target in targets]
+                commands += [SEND_ONCE.load(), _send_once(names, found, outgoing.once, message)]
+                count += 2
+                continue
+            for target in targets:
+                lists.setdefault(names.list_of(target, priority), []).append(message)
         for list_, messages in lists.items():
             commands.append(pack(("LPUSH", list_, *messages)))
         return b"".join(commands), count + len(lists), declared
@@ -123,6 +131,10 @@ class RedisProducer:
         """Return the members of an exchange's set; read every time, for any worker may add one."""
         [members] = checked(self._links.call(pack(("SMEMBERS", self._names.binding(exchange))), 1, until))
         return list(members)
+
+
+def _send_once(names: Names, lists: list[bytes], once: Once, message: bytes) -> bytes:
+    return SEND_ONCE.call([names.sent_once, *lists], [once.row, repr(once.number), message])
 
 
 def _delayed(envelope: Envelope, not_before: float) -> Envelope:

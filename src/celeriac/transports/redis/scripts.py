@@ -13,6 +13,7 @@ They run on Redis 6.0 and later, hence LRANGE and LTRIM instead of RPOP with a c
 ``celeriac.parked:<q>``   zset    messages that wait for their time: ``<list>\\n<message>``, scored with it
 ``celeriac.due``          zset    the queues that have such messages, scored with the time of the first one
 ``celeriac.dead:<q>``     list    dead letters, newest first: one line of JSON about it, then the message
+``celeriac.sent_once``    hash    of those who number what they send the last number
 ========================  ======  ====================================================================
 
 The clock is the server's, for the nodes' clocks may differ. A script first asks whether its caller is still
@@ -449,3 +450,18 @@ return moved
 )
 
 OF_A_CONSUMER: Final = (JOIN, FETCH, QUICK, TAKE_IN, PUT_BACK, SETTLE, RENEW, SALVAGE, INHERIT, LEAVE)
+
+# SEND_ONCE: put a message into its lists, unless it or one after it has been there.
+#
+# KEYS  1 sent_once   then the lists
+# ARGV  1 the row that it is numbered in   2 its number   3 the message
+# returns  1 when it was put, or 0
+SEND_ONCE: Final = Script(
+    """
+local last = redis.call('HGET', KEYS[1], ARGV[1])
+if last and tonumber(last) >= tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+for i = 2, #KEYS do redis.call('LPUSH', KEYS[i], ARGV[3]) end
+return 1
+"""
+)

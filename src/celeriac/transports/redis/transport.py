@@ -20,6 +20,7 @@ from celeriac.net.url import mask
 from celeriac.permits import Permits
 from celeriac.ports import Caps, Consumer, ConsumeSpec, Fanout, Producer, Vitals
 from celeriac.revocations import Revocations
+from celeriac.timetable import Timetable
 from celeriac.transports.redis import postmarks
 from celeriac.transports.redis.errors import translated
 from celeriac.transports.redis.graveyard import RedisGraveyard
@@ -30,7 +31,15 @@ from celeriac.transports.redis.scripts import PURGE
 if TYPE_CHECKING:
     from celeriac.transports.redis.consumer import RedisConsumer
 
-CAPS: Final = Caps(native_delay=True, leases=True, high_priority_first=False, permits=True, revocations=True)
+CAPS: Final = Caps(
+    native_delay=True,
+    leases=True,
+    high_priority_first=False,
+    permits=True,
+    revocations=True,
+    timetable=True,
+    once=True,
+)
 _PATIENCE_SECONDS: Final = 5.0  # for administration
 
 
@@ -132,6 +141,12 @@ class RedisTransport:
         module = importlib.import_module("celeriac.transports.redis.revocations")
         kept: Revocations = module.RedisRevocations(self._names, self._call)
         return kept
+
+    def timetable(self, owner: str) -> Timetable:
+        """Return the timetable of all schedulers that reach the database."""
+        module = importlib.import_module("celeriac.transports.redis.timetable")
+        timetable: Timetable = module.RedisTimetable(Links(self._servers), self.address, self._names, owner)
+        return timetable
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: to find one among many would hold up the server."""
