@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from celeriac.backends.documents import Documents, latest
+from celeriac.backends.parts import by_chord
 from celeriac.backends.redis_listener import RedisListener
 from celeriac.backends.redis_scripts import CHORD_PART, CHORD_PARTS, GROW_CHORD, REPLACE, STORE
 from celeriac.backends.shape import Shape, in_shape, keep_shape
@@ -181,9 +182,7 @@ class RedisBackend(Awaited):
 
     async def count_parts(self, batch: Sequence[Part]) -> list[str]:
         """Note finished parts, in one round trip, and return the tasks that have completed their chords."""
-        chords: dict[str, list[Part]] = {}
-        for part in batch:
-            chords.setdefault(part.chord_id, []).append(part)
+        chords = by_chord(batch)
         commands = []
         for chord_id, parts in chords.items():
             arguments = [*self._how_to_count(), *(word for part in parts for word in _entered(part))]

@@ -16,13 +16,14 @@ from typing import Any
 import msgspec
 
 from celeriac.backends.documents import latest
+from celeriac.backends.parts import by_chord
 from celeriac.backends.polling import PollingListener
 from celeriac.backends.shape import keep_shape, shaped
 from celeriac.backends.spec import BackendSpec
 from celeriac.backends.upkeep import Upkeep
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, ConfigError, DecodeError
-from celeriac.message import Outcome, Record
+from celeriac.message import Outcome, Part, Record
 from celeriac.net.lane import Lane
 from celeriac.net.url import mask
 from celeriac.states import FAILURE, READY_STATES, RETRY, SUCCESS
@@ -37,12 +38,20 @@ except ImportError as _missing:
         "(or 'celeriac[postgres]' for PostgreSQL)."
     ) from _missing
 
-from celeriac.backends.sql_tables import EXTENDED_COLUMNS, ID_LENGTH, Tables, insert_new, plain_text, upsert
+from celeriac.backends.sql_chords import PartRow, SqlChords
+from celeriac.backends.sql_tables import (
+    EXTENDED_COLUMNS,
+    ID_LENGTH,
+    Tables,
+    insert_new,
+    naive_utc,
+    plain_text,
+    upsert,
+)
 from celeriac.backends.sql_timetable import SqlTimetable
 
 CONNECT_SECONDS = 5
 LOCKED_SECONDS = 8  # how long SQLite waits for another writer, and a thread for a free connection
-_AWAITED = ""  # the state of a part that a chord has grown by and that has not come
 IDS_PER_QUERY = 500  # SQLite once allowed 999 parameters a statement
 
 # What users write for PostgreSQL means psycopg 3 here; `postgresql+psycopg2://` still means what it says.
@@ -89,6 +98,7 @@ class SqlBackend(Awaited):
             spec.options.get("database_table_schemas"),
             extended=spec.extended,
         )
+        self._chords = SqlChords(self._tables)
         self._upkeep = Upkeep(spec.expires_seconds, self.cleanup)
         self._waiter = Waiter(lambda: PollingListener(self.fetch))
         self._reset()
@@ -109,7 +119,7 @@ class SqlBackend(Awaited):
         codecs = self._spec.codecs
         row = _Row(
             result=self._pickled(prepare_value(outcome.state, outcome.result, codecs, self._spec.serializer)),
-            date_done=_naive_utc(outcome.date_done),
+            date_done=naive_utc(outcome.date_done),
             traceback=None if outcome.traceback is None else plain_text(outcome.traceback),
             extended=self._encode_extended(outcome.extended) if self._spec.extended else None,
         )
@@ -155,7 +165,7 @@ class SqlBackend(Awaited):
 
     def save_group(self, group_id: str, result: Any) -> None:  # Any: nested result tuples
         """Keep the shape of a group's results; real Celery cannot read it, nor we what it saved."""
-        row = {"taskset_id": group_id, "result": self._pickled(result), "date_done": _naive_utc(None)}
+        row = {"taskset_id": group_id, "result": self._pickled(result), "date_done": naive_utc(None)}
         with self._begin() as connection:
             upsert(connection, self._tables.groups, "taskset_id", [row])
 
@@ -177,80 +187,49 @@ class SqlBackend(Awaited):
     def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
         """Note how many parts a chord has."""
         keep_shape(self, chord_id, members)
-        row = {"chord_id": chord_id, "size": size, "created": _naive_utc(None)}
         with self._begin() as connection:
-            upsert(connection, self._tables.chords, "chord_id", [row])
+            self._chords.start(connection, chord_id, size)
 
     def chord_part(self, chord_id: str, index: int | None, outcome: Outcome) -> list[Outcome] | None:
         """Note one finished part; return all of them to the one caller that completed the chord.
 
-        The chord's row is locked first, so that parts take turns and the last one sees all others, also
-        those that came before `start_chord`. The task that completed it gets them again when it is delivered
-        again before `end_chord`: it may have died before it could start the body.
+        The task that completed it gets them again when it is delivered again before `end_chord`: it may have
+        died before it could start the body.
         """
-        chords, parts = self._tables.chords, self._tables.parts
-        mine = chords.c.chord_id == chord_id
         record = self.encode(outcome)
-        key = self._key(record.id)
+        row = self._part_row(chord_id, index, record.id, record.state, record.payload)
         with self._begin() as connection:
-            row = {"chord_id": chord_id, "size": None, "created": _naive_utc(None)}
-            insert_new(connection, chords, row)
-            connection.execute(chords.update().where(mine).values(created=chords.c.created))  # the lock
-            columns = (chords.c.size, chords.c.finisher, chords.c.arrived)
-            size, finisher, arrived = connection.execute(sa.select(*columns).where(mine)).one()
-            part = {
-                "chord_id": chord_id,
-                "task_id": key,
-                "position": index,
-                "arrival": arrived,
-                "state": record.state,
-                "payload": record.payload,
-            }
-            if insert_new(connection, parts, part) or self._was_awaited(connection, part):
-                arrived += 1
-                connection.execute(chords.update().where(mine).values(arrived=arrived))
-            if size is None or arrived < size or finisher not in {None, key}:
+            if self._chords.add_parts(connection, chord_id, [row]) is None:
                 return None
-            connection.execute(chords.update().where(mine).values(finisher=key))
-            ordered = (
-                sa.select(parts)
-                .where(parts.c.chord_id == chord_id)
-                .order_by(parts.c.position.is_(None), parts.c.position, parts.c.arrival)
-            )
-            rows = connection.execute(ordered).all()
+            rows = self._chords.parts_of(connection, chord_id)
         found = [self._outcome(row.task_id, row.state, _UNPACK.decode(row.payload)) for row in rows]
         return shaped(self, chord_id, found)
 
-    def grow_chord(self, chord_id: str, task_ids: Sequence[str]) -> None:
-        """Have a chord wait for more parts.
+    def encode_part(self, chord_id: str, index: int | None, outcome: Outcome) -> Part:
+        """Return a finished part, a success, in the form that `count_parts` takes."""
+        payload = self.encode(outcome).payload
+        return Part(chord_id=chord_id, task_id=outcome.id, index=index, payload=payload)
 
-        Each is a row that has no state yet. The parts that have arrived are counted less by as many, as the
-        size may be announced later.
-        """
-        chords = self._tables.chords
-        mine = chords.c.chord_id == chord_id
-        awaited = {"chord_id": chord_id, "arrival": 0, "state": _AWAITED, "payload": b""}
+    async def count_parts(self, batch: Sequence[Part]) -> list[str]:
+        """Note finished parts in one transaction, and return the tasks that have completed their chords."""
+        self._here()
+        return await self._lane.run(self._count, batch)
+
+    def grow_chord(self, chord_id: str, task_ids: Sequence[str]) -> None:
+        """Have a chord wait for more parts."""
         with self._begin() as connection:
-            row = {"chord_id": chord_id, "size": None, "created": _naive_utc(None)}
-            insert_new(connection, chords, row)
-            connection.execute(chords.update().where(mine).values(created=chords.c.created))  # the lock
-            if connection.scalar(sa.select(chords.c.finisher).where(mine)) is not None:
-                return
-            rows = [{**awaited, "task_id": self._key(task_id)} for task_id in task_ids]
-            added = sum(insert_new(connection, self._tables.parts, row) for row in rows)
-            connection.execute(chords.update().where(mine).values(arrived=chords.c.arrived - added))
+            self._chords.add_awaited(connection, chord_id, list(map(self._key, task_ids)))
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""
         with self._begin() as connection:
-            for table in (self._tables.parts, self._tables.chords):
-                connection.execute(table.delete().where(table.c.chord_id == chord_id))
+            self._chords.end(connection, chord_id)
 
     def claim(self, task_id: str, copy: str) -> bool:
         """Return whether this copy of a task's message is the first that claims to be run."""
         claims, key = self._tables.claims, self._key(task_id)
         with self._begin() as connection:
-            insert_new(connection, claims, {"task_id": key, "copy": copy, "created": _naive_utc(None)})
+            insert_new(connection, claims, {"task_id": key, "copy": copy, "created": naive_utc(None)})
             found = connection.scalar(sa.select(claims.c.copy).where(claims.c.task_id == key))
         return bool(found == copy)
 
@@ -264,7 +243,7 @@ class SqlBackend(Awaited):
         """Remove what is older than the expiry of results."""
         if not self._spec.expires_seconds:
             return
-        limit = _naive_utc(None) - datetime.timedelta(seconds=self._spec.expires_seconds)
+        limit = naive_utc(None) - datetime.timedelta(seconds=self._spec.expires_seconds)
         tables = self._tables
         old = sa.select(tables.chords.c.chord_id).where(tables.chords.c.created < limit)
         with self._begin() as connection:
@@ -284,12 +263,28 @@ class SqlBackend(Awaited):
 
     # --- inside ---
 
-    def _was_awaited(self, connection: sa.Connection, part: Mapping[str, Any]) -> bool:
-        """Write a part into the row of one that `grow_chord` has left; whether there was such a row."""
-        parts = self._tables.parts
-        there = (parts.c.chord_id == part["chord_id"]) & (parts.c.task_id == part["task_id"])
-        written = connection.execute(parts.update().where(there & (parts.c.state == _AWAITED)).values(**part))
-        return bool(written.rowcount)
+    def _count(self, batch: Sequence[Part]) -> list[str]:
+        completing = []
+        with self._begin() as connection:
+            for chord_id, parts in by_chord(batch).items():
+                rows = [
+                    self._part_row(chord_id, part.index, part.task_id, SUCCESS, part.payload)
+                    for part in parts
+                ]
+                finisher = self._chords.add_parts(connection, chord_id, rows)
+                completing += [part.task_id for part in parts if self._key(part.task_id) == finisher]
+        return completing
+
+    def _part_row(
+        self, chord_id: str, index: int | None, task_id: str, state: str, payload: bytes
+    ) -> PartRow:
+        return {
+            "chord_id": chord_id,
+            "task_id": self._key(task_id),
+            "position": index,
+            "state": state,
+            "payload": payload,
+        }
 
     def _here(self) -> None:
         """Notice that this is a forked child."""
@@ -488,14 +483,6 @@ def _write_ahead(connection: Any, record: object) -> None:  # Any: a connection 
     with contextlib.suppress(sqlite3.OperationalError):
         cursor.execute("PRAGMA journal_mode=WAL")
     cursor.close()
-
-
-def _naive_utc(moment: str | None) -> datetime.datetime:
-    """Return a moment as the column has it: UTC without saying so; now when there is none."""
-    if moment is None:
-        return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
-    parsed = datetime.datetime.fromisoformat(moment)
-    return parsed if parsed.tzinfo is None else parsed.astimezone(datetime.UTC).replace(tzinfo=None)
 
 
 def _reason(error: sa.exc.SQLAlchemyError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -134,6 +135,14 @@ def plain_text(text: str) -> str:
     """Return a text as every database takes it: NUL becomes U+FFFD, a lone surrogate a question mark."""
     plain = text.replace("\x00", "\ufffd")
     return plain if plain.isascii() else plain.encode("utf-8", "replace").decode("utf-8")
+
+
+def naive_utc(moment: str | None) -> datetime.datetime:
+    """Return a moment as the column has it: UTC without saying so; now when there is none."""
+    if moment is None:
+        return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    parsed = datetime.datetime.fromisoformat(moment)
+    return parsed if parsed.tzinfo is None else parsed.astimezone(datetime.UTC).replace(tzinfo=None)
 
 
 def upsert(

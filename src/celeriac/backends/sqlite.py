@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from celeriac.backends.bell_listener import BellListener
 from celeriac.backends.documents import Documents, latest
+from celeriac.backends.parts import by_chord
 from celeriac.backends.shape import keep_shape, shaped
 from celeriac.backends.spec import BackendSpec
+from celeriac.backends.sqlite_chords import add_awaited, add_parts, parts_of
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CeleriacError
-from celeriac.message import Outcome, Record
+from celeriac.message import Outcome, Part, Record
 from celeriac.net.doorbell import Bell, Ringer
 from celeriac.net.url import parse
 from celeriac.transports.sqlite import SqliteTransport
@@ -154,17 +156,34 @@ class SqliteBackend(Awaited):
         The task that completed it gets them again when it is delivered again before `end_chord`: it may
         have died before it could start the body.
         """
-        payload = self._documents.encode(outcome).payload
-        part = (chord_id, outcome.id, index, payload, self._expires_at(time.time()))
-        parts = self._write(lambda connection: _add_part(connection, part))
+        part = self.encode_part(chord_id, index, outcome)
+        expires = self._expires_at(time.time())
+
+        def work(connection: sqlite3.Connection) -> list[tuple[str, bytes]] | None:
+            if add_parts(connection, chord_id, [part], expires) is None:
+                return None
+            return parts_of(connection, chord_id)
+
+        parts = self._write(work)
         if parts is None:
             return None
         return shaped(self, chord_id, [self._documents.read(task_id, data) for task_id, data in parts])
 
+    def encode_part(self, chord_id: str, index: int | None, outcome: Outcome) -> Part:
+        """Return a finished part in the form that `count_parts` takes."""
+        payload = self._documents.encode(outcome).payload
+        return Part(chord_id=chord_id, task_id=outcome.id, index=index, payload=payload)
+
+    async def count_parts(self, batch: Sequence[Part]) -> list[str]:
+        """Note finished parts in one transaction, and return the tasks that have completed their chords."""
+        if self._pid != os.getpid():
+            self._begin_process()
+        return await self._own_lane().run(self._count, batch)
+
     def grow_chord(self, chord_id: str, task_ids: Sequence[str]) -> None:
         """Have a chord wait for more parts."""
         expires = self._expires_at(time.time())
-        self._write(lambda connection: _add_awaited(connection, chord_id, task_ids, expires))
+        self._write(lambda connection: add_awaited(connection, chord_id, task_ids, expires))
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord."""
@@ -207,6 +226,15 @@ class SqliteBackend(Awaited):
         self._ringer.close()
 
     # --- inside ---
+
+    def _count(self, batch: Sequence[Part]) -> list[str]:
+        chords = by_chord(batch)
+        expires = self._expires_at(time.time())
+
+        def work(connection: sqlite3.Connection) -> list[str | None]:
+            return [add_parts(connection, chord_id, parts, expires) for chord_id, parts in chords.items()]
+
+        return [task_id for task_id in self._write(work) if task_id is not None]
 
     def _own_lane(self) -> Lane:
         if self._lane is None:  # asyncio is half of what a client would have to load, and few use it
@@ -284,53 +312,3 @@ class SqliteBackend(Awaited):
 
 def _failed(text: str) -> CeleriacError:
     return BackendError(text)
-
-
-def _add_part(
-    connection: sqlite3.Connection, part: tuple[str, str, int | None, bytes, float | None]
-) -> list[tuple[str, bytes]] | None:
-    chord_id, task_id, _, _, expires = part
-    fresh = connection.execute(
-        "INSERT INTO chord_parts (chord, task, position, payload, expires) VALUES (?, ?, ?, ?, ?) "
-        "ON CONFLICT (chord, task) DO UPDATE SET position = excluded.position, payload = excluded.payload "
-        "WHERE chord_parts.payload = x''",  # awaited
-        part,
-    )
-    if fresh.rowcount:
-        connection.execute(
-            "INSERT INTO chords (id, size, expires, arrived) VALUES (?, -1, ?, 1) "
-            "ON CONFLICT (id) DO UPDATE SET arrived = arrived + 1",
-            (chord_id, expires),
-        )
-    complete = connection.execute(
-        "UPDATE chords SET finisher = ? WHERE id = ? AND (finisher IS NULL OR finisher = ?) "
-        "AND size >= 0 AND arrived >= size",
-        (task_id, chord_id, task_id),
-    )
-    if complete.rowcount == 0:
-        return None
-    return connection.execute(
-        "SELECT task, payload FROM chord_parts WHERE chord = ? ORDER BY position IS NULL, position",
-        (chord_id,),
-    ).fetchall()
-
-
-def _add_awaited(
-    connection: sqlite3.Connection, chord_id: str, task_ids: Sequence[str], expires: float | None
-) -> None:
-    """Note parts that a chord has to wait for beyond its size: rows without a payload, not arrived.
-
-    The parts that have arrived are counted less by as many, as the size may be announced later.
-    """
-    finished = "SELECT 1 FROM chords WHERE id = ? AND finisher IS NOT NULL"
-    if connection.execute(finished, (chord_id,)).fetchone():
-        return
-    added = connection.executemany(
-        "INSERT OR IGNORE INTO chord_parts (chord, task, payload, expires) VALUES (?, ?, x'', ?)",
-        [(chord_id, task_id, expires) for task_id in task_ids],
-    )
-    connection.execute(
-        "INSERT INTO chords (id, size, expires, arrived) VALUES (?, -1, ?, ?) "
-        "ON CONFLICT (id) DO UPDATE SET arrived = arrived + excluded.arrived",
-        (chord_id, expires, -added.rowcount),
-    )

@@ -211,6 +211,26 @@ class ChordTests(BackendFixtures):
         # an ended chord, those who have not completed theirs, and the one who has
         assert asyncio.run(again()) == [[], [], [ours[3].id]]
 
+    def test_parts_that_are_counted_many_at_once_may_be_those_that_a_chord_has_grown_by(
+        self, client: ResultBackend, worker: ResultBackend
+    ) -> None:
+        if not hasattr(worker, "count_parts"):
+            return  # its parts come one by one only
+        counts = cast("CountsParts", worker)
+        chord_id, outcomes, added = str(uuid.uuid4()), [success(0), success(1)], success("more")
+        worker.grow_chord(chord_id, [added.id])
+        parts = [counts.encode_part(chord_id, n, outcome) for n, outcome in enumerate(outcomes)]
+        more = counts.encode_part(chord_id, None, added)
+
+        assert asyncio.run(counts.count_parts([parts[0], more])) == []  # before the chord is started
+        client.start_chord(chord_id, 2, members(outcomes))
+        assert asyncio.run(counts.count_parts([parts[0], more])) == []
+        assert asyncio.run(counts.count_parts([more, parts[1]])) == [outcomes[1].id]
+
+        everything = self._part(worker, chord_id, 1, outcomes[1])
+        assert everything is not None
+        assert [part.result for part in everything] == [0, 1, "more"]
+
     def test_a_chord_that_is_started_again_keeps_its_parts_and_who_completed_it(
         self, client: ResultBackend, worker: ResultBackend
     ) -> None:
