@@ -201,3 +201,41 @@ print(os.waitpid(child, 0)[1])
 
     # Then the child is not made before it is closed
     assert said(program, tmp_path) == "0\n"
+
+
+def test_a_fork_does_not_wait_for_a_thread_that_lets_go_of_a_handle_while_it_uses_another(
+    tmp_path: Path,
+) -> None:
+    # Given a thread that is in the file when another one begins to fork
+    program = f"""
+import os, signal, threading
+from pathlib import Path
+from celeriac.transports import sqlite_file
+from celeriac.transports.sqlite_file import Handle, Location
+
+signal.alarm(20)
+location = Location(Path({str(tmp_path / "q.db")!r}))
+handles = [
+    Handle(location, synchronous="off", unreachable=RuntimeError, failed=RuntimeError) for _ in range(2)
+]
+inside = threading.Event()
+
+def work(connection):
+    inside.set()
+    while sqlite_file._adding.acquire(0):
+        sqlite_file._adding.release()
+    # When it lets go of a handle there, as the garbage collector may do anywhere
+    handles.pop()
+
+thread = threading.Thread(target=lambda: handles[0].write(work, 10.0))
+thread.start()
+inside.wait()
+child = os.fork()
+if child == 0:
+    os._exit(len(handles) - 1)
+thread.join()
+print(os.waitpid(child, 0)[1])
+"""
+
+    # Then both go on
+    assert said(program, tmp_path) == "0\n"

@@ -229,6 +229,7 @@ class _Line:
         self.lock: threading.RLock = threading.RLock()
         self.journal: Journal = journal
         self.connection: sqlite3.Connection | None = None
+        self._ended = False
         with _adding:
             _lines.add(self)
 
@@ -241,10 +242,14 @@ class _Line:
                 connection.close()
 
     def end(self) -> None:
-        """Close it for good."""
-        self.close()
-        with _adding:
-            _lines.discard(self)
+        """Close it for good, without waiting: whoever lets go of a handle may hold what a fork waits for."""
+        self._ended = True
+        if self.lock.acquire(blocking=False):
+            try:
+                self.close()
+            finally:
+                self.lock.release()
+            _lines.discard(self)  # else it is closed already: a fork has it, and sees to this afterwards
 
     def before_fork(self) -> None:
         """Wait for the running call and close: no connection may cross a fork."""
@@ -256,6 +261,8 @@ class _Line:
         """Let calls run again, in the parent and in the child."""
         self.journal.lock.release()
         self.lock.release()
+        if self._ended:
+            _lines.discard(self)
 
 
 class Handle:
