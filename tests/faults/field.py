@@ -24,6 +24,8 @@ from celeriac.ports import ConsumeSpec
 from celeriac.testing.conformance.fixtures import ack
 from faults.brokers import Broker
 from faults.ledger import Entry, Ledger, Reader, What, keys
+from faults.memory_limit import forget_the_dead
+from faults.wall_clock import WallClock
 from processes import ROOT, Program, user_environment
 
 QUEUE = "celery"
@@ -71,6 +73,7 @@ class Field:
         late: Whether tasks are acknowledged late.
         seed: For everything that is left to chance.
         settings: More settings of the program.
+        clock: What the workers that go through the proxy read as the time of day.
         celery_python: The interpreter of an environment with real Celery, to run that instead of ours.
     """
 
@@ -83,10 +86,12 @@ class Field:
         late: bool,
         seed: int,
         settings: Mapping[str, Any],
+        clock: WallClock | None = None,
         celery_python: Path | None = None,
     ) -> None:
         self._celery_python = celery_python
         self.broker = broker
+        self.clock = clock
         self.folder = folder
         self.pool = pool
         self.dice = random.Random(seed)
@@ -158,6 +163,8 @@ class Field:
         )
         ours = environment["PYTHONPATH"].split(os.pathsep) if self._celery_python is None else []
         environment["PYTHONPATH"] = os.pathsep.join([*ours, str(ROOT / "tests")])
+        if self.clock is not None and not direct:
+            environment.update(self.clock.additions(environment["PYTHONPATH"]))
         return environment
 
     def node_of(self, pid: int) -> Node:
@@ -311,6 +318,7 @@ class Field:
     def close(self) -> None:
         """End everything."""
         self._open.close()
+        forget_the_dead()
         self.app.close()
         self.ledger.close()
         self.broker.close()

@@ -13,6 +13,7 @@ from faults.checker import Findings, Promise, judge
 from faults.field import Field
 from faults.ledger import Entry
 from faults.table import Case
+from faults.wall_clock import WallClock
 
 BEFORE = 5  # short tasks that have run before the fault strikes
 
@@ -55,7 +56,13 @@ def play(case: Case, servers: Servers, folder: Path) -> Played:
         (folder / "hosts").write_text("127.0.0.1")
     broker = Broker(case.kind, servers, folder, results_elsewhere=row.results_elsewhere, name=name)
     field = Field(
-        broker, folder, pool=case.pool, late=case.ack == "late", seed=case.seed, settings=row.settings
+        broker,
+        folder,
+        pool=case.pool,
+        late=case.ack == "late",
+        seed=case.seed,
+        settings=row.settings,
+        clock=WallClock(folder) if row.false_clock else None,
     )
     field.environment.update(row.environment)
     promise = row.promise(case.kind, case.ack)

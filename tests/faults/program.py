@@ -14,6 +14,7 @@ from pathlib import Path
 
 from celery import Celery
 from faults.ledger import Ledger
+from faults.memory_limit import limit_this_process
 
 FOLDER = Path(os.environ["FAULTS_FOLDER"])
 GO = FOLDER / "go"  # tasks that are held go on when it is there
@@ -66,12 +67,16 @@ def leak():
     _leaks.append((bytearray(8_000_000), os.open(os.devnull, os.O_RDONLY)))
 
 
+MEMORY_BYTES = 100_000_000
+
+
 def use_up_memory():
-    """Ask for more memory than there is: a MemoryError, and then the system's usual answer."""
+    """Have the system kill this process for its use of memory; where that cannot be had, do what it does."""
     try:
-        bytearray(1 << 62)
-    except MemoryError:
+        limit_this_process(MEMORY_BYTES)
+    except OSError:
         kill(signal.SIGKILL)
+    _leaks.extend(bytearray(b"x" * 10_000_000) for _ in range(100))
 
 
 HOWS = {

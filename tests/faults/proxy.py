@@ -68,6 +68,7 @@ class _Link:
         }
         self.over = asyncio.Event()
         self.gone = asyncio.Event()
+        self.slow = False
         self.caught: Trap | None = None
 
     async def run(self, pump: Callable[[_Link, Direction], Awaitable[None]]) -> None:
@@ -106,6 +107,7 @@ class Proxy:
         self.port = free_port()
         self._target = target
         self._delay_seconds = 0.0
+        self._delayed_after = b""
         self._slice_bytes = 0
         self._traps: list[Trap] = []
         self._links: set[_Link] = set()
@@ -143,9 +145,14 @@ class Proxy:
         self._traps.clear()
         self._do(self._set_open(BOTH, True))
 
-    def slow(self, seconds: float) -> None:
-        """Deliver everything so much later, in each direction."""
-        self._delay_seconds = seconds
+    def slow(self, seconds: float, *, after: bytes = b"") -> None:
+        """Deliver everything so much later, in each direction.
+
+        Args:
+            seconds: How much.
+            after: Only on connections on which a client has sent this, and from then on.
+        """
+        self._delay_seconds, self._delayed_after = seconds, after
 
     def slice(self, size: int) -> None:
         """Deliver everything in packets of so many bytes."""
@@ -269,7 +276,9 @@ class Proxy:
             while True:
                 data = await self._loop.sock_recv(source, _CHUNK_BYTES)
                 await self._open[direction].wait()
-                if self._delay_seconds:
+                if direction == "to_server" and self._delayed_after and self._delayed_after in tail + data:
+                    link.slow = True
+                if self._delay_seconds and (link.slow or not self._delayed_after):
                     await asyncio.sleep(self._delay_seconds)
                 if not data:
                     return

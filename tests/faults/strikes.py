@@ -127,6 +127,14 @@ def kill_clients(field: Field) -> None:
         sender.end()
 
 
+def kill_clients_that_were_told(field: Field) -> None:
+    """Kill -9 clients as soon as their one call is confirmed, five of them."""
+    for number in range(5):
+        sender = field.start_sender(f"c{number}", 1, "quick", 0.0)
+        field.wait_for("confirmed", [f"c{number}-0"])
+        sender.end()
+
+
 def deploy(field: Field) -> None:
     """Replace the worker three times: TERM, ten seconds of patience, KILL."""
     for _ in range(3):
@@ -322,6 +330,17 @@ def many_at_once(field: Field) -> None:
     field.send("quick", 300, countdown=4.0)
     field.start_worker()
     field.nodes[0].signal(signal.SIGTERM)
+
+
+# --- the machine ---
+
+
+def set_clock(field: Field) -> None:
+    """Set the first worker's wall clock an hour forward and half a day back, each for more than a lease."""
+    assert field.clock is not None
+    for seconds in (3600, -43_200):
+        field.clock.jump(seconds)
+        time.sleep(1.2 * LEASE_SECONDS)
 
 
 # --- results ---

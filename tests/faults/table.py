@@ -50,6 +50,7 @@ class Row:
         settings: Of the program.
         environment: Of the workers.
         options: Of the workers' command line.
+        false_clock: The first worker lives by a wall clock that can be set.
         results_elsewhere: Results are in a Redis of their own.
         resumes: Whether it is measured how soon a new task has run after the fault.
     """
@@ -69,6 +70,7 @@ class Row:
     settings: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
+    false_clock: bool = False
     results_elsewhere: bool = False
     resumes: bool = False
 
@@ -151,6 +153,12 @@ ROWS: tuple[Row, ...] = (
     ),
     Row("F4b", "a machine stands still for two leases", strikes.freeze_machine, **TAKEN_OVER),
     Row("F5", "clients are killed while they send", strikes.kill_clients, held=False),
+    Row(
+        "F6",
+        "clients are killed as soon as their calls are confirmed",
+        strikes.kill_clients_that_were_told,
+        held=False,
+    ),
     Row("F8", "the broker is restarted", strikes.restart_broker, **NETWORK),
     Row("F9", "the broker is killed", strikes.kill_broker, **NETWORK),
     Row("F9b", "Redis forgets its scripts", strikes.forget_scripts, kinds=("redis",)),
@@ -181,6 +189,15 @@ ROWS: tuple[Row, ...] = (
         strikes.move_broker,
         environment={"FAULTS_HOSTS": "1"},
         **NETWORK,
+    ),
+    Row(
+        "F18",
+        "a machine's clock is set an hour forward, then half a day back",
+        strikes.set_clock,
+        kinds=("sqlite", "redis"),
+        pools=("prefork", "threads"),
+        nodes=2,
+        false_clock=True,
     ),
     Row(
         "F23", "four workers and five clients use one file", strikes.kill_clients, nodes=4, kinds=("sqlite",)

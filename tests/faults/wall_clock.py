@@ -50,9 +50,12 @@ class WallClock:
     def environment(self, home: Path) -> dict[str, str]:
         """Return the environment of programs that shall live by this clock; see `user_environment`."""
         usual = user_environment(home)
+        return {**usual, **self.additions(usual["PYTHONPATH"])}
+
+    def additions(self, path: str) -> dict[str, str]:
+        """Return what an environment with this PYTHONPATH needs for it."""
         return {
-            **usual,
-            "PYTHONPATH": os.pathsep.join([str(self._modules), usual["PYTHONPATH"]]),
+            "PYTHONPATH": os.pathsep.join([str(self._modules), path]),
             "LD_PRELOAD": str(self._library),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",

@@ -18,6 +18,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 _WAIT_SECONDS: Final = 1.0  # how long the server waits for us: so long a stopped node may still be handed one
 _AGAIN_SECONDS: Final = 5.0  # before a second connection is tried for again
+_OVERTAKEN_SECONDS: Final = 0.002  # until a wait that was not there yet to be ended is there
 
 _UNANSWERED: Final = pack(("CLIENT", "REPLY", "SKIP"))  # to be woken for that answer would cost 30 µs
 
@@ -55,6 +56,8 @@ class Catcher:
         self._not_before = 0.0  # the loop's time
         self.client_ids: list[int] = []  # of our connections that the server may still hold
         self.armed: bytes | None = None  # the list that we wait for
+        self._disarming = False
+        self._endless = False  # the server refuses to end a wait before its time
         self.latest: bytes = b""  # or waited for last
 
     def brings(self, key: bytes, next_key: bytes) -> bool:
@@ -66,11 +69,11 @@ class Catcher:
         """
         if self.armed is not None:
             return key == self.armed
-        return key == next_key and self._stream is not None and self._stream.alive
+        return key == next_key and not self._endless and self._stream is not None and self._stream.alive
 
     def arm(self, id_: str, key: bytes) -> None:
         """Wait for the next message of a list, unless we do already; connects in the background at first."""
-        if self.armed is not None:
+        if self.armed is not None or self._endless:
             return
         stream = self._stream
         if stream is None or not stream.alive:
@@ -83,9 +86,10 @@ class Catcher:
 
     def disarm(self, main: Stream) -> None:
         """Have the server stop waiting, over the other connection. A message may still have been caught."""
-        if self.armed is not None and self._stream is not None:
+        if self.armed is not None and self._stream is not None and not self._disarming and main.alive:
+            self._disarming = True
             command = pack(("CLIENT", "UNBLOCK", self._stream.client_id))
-            main.ask(command, 1, lambda answer: None)
+            main.ask(command, 1, functools.partial(self._disarmed, main))
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -94,6 +98,17 @@ class Catcher:
         if self._stream is not None:
             self._stream.close()
         self.armed = None
+
+    def _disarmed(self, main: Stream, answer: Answers | RedisFailure) -> None:
+        self._disarming = False
+        if isinstance(answer, RedisFailure):
+            return
+        if isinstance(answer[0], ReplyError):
+            logger.info("Redis hands over no messages by itself, for no wait may be ended: %s", answer[0])
+            self._endless = True
+        elif self.armed is not None and answer[0] == 0:
+            # It is answered, or our command has overtaken its own on the way.
+            asyncio.get_running_loop().call_later(_OVERTAKEN_SECONDS, self.disarm, main)
 
     def _answered(self, id_: str, key: bytes, answer: Answers | RedisFailure) -> None:
         self.armed = None

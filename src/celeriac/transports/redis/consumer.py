@@ -98,7 +98,7 @@ class RedisConsumer:
         self._member.client_ids = self._catcher.client_ids
         self._hot = b""  # the list that brought something last
         self._muffled: bytes | None = None  # the list whose bell has rung for what the catcher was to bring
-        self._taking_in = False  # what was caught is on its way into our lease
+        self._moving = 0  # commands under way that move what was caught: back, or into our lease
         self._wake = asyncio.Event()
         self._hungry = True  # there may be something to fetch
         self._limit = 0  # how many `receive` waits for; 0 when nobody does
@@ -350,12 +350,13 @@ class RedisConsumer:
         if stream is None or not self._queue_of or self._room(self._limit) <= 0:
             return
         hot = self._hot if self._hot in self._queue_of else next(iter(self._queue_of))
-        if self._catcher.armed is None and not self._taking_in:
+        waited_for = self._catcher.armed or hot
+        if self._catcher.armed is None and not self._moving and self._muffled in (None, waited_for):
             bare = self._names.bare(hot)
             # The server knows of one list only from which we have caught something.
             others = [t for t in holding.tokens.values() if t.caught and list_of(t.field) != bare]
             if others:
-                self._taking_in = True
+                self._moving += 1
                 stream.ask(taken_in(others, holding.id, self._names), 1, self._taken_in)
             else:
                 self._catcher.arm(holding.id, hot)
@@ -375,6 +376,7 @@ class RedisConsumer:
         fetching = self._fetching
         room = self._room(self._limit) - (fetching.room if fetching is not None else 0)
         if room <= 0 or key not in self._queue_of or id_ != holding.id:
+            self._moving += 1
             stream.ask(PUT_BACK.call([names.catch(id_), key], [message]), 1, self._put_back)
             return
         self._hot = key
@@ -383,13 +385,14 @@ class RedisConsumer:
         self._note_due(due)
 
     def _put_back(self, answer: Answers | RedisFailure) -> None:
+        self._moving -= 1
         if not isinstance(answer, RedisFailure) and any(isinstance(item, ReplyError) for item in answer):
             self._catcher_lost(Refused("a caught message could not be put back"))
         else:
             self._look()
 
     def _taken_in(self, answer: Answers | RedisFailure) -> None:
-        self._taking_in = False
+        self._moving -= 1
         if not isinstance(answer, RedisFailure) and isinstance(answer[0], ReplyError):
             self._catcher_lost(Refused(str(answer[0])))
         self._wake.set()
@@ -448,7 +451,10 @@ class RedisConsumer:
         stream = self._member.current()
         if not self._hungry or room <= 0 or stream is None or not self._queues:
             return False
-        self._fetch(stream, room)
+        if self._catcher.armed is None:
+            self._fetch(stream, room)
+        else:  # what was handed over by then comes first, and is told on the other connection
+            self._catcher.disarm(stream)
         return True
 
     def _quick_fetch(self, stream: Stream, key: bytes) -> None:
