@@ -27,6 +27,7 @@ from celeriac.message import (
     Started,
     Verdict,
 )
+from celeriac.pauses import Pauses
 from celeriac.permits import Permits
 from celeriac.queues import Queue
 from celeriac.revocations import Revocations
@@ -45,6 +46,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     revocations: bool = False  # it remembers what is revoked, for workers that are not there at the moment
     timetable: bool = False  # it can keep the timetable of periodic tasks
     once: bool = False  # honours `Outgoing.once`, in one step with taking the message
+    gossip: bool = False  # nodes may hear each other all the time: a broadcast costs only those who listen
 
 
 class ConsumeSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -316,6 +318,10 @@ class Transport(Protocol):
         Raises:
             TransportError: It keeps none (``caps.timetable``).
         """
+        ...
+
+    def pauses(self) -> Pauses:
+        """Return what remembers paused queues; cheap, no I/O."""
         ...
 
     def whereabouts(self, task_id: str) -> str | None:

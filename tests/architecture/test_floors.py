@@ -34,6 +34,7 @@ FLOORS: dict[str, int] = {
         [
             "ports",
             "permits",
+            "pauses",
             "locks",
             "bursts",
             "revocations",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # `--help` and `--version` need no app
     from celeriac.app import Celeriac
 
 COMMANDS: Final = {
+    "amqp": "celeriac.cli.amqp",
     "beat": "celeriac.cli.beat",
     "call": "celeriac.cli.call",
     "check": "celeriac.cli.check",
@@ -29,9 +30,11 @@ COMMANDS: Final = {
     "dlq": "celeriac.cli.dlq",
     "doctor": "celeriac.cli.doctor",
     "events": "celeriac.cli.events",
+    "graph": "celeriac.cli.graph",
     "help": "celeriac.cli.help",
     "inspect": "celeriac.cli.inspect",
     "list": "celeriac.cli.listing",
+    "logtool": "celeriac.cli.logtool",
     "migrate": "celeriac.cli.migrate",
     "multi": "celeriac.cli.multi",
     "purge": "celeriac.cli.purge",
@@ -45,12 +48,6 @@ COMMANDS: Final = {
     "upgrade": "celeriac.cli.upgrade",
     "worker": "celeriac.cli.worker",
 }
-# So that nobody looks for a typing error.
-_NOT_YET: Final = frozenset(
-    {
-        "amqp", "graph", "logtool",
-    }
-)  # fmt: skip
 # Global options that people of Celery 3 and 4 write behind the command; they are moved to the front.
 _MOVED_WITH_VALUE: Final = (
     "-A",
@@ -67,6 +64,7 @@ _MOVED_FLAGS: Final = ("-C", "--no-color", "-q", "--quiet")
 
 # What `--help` tells of each, so that it has to import none of them.
 SUMMARIES: Final = {
+    "amqp": "Administer a RabbitMQ broker, command by command or at a prompt.",
     "beat": "Send periodic tasks when they are due, until told to stop.",
     "call": "Send a task by name and print its id.",
     "check": "Find tasks that are queued or scheduled but not in the code.",
@@ -76,13 +74,15 @@ SUMMARIES: Final = {
     "dlq": "Dead letters: messages that could not be read or run.",
     "doctor": "Look at settings, broker, result store and clocks, and say what to do.",
     "events": "Show what workers tell.",
+    "graph": "Draw how a worker is put together, or which workers there are, for Graphviz.",
     "help": "Show the help of everything, or of one command.",
     "inspect": "Ask workers about themselves.",
     "list": "List what the broker has of this app.",
+    "logtool": "Read workers' logs: totals, failures, what came to no end.",
     "migrate": "Copy or move waiting messages from one broker to another.",
     "multi": "Start, stop and restart several workers of this machine.",
     "purge": "Throw away all waiting messages of the configured queues.",
-    "queue": "Care for the queues themselves: list, look into, move and purge them.",
+    "queue": "Care for the queues themselves: list, look into, pause, move and purge them.",
     "report": "Print versions, where messages and results go, and settings.",
     "result": "Print the return value of a task, waiting for it if need be.",
     "retry-preview": "Print how long a task that fails waits before each retry.",
@@ -137,9 +137,6 @@ class LazyCommands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as exc:
-            if args[0] in _NOT_YET:
-                text = f"{exc.message} Celery has it; this version does not yet."
-                raise click.UsageError(text, exc.ctx) from exc
             meant = did_you_mean(args[0], self.list_commands(ctx))
             if meant is not None:
                 raise click.UsageError(f"{exc.message} Did you mean {meant}?", exc.ctx) from exc
@@ -276,6 +273,13 @@ def run(
         "version": shown_version,
         "default_app": (lambda: app) if app is not None else default_app,
     }
+    variable = f"_{program.upper()}_COMPLETE"
+    if variable in os.environ:  # a shell asks what may follow
+        completion = importlib.import_module("click.shell_completion")
+        code: int = completion.shell_complete(
+            umbrella, {"obj": given}, program, variable, os.environ[variable]
+        )
+        return code
     arguments = hoist(sys.argv[1:] if args is None else args)
     try:
         with umbrella.make_context(program, arguments, obj=given) as ctx:

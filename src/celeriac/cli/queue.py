@@ -11,12 +11,23 @@ import click
 from celeriac import moving
 from celeriac.cli.context import CLIContext
 from celeriac.cli.tables import draw
+from celeriac.errors import TransportError
 from celeriac.message import Delivery
+from celeriac.remote.mailbox import Reply
+
+_patience = click.option(
+    "-t",
+    "--timeout",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Seconds to wait for workers' answers.",
+)
 
 
 @click.group("queue")
 def command() -> None:
-    """Care for the queues themselves: list, look into, move and purge them."""
+    """Care for the queues themselves: list, look into, pause, move and purge them."""
 
 
 @command.command("reap")
@@ -43,27 +54,38 @@ def reaping(obj: CLIContext) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for machines.")
 @click.pass_obj
 def listing(obj: CLIContext, queues: str | None, as_json: bool) -> None:
-    """List the queues and how many messages wait in each; those that workers hold do not count.
+    """List the queues, how many messages wait in each (not those that workers hold), and what is paused.
 
     Of those that wait, some are ready, and the others scheduled: their time has not come. RabbitMQ keeps none
     of these; the workers do, and `inspect scheduled` tells them. On Redis they count as ready until a worker
     has seen them.
     """
     obj.app.finalize()
-    transport = obj.app.transport
+    transport, names = obj.app.transport, _names(obj, queues)
+    paused = _paused(obj, names)
     facts = []
-    for name in _names(obj, queues):
+    for name in names:
         ready = transport.ready(name)
         waiting = max(ready, transport.size(name))  # some may be taken in between
-        facts.append({"queue": name, "waiting": waiting, "ready": ready, "scheduled": waiting - ready})
+        facts.append(
+            {
+                "queue": name,
+                "waiting": waiting,
+                "ready": ready,
+                "scheduled": waiting - ready,
+                "paused": name in paused,
+            }
+        )
     if as_json:
         for fact in facts:
             obj.echo(json.dumps(fact))
     else:
+        rows = [[str(value) for value in fact.values()][:-1] for fact in facts]
+        states = ["paused" if fact["paused"] else "" for fact in facts]
         draw(
             obj,
-            tuple(facts[0]) if facts else ("queue",),
-            [[str(value) for value in fact.values()] for fact in facts],
+            ("queue", "waiting", "ready", "scheduled", "state"),
+            [[*row, state] for row, state in zip(rows, states, strict=True)],
         )
 
 
@@ -131,6 +153,38 @@ def moving_over(
     obj.echo(f"{_messages(asyncio.run(moving.carry_out(move)))} moved from {source} to {target}.")
 
 
+@command.command("pause")
+@click.argument("queues", nargs=-1, required=True, metavar="QUEUE...")
+@_patience
+@click.pass_obj
+def pausing(obj: CLIContext, queues: tuple[str, ...], timeout: float) -> None:
+    """Have no worker take anything from queues until they are resumed; messages may still be sent to them.
+
+    It holds for workers that start later, too. What was fetched and has not begun goes back, what runs goes
+    on to its end. Workers of Celery itself know nothing of this.
+    """
+    obj.app.finalize()
+    for name in queues:
+        replies = obj.app.control.pause_queue(name, reply=True, timeout=timeout)
+        obj.echo(f"{name} is paused: what is sent to it waits.")
+        _tell_who_heard(obj, replies or [], f"cancel_consumer {name}")
+
+
+@command.command("resume")
+@click.argument("queues", nargs=-1, required=True, metavar="QUEUE...")
+@_patience
+@click.pass_obj
+def resuming(obj: CLIContext, queues: tuple[str, ...], timeout: float) -> None:
+    """Have workers take from paused queues again."""
+    obj.app.finalize()
+    for name in queues:
+        if name not in obj.app.control.paused_queues([name]):
+            obj.say(f"{name} is not paused.")
+        replies = obj.app.control.resume_queue(name, reply=True, timeout=timeout)
+        obj.echo(f"{name} is open: workers take from it.")
+        _tell_who_heard(obj, replies or [], None)
+
+
 @command.command("purge")
 @click.argument("queues", nargs=-1, required=True, metavar="QUEUE...")
 @click.option("-f", "--force", is_flag=True, help="Do not ask first.")
@@ -145,6 +199,36 @@ def purging(obj: CLIContext, queues: tuple[str, ...], force: bool) -> None:
             f"This removes {_messages(count).lower()} of {', '.join(queues)} for good. Go on?", abort=True
         )
     obj.echo(f"{_messages(sum(map(transport.purge, queues)))} purged from {', '.join(queues)}.")
+
+
+def _paused(obj: CLIContext, names: list[str]) -> list[str]:
+    found: list[str] = []
+    try:
+        found = obj.app.control.paused_queues(names)
+    except TransportError as exc:
+        if exc.retryable:
+            raise
+        obj.say(f"The broker does not say which queues are paused: {exc}")
+    return found
+
+
+def _tell_who_heard(obj: CLIContext, replies: list[Reply], instead: str | None) -> None:
+    """Tell how many workers know of a change, and who cannot.
+
+    Args:
+        obj: Speaks to the person.
+        replies: What workers have answered.
+        instead: The control command that has the same effect on a worker of Celery itself.
+    """
+    answers = {node: answer for reply in replies for node, answer in reply.items()}
+    others = [node for node, answer in answers.items() if "ok" not in (answer or {})]
+    count = len(answers) - len(others)
+    if count:
+        obj.say(f"{'One worker knows' if count == 1 else f'{count} workers know'} of it.")
+    elif not others:
+        obj.say("No worker has answered; those that run or start will find out by themselves.")
+    for node in others if instead else ():
+        obj.say(f"{node} does not know of pauses and goes on: celery control -d {node} {instead}")
 
 
 def _names(obj: CLIContext, given: str | None) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from celeriac import connections
+from celeriac.control.mingle import take_over
 from celeriac.control.panel import ControlCommand
 from celeriac.control.state import State, nok, ok
 from celeriac.net.url import mask, parse
@@ -186,8 +187,7 @@ def hello(state: State, from_node: str, revoked: Any = None, **kwargs: Any) -> A
     """Exchange clocks and revoked tasks with another worker."""
     if from_node == state.hostname:
         return None
-    if revoked:
-        state.node.revoked.merge(revoked)
+    take_over(state.node, revoked)
     return {"revoked": state.node.revoked.with_times(), "clock": state.app.clock.forward()}
 
 

@@ -75,6 +75,7 @@ class Mailbox:
     async def _listen(self) -> Subscription:
         self._subscription = subscription = await self._fanout.subscribe(self._queue)
         self._remind()  # what was broadcast before was not heard
+        self._state.node.paused.wake()
         return subscription
 
     def _remind(self) -> None:

@@ -10,6 +10,7 @@ from celeriac.control.panel import Panel
 from celeriac.wire.control import Command
 
 if TYPE_CHECKING:  # the command line knows the commands too, and shall not load a worker for that
+    from celeriac.control.gossip import Gossip
     from celeriac.node.node import Node
 
 _SAMPLES: Final = 100  # of memory that are remembered
@@ -22,10 +23,18 @@ class State:
         node: The node.
         panel: The commands that it knows.
         consumer: What commands of users find as ``state.consumer``.
+        gossip: What the node hears of others; None when it does not listen.
     """
 
-    def __init__(self, node: Node, panel: Panel, consumer: Any = None) -> None:  # Any: others' class
+    def __init__(
+        self,
+        node: Node,
+        panel: Panel,
+        consumer: Any = None,  # Any: others' class
+        gossip: Gossip | None = None,
+    ) -> None:
         self.node = node
+        self.gossip = gossip
         self.panel = panel
         self.app: Celeriac = node.app
         self.hostname: str = node.hostname

@@ -58,13 +58,12 @@ async def add_consumer(
     """Consume from one more queue."""
     node = state.node
     router = state.app.router
-    if queue not in node.queues:
+    if queue not in node.queues and queue not in node.paused.held:
         found = router.queues.get(queue)
         if found is None:
             found = _queue(queue, exchange or queue, exchange_type or "direct", routing_key or queue, options)
             found = router.add(found)
-        await node.link.consumer.add_queue(found)
-        node.queues[queue] = found
+        await node.paused.add(found)
     logger.info("Started consuming from %s", queue)
     return ok(f"add consumer {queue}")
 
@@ -86,10 +85,18 @@ def _queue(name: str, exchange: str, kind: str, routing_key: str, options: dict[
 async def cancel_consumer(state: State, queue: str, **kwargs: Any) -> Any:
     """Consume from a queue no longer."""
     node = state.node
+    if node.paused.held.pop(queue, None) is not None:
+        state.app.router.remove(queue)
     if node.queues.pop(queue, None) is not None:
         state.app.router.remove(queue)
         await node.link.consumer.cancel_queue(queue)
     return ok(f"no longer consuming from {queue}")
+
+
+async def pauses_changed(state: State, **kwargs: Any) -> Any:
+    """Look again at which queues are paused."""
+    await state.node.paused.look()
+    return ok(f"paused here: {', '.join(sorted(state.node.paused.held)) or 'nothing'}")
 
 
 def shutdown(state: State, msg: str = "Got shutdown from remote", **kwargs: Any) -> Any:
@@ -123,8 +130,10 @@ def heartbeat(state: State) -> Any:
     state.node.heart.answer()
 
 
-def election(state: State, id: str, topic: str, action: Any = None, **kwargs: Any) -> Any:
+async def election(state: State, id: str, topic: str, action: Any = None, **kwargs: Any) -> Any:
     """Take part in the choice of one worker that does something."""
+    if state.gossip is not None:
+        await state.gossip.elect(id, topic, action)
 
 
 def pool_grow(state: State, n: int = 1, **kwargs: Any) -> Any:
@@ -183,6 +192,7 @@ COMMANDS: Final = (
         signature="<queue> [exchange [type [routing_key]]]",
     ),
     _steers("cancel_consumer", cancel_consumer, args=(("queue", str),), signature="<queue>"),
+    _steers("pauses_changed", pauses_changed, visible=False),
     _steers("shutdown", shutdown),
     _steers("enable_events", enable_events),
     _steers("disable_events", disable_events),

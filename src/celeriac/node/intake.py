@@ -76,8 +76,11 @@ class Intake:
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Take a batch of messages in."""
-        now = self._reception.now()
+        now, paused = self._reception.now(), self._reception.paused
         for delivery in deliveries:
+            if paused and delivery.queue in paused and not delivery.lost:
+                self._reporter.add(None, delivery, Requeue(untouched=True))
+                continue
             decision = admit(delivery, self._reception, now)
             if isinstance(decision, Admitted):
                 if RESENT_HEADER in delivery.envelope.headers and self._is_second(delivery, decision):

@@ -54,6 +54,7 @@ class Link:
         spec: What to consume.
         policy: How long to try.
         on_regained: Called when the leases were renewed after a time in which others may have taken them.
+        narrow: Returns what to consume of the spec, asked before each attempt to connect.
     """
 
     def __init__(
@@ -62,11 +63,13 @@ class Link:
         spec: ConsumeSpec,
         policy: RetryPolicy,
         on_regained: Callable[[], None] = nothing,
+        narrow: Callable[[ConsumeSpec], Awaitable[ConsumeSpec]] | None = None,
     ) -> None:
         self.transport = transport
         self._spec = spec
         self._policy = policy
         self._on_regained = on_regained
+        self._narrow = narrow
         self._consumer: Consumer | None = None
         self._up = asyncio.Event()
         self._up_at = 0.0  # the loop's time
@@ -126,8 +129,9 @@ class Link:
         """
 
         async def attempt() -> Consumer:
+            spec = self._spec if self._narrow is None else await self._narrow(self._spec)
             began = asyncio.get_running_loop().time()
-            consumer = await self.transport.consumer(self._spec)
+            consumer = await self.transport.consumer(spec)
             self._renewed_at = began
             return consumer
 

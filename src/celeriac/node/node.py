@@ -29,6 +29,7 @@ from celeriac.node.last_words import write_obituaries
 from celeriac.node.leases import Leases
 from celeriac.node.link import GiveUp, Link, RetryPolicy
 from celeriac.node.outage import Outage, OutagePolicy
+from celeriac.node.paused import PausedQueues
 from celeriac.node.policy import Policies
 from celeriac.node.receive import Receiver
 from celeriac.node.reception import Reception
@@ -110,6 +111,7 @@ class Node:
     `revoked`      what somebody does not want to be run any more
     `revoker`      takes that back from wherever it waits, and ends it
     `reminder`     asks the broker for what was revoked while the node was not there
+    `paused`       keeps it from queues that somebody has paused
     =============  ========================================================================
 
     Args:
@@ -135,10 +137,18 @@ class Node:
             app, settings.time_limit, settings.soft_time_limit, tallies=settings.measured
         )
         self.ledger: Ledger = Ledger(self._on_closed)
-        self.link: Link = Link(transport, settings.spec, settings.retry, self._on_regained)
+        self.queues: dict[str, Queue] = {queue.name: queue for queue in settings.spec.queues}
+        self.paused: PausedQueues = PausedQueues(
+            transport.pauses(), self.queues, lambda: self.link.consumer, self._let_go
+        )
+        self.link: Link = Link(
+            transport, settings.spec, settings.retry, self._on_regained, self.paused.narrow
+        )
         results = Results(app)
         self.revoked: Revoked = Revoked(kept_seconds=settings.revoked_seconds)
-        reception = Reception(app, settings.hostname, self.policies, self.revoked, clock or SystemClock())
+        reception = Reception(
+            app, settings.hostname, self.policies, self.revoked, self.paused.held, clock or SystemClock()
+        )
         self.dispatcher: Dispatcher = Dispatcher(
             pool, settings.hostname, settings.spec.prefetch, self._still_wanted, lambda: self.link.sure
         )
@@ -179,7 +189,6 @@ class Node:
             self.reminder = Reminder(
                 transport.revocations(), self.revoked, self.revoker, settings.revoked_seconds
             )
-        self.queues: dict[str, Queue] = {queue.name: queue for queue in settings.spec.queues}
         outage = Outage(settings.outage, pool, self.ledger, self.dispatcher)
         self.receiver: Receiver = Receiver(
             self.link, pool, self.ledger, self.dispatcher, self.reporter, self.intake, outage
@@ -201,6 +210,7 @@ class Node:
         self.closing: asyncio.Event = asyncio.Event()  # it takes no more, and goes on until all is done
         self._tasks: list[asyncio.Task[Any]] = []
         self._beside: dict[str, Beside] = {}
+        self.run_beside("paused queues", self.paused)
         if self.autoscaler is not None:
             self.run_beside("autoscaler", self.autoscaler)
 
@@ -253,6 +263,11 @@ class Node:
 
     def _on_release(self) -> None:
         self.receiver.on_release()
+
+    def _let_go(self) -> None:
+        """Give back what waits here of queues that were paused."""
+        for work in self.revoker.take_back(lambda work: work.delivery.queue in self.paused.held):
+            self.reporter.hand_back(work, Requeue(untouched=True))
 
     def _on_regained(self) -> None:
         self.receiver.sort_out()

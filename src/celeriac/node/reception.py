@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from celeriac.app import Celeriac
 from celeriac.clock import Clock
 from celeriac.hooks import Hooks
 from celeriac.message import Envelope, TaskHeaders
 from celeriac.node.policy import Policies, Policy
 from celeriac.node.revoked import Revoked
+from celeriac.queues import Queue
 from celeriac.wire.task import upgrade
 
 
@@ -19,17 +22,25 @@ class Reception:
         hostname: The node's name.
         policies: What is known of its tasks.
         revoked: The tasks that somebody has revoked.
+        paused: The queues that somebody has paused, by name.
         clock: Says what time it is.
     """
 
     def __init__(
-        self, app: Celeriac, hostname: str, policies: Policies, revoked: Revoked, clock: Clock
+        self,
+        app: Celeriac,
+        hostname: str,
+        policies: Policies,
+        revoked: Revoked,
+        paused: Mapping[str, Queue],
+        clock: Clock,
     ) -> None:
         self.hostname = hostname
         self.hooks: Hooks = app.hooks
         self.clock = clock
         self.policies = policies
         self.revoked = revoked
+        self.paused = paused
         self.limits_rates: bool = not app.conf.worker_disable_rate_limits
         self.max_bytes: int = app.conf.worker_max_message_bytes
         self._codecs = app.codecs

@@ -50,9 +50,15 @@ class Revoked:
         self._forget(now)
         return new
 
-    def merge(self, others: Mapping[str, Any]) -> None:
-        """Take in what another node knows: ids, with a time of its own clock that means nothing here."""
-        self.add(Revocation(task_id) for task_id in others if task_id not in self._ids)
+    def merge(self, others: Mapping[str, Any]) -> set[str]:
+        """Take in what another node knows: ids, with a time of its own clock that means nothing here.
+
+        Returns:
+            Those that were not known here.
+        """
+        new = {task_id for task_id in others if task_id not in self._ids}
+        self.add(Revocation(task_id) for task_id in others if task_id in new)
+        return new
 
     def ids(self) -> list[str]:
         """Return the ids, oldest first."""

@@ -18,7 +18,7 @@ logger: logging.Logger = logging.getLogger("celery.worker.control")
 
 
 class Revoker:
-    """Acts on a revocation at once, wherever the work is.
+    """Acts on a revocation at once, wherever the work is, and takes back what shall not begin here.
 
     1. what waits for its time, its turn or a token, or lies unread before a child, is refused
     2. what runs is left alone, or signalled
@@ -48,15 +48,9 @@ class Revoker:
             signum: What ends those that run; None: they go on.
         """
         works = [work for work in self._ledger if work.lost is None and concerns(work.headers)]
-        if not works:
-            return []
-        running = {started.number for started in self._pool.running()}
-        unread = {work.number for work in works if work.submitted and work.number not in running}
-        if unread:
-            self._recall(unread)
-        for work in works:
-            if not work.submitted and self._ledger.get(work.number) is work:
-                self._refuse(work)
+        for work in self._take_back(works):
+            self._ledger.close(work.number)
+            self._refusals.refuse(work.delivery, revoked(work.headers))
         ended: list[str] = []
         if signum is not None:
             for work in works:
@@ -65,6 +59,30 @@ class Revoker:
                     ended.append(work.headers.id)
         self._dispatcher.pump()
         return ended
+
+    def take_back(self, concerns: Callable[[Work], bool]) -> list[Work]:
+        """Return what is concerned and has not begun, in the order of its coming; it stays in the ledger.
+
+        Args:
+            concerns: Says whether work is.
+        """
+        back = self._take_back([work for work in self._ledger if work.lost is None and concerns(work)])
+        self._dispatcher.pump()
+        return back
+
+    def _take_back(self, works: list[Work]) -> list[Work]:
+        """Take work from wherever it waits, but for what has begun."""
+        if not works:
+            return []
+        running = {started.number for started in self._pool.running()}
+        unread = {work.number for work in works if work.submitted and work.number not in running}
+        if unread:
+            self._recall(unread)
+        back = [work for work in works if not work.submitted and self._ledger.get(work.number) is work]
+        for work in back:
+            self._dispatcher.drop(work)
+            self._intake.drop(work)
+        return back
 
     def _recall(self, concerned: set[int]) -> None:
         """Take unread work back from the children; what is not concerned waits at the head of the line."""
@@ -77,12 +95,6 @@ class Revoker:
                     others.append(work)
         for work in reversed(others):
             self._dispatcher.add_first(work)
-
-    def _refuse(self, work: Work) -> None:
-        self._dispatcher.drop(work)
-        self._intake.drop(work)
-        self._ledger.close(work.number)
-        self._refusals.refuse(work.delivery, revoked(work.headers))
 
     def _end(self, work: Work, signum: int) -> None:
         work.terminated = signum

@@ -17,7 +17,9 @@ import msgspec
 
 from celeriac import connections, pools
 from celeriac.app import Celeriac
+from celeriac.control.gossip import Gossip
 from celeriac.control.mailbox import Mailbox
+from celeriac.control.mingle import Mingle
 from celeriac.control.state import State
 from celeriac.errors import ConfigError
 from celeriac.execute.executor import Executor
@@ -220,10 +222,7 @@ class Worker:
             self.app.conf.worker_send_task_events if self.options.events is None else self.options.events
         )
         node.run_beside("events", node.heart)
-        if self.app.conf.worker_enable_remote_control:
-            panel = self.app.panel
-            mailbox = Mailbox(State(node, panel, panel.consumer_of(self, node)), self._transport.fanout())
-            node.run_beside("control", mailbox)
+        self._keep_company(node, self._transport)
         if self.state_file:
             node.run_beside("statedb", StateDB(self.state_file, node.revoked, self.app.clock))
         if node.reminder is not None:  # after who hears of what is revoked from now on
@@ -239,6 +238,20 @@ class Worker:
         health = nullcontext() if self._http is None else HealthServer(node, watchdog, self._http)
         async with health:
             return await node.run(self._ready)
+
+    def _keep_company(self, node: Node, transport: Transport) -> None:
+        """Have the node hear commands, and other workers."""
+        gossip, fanout = None, transport.fanout()
+        if transport.caps.gossip and not self.options.without_gossip:
+            gossip = Gossip(node, fanout)
+            node.run_beside("gossip", gossip)
+        if self.app.conf.worker_enable_remote_control:
+            panel = self.app.panel
+            node.paused.hears = True
+            state = State(node, panel, panel.consumer_of(self, node), gossip)
+            node.run_beside("control", Mailbox(state, fanout))
+            if not self.options.without_mingle:
+                node.run_beside("mingle", Mingle(node, transport))
 
     def _ready(self) -> None:
         self.app.hooks.worker_ready.send(sender=self.node)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import logging
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from celeriac.errors import DuplicateNodenameWarning, TransportError
@@ -17,6 +18,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 1.0
 _SIGNAL = "SIGTERM"
+_PAUSES_CHANGED = "pauses_changed"  # what workers hear when a queue was paused or resumed
 
 Replies = list[Reply] | None
 Destination = Sequence[str] | None
@@ -267,6 +269,42 @@ class Control:
         """
         arguments = {"modules": modules or [], "reload": reload, "reloader": reloader}
         return self.broadcast("pool_restart", arguments, destination, **kwargs)
+
+    def pause_queue(self, queue: str, **kwargs: Any) -> Replies:
+        """Have no worker of Celeriac take anything from a queue until it is resumed, those to come included.
+
+        What was taken and has not begun goes back, what runs goes on to its end. Messages may still be sent.
+
+        Args:
+            queue: Its name.
+            **kwargs: See `broadcast`.
+
+        Raises:
+            TransportError: The broker cannot be reached.
+        """
+        self._remember(queue, paused=True)
+        return self.broadcast(_PAUSES_CHANGED, {}, **kwargs)
+
+    def resume_queue(self, queue: str, **kwargs: Any) -> Replies:
+        """Have workers take from a queue again; takes arguments and raises as `pause_queue` does."""
+        self._remember(queue, paused=False)
+        return self.broadcast(_PAUSES_CHANGED, {}, **kwargs)
+
+    def paused_queues(self, queues: Collection[str] | None = None) -> list[str]:
+        """Return the names of queues that are paused, in order.
+
+        Args:
+            queues: Which to look at; all that the app knows when it is not given.
+
+        Raises:
+            TransportError: The broker cannot be reached.
+        """
+        with closing(self.app.transport.pauses()) as pauses:
+            return sorted(pauses.among(list(self.app.router.queues) if queues is None else queues))
+
+    def _remember(self, queue: str, *, paused: bool) -> None:
+        with closing(self.app.transport.pauses()) as pauses:
+            (pauses.pause if paused else pauses.resume)(queue)
 
     def purge(self, connection: Any = None) -> int:
         """Throw away what waits in the queues that the app knows, and return how many messages that were."""

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from celeriac import ids
 from celeriac.errors import CodecError, ConfigError
 from celeriac.message import Broadcast, Envelope, Props
-from celeriac.ports import Fanout, Subscription
+from celeriac.ports import Fanout, Subscription, Transport
 from celeriac.settings.settings import Settings
 from celeriac.wire import control as wire
 
@@ -43,15 +45,26 @@ def terms_of(conf: Settings) -> wire.Terms:
     )
 
 
+class _Wait(msgspec.Struct, frozen=True, kw_only=True):
+    """How somebody waits for answers."""
+
+    seconds: float
+    limit: int | None = None  # enough answers
+    on_reply: OnReply | None = None
+    besides: str | None = None  # the node whose answer does not count
+
+
 class Mailbox:
     """Where an app sends commands from, and where it gets the answers.
 
     Args:
         app: The app; a Celeriac.
+        transport: The broker; the one that the app sends to when not given.
     """
 
-    def __init__(self, app: Any) -> None:  # Any: the app, whose module imports this one by name
+    def __init__(self, app: Any, transport: Transport | None = None) -> None:  # Any: its module imports this
         self._app = app
+        self._transport = transport
 
     def tell(self, command: wire.Command, timeout: float | None = None) -> None:
         """Send a command that nobody shall answer.
@@ -63,7 +76,7 @@ class Mailbox:
         Raises:
             TransportError: The broker cannot be reached.
         """
-        fanout: Fanout = self._app.transport.fanout()
+        fanout = self._fanout()
         try:
             fanout.publish([self._broadcast(command, timeout)], deadline=PUBLISH_SECONDS)
         finally:
@@ -85,38 +98,51 @@ class Mailbox:
         Raises:
             TransportError: The broker cannot be reached.
         """
-        return _run(lambda: self._ask(command, timeout, limit, on_reply))
+        wait = _Wait(seconds=timeout, limit=limit, on_reply=on_reply)
+        return _run(lambda: self._ask(command, wait))
 
-    async def _ask(
-        self, command: wire.Command, seconds: float, limit: int | None, on_reply: OnReply | None
+    async def aask(
+        self, command: wire.Command, seconds: float, on_reply: OnReply, *, besides: str
     ) -> list[Reply]:
+        """Do the same on a running loop, for a node that asks the others.
+
+        Args:
+            command: What to send; where to answer to is filled in.
+            seconds: To wait.
+            on_reply: Called with each answer as it comes.
+            besides: The name of the node that asks, whose own answer is not waited for.
+        """
+        return await self._ask(command, _Wait(seconds=seconds, on_reply=on_reply, besides=besides))
+
+    def _fanout(self) -> Fanout:
+        transport: Transport = self._transport or self._app.transport
+        return transport.fanout()
+
+    async def _ask(self, command: wire.Command, wait: _Wait) -> list[Reply]:
         terms = terms_of(self._app.conf)
         key, ticket = ids.oid(self._app.new_id()), self._app.new_id()
         command.ticket, command.answer_exchange, command.answer_key = ticket, terms.answers.name, key
-        fanout: Fanout = self._app.transport.fanout()
+        fanout = self._fanout()
         try:
             answers = await fanout.subscribe(terms.answer_queue(key))
-            broadcast = self._broadcast(command, seconds)
-            heard_by = await fanout.apublish([broadcast], deadline=max(PUBLISH_SECONDS, seconds))
+            broadcast = self._broadcast(command, wait.seconds)
+            heard_by = await fanout.apublish([broadcast], deadline=max(PUBLISH_SECONDS, wait.seconds))
+            limit = wait.limit
             if limit is None and command.destination:
                 limit = len(command.destination)
-            elif limit is None and not command.pattern:
-                limit = heard_by
-            return await self._collect(answers, ticket, time.monotonic() + seconds, limit, on_reply)
+            elif limit is None and heard_by is not None and not command.pattern:
+                limit = heard_by if wait.besides is None else heard_by - 1
+            return await self._collect(answers, ticket, wait, limit)
         finally:
             await fanout.aclose()
             fanout.close()
 
     async def _collect(
-        self,
-        answers: Subscription,
-        ticket: str,
-        until: float,
-        limit: int | None,
-        on_reply: OnReply | None,
+        self, answers: Subscription, ticket: str, wait: _Wait, limit: int | None
     ) -> list[Reply]:
         asyncio = importlib.import_module("asyncio")
         replies: list[Reply] = []
+        until = time.monotonic() + wait.seconds
         while limit is None or len(replies) < limit:
             try:
                 async with asyncio.timeout(until - time.monotonic()):
@@ -124,10 +150,10 @@ class Mailbox:
             except TimeoutError:
                 break
             reply = self._read(broadcast, ticket)
-            if reply is not None:
+            if reply is not None and wait.besides not in reply:
                 replies.append(reply)
-                if on_reply is not None:
-                    on_reply(reply)
+                if wait.on_reply is not None:
+                    wait.on_reply(reply)
         return replies
 
     def _read(self, broadcast: Broadcast, ticket: str) -> Reply | None:

@@ -54,6 +54,8 @@ def start_worker(
     Raises:
         RuntimeError: The worker did not start, or did not stop in time.
     """
+    alone = {"without_gossip": True, "without_mingle": True}  # as Celery's own helper for tests has it
+    options = {**alone, **options}
     node = NodeOptions(hostname=hostname or f"{origin()}.test", concurrency=concurrency, pool=pool, **options)
     with running(lambda: Worker(app, node), shutdown_timeout) as worker:
         yield worker

@@ -23,6 +23,7 @@ from celeriac.transports.memory_broker import Broker, Lease, broker_at
 from celeriac.transports.memory_bursts import MemoryBursts
 from celeriac.transports.memory_fanout import MemoryFanout
 from celeriac.transports.memory_locks import MemoryLocks
+from celeriac.transports.memory_pauses import MemoryPauses
 from celeriac.transports.memory_permits import MemoryPermits
 from celeriac.transports.memory_revocations import MemoryRevocations
 
@@ -245,6 +246,10 @@ class MemoryTransport:
     def timetable(self, owner: str) -> Timetable:
         """Return the timetable of all schedulers of the process."""
         return self.broker.timetables.of(owner)
+
+    def pauses(self) -> MemoryPauses:
+        """Return what remembers paused queues."""
+        return self.broker.pauses
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: it is for tests."""

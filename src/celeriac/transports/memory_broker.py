@@ -34,6 +34,7 @@ from celeriac.transports.exchanges import Bound, bindings_of, route
 from celeriac.transports.memory_bursts import MemoryBursts
 from celeriac.transports.memory_fanout import Audience
 from celeriac.transports.memory_locks import MemoryLocks
+from celeriac.transports.memory_pauses import MemoryPauses
 from celeriac.transports.memory_permits import MemoryPermits
 from celeriac.transports.memory_revocations import MemoryRevocations
 from celeriac.transports.memory_timetable import MemoryTimetables
@@ -150,6 +151,7 @@ class Broker:
         self.revocations: MemoryRevocations = MemoryRevocations(clock)
         self.timetables: MemoryTimetables = MemoryTimetables()
         self._sent_once: dict[str, float] = {}
+        self.pauses: MemoryPauses = MemoryPauses()
 
     def declare(self, queue: Queue) -> None:
         """Make the queue and its bindings, unless they are there."""

@@ -17,6 +17,7 @@ from celeriac.locks import Locks
 from celeriac.message import Delivery
 from celeriac.net.doorbell import Ringer
 from celeriac.net.url import parse
+from celeriac.pauses import Pauses
 from celeriac.permits import Permits
 from celeriac.ports import Caps, ConsumeSpec, Fanout
 from celeriac.revocations import Revocations
@@ -197,6 +198,12 @@ class SqliteTransport:
         database = _Part(self._handle("normal"), self._options.busy_timeout)
         timetable: Timetable = module.SqliteTimetable(database, self.address, owner)
         return timetable
+
+    def pauses(self) -> Pauses:
+        """Return what remembers paused queues."""
+        module = importlib.import_module("celeriac.transports.sqlite_pauses")
+        pauses: Pauses = module.SqlitePauses(self._handle("full"), self._options.busy_timeout)
+        return pauses
 
     def whereabouts(self, task_id: str) -> str | None:
         """Look for a task's message in the file; reads all that wait, 1 ms for some thousand."""

@@ -111,14 +111,6 @@ def test_a_report_comes_out_when_the_broker_is_not_usable(
     assert "transport:unusable: broker_url 'nosuch://host'" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["amqp", "graph"])
-def test_a_command_of_celery_that_is_not_there_yet_is_told_from_a_mistake(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run([name]) == 2
-    assert f"No such command '{name}'. Celery has it; this version does not yet." in capsys.readouterr().err
-
-
 @pytest.fixture
 def broken_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package that adds the command ``flora``, whose module cannot be imported."""

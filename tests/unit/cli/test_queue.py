@@ -61,12 +61,12 @@ def test_the_queues_are_listed_with_what_waits_in_them(app: Celeriac, celery: Ru
     assert celery("queue", "list", "--json", "-Q", "celery,other") == 0
 
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
-        {"queue": "celery", "waiting": 4, "ready": 3, "scheduled": 1},
-        {"queue": "other", "waiting": 0, "ready": 0, "scheduled": 0},
+        {"queue": "celery", "waiting": 4, "ready": 3, "scheduled": 1, "paused": False},
+        {"queue": "other", "waiting": 0, "ready": 0, "scheduled": 0, "paused": False},
     ]
     assert celery("queue", "list") == 0
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
-        ["queue", "waiting", "ready", "scheduled"],
+        ["queue", "waiting", "ready", "scheduled", "state"],
         ["celery", "4", "3", "1"],
     ]
 
@@ -122,3 +122,18 @@ def test_a_queue_is_purged(app: Celeriac, celery: Run, capsys: Show) -> None:
 
     assert capsys.readouterr().out == "3 messages purged from celery.\n"
     assert app.transport.ready("celery") == 0
+
+
+def test_a_queue_is_paused_and_resumed(app: Celeriac, celery: Run, capsys: Show) -> None:
+    assert celery("queue", "pause", "celery", "other", "-t", "0.1") == 0
+    told = capsys.readouterr().out
+    assert celery("queue", "list", "--json", "-Q", "celery,third") == 0
+    listed = [json.loads(line)["paused"] for line in capsys.readouterr().out.splitlines()]
+
+    assert "celery is paused" in told
+    assert "No worker has answered" in told
+    assert listed == [True, False]
+    assert app.control.paused_queues(["celery", "other"]) == ["celery", "other"]
+    assert celery("queue", "resume", "celery", "third", "-t", "0.1") == 0
+    assert "third is not paused." in capsys.readouterr().out
+    assert app.control.paused_queues(["celery", "other"]) == ["other"]

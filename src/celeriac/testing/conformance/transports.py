@@ -7,6 +7,7 @@ from celeriac.testing.conformance.bursts import BurstTests
 from celeriac.testing.conformance.leases import LeaseTests
 from celeriac.testing.conformance.letters import LetterTests
 from celeriac.testing.conformance.locks import LockTests
+from celeriac.testing.conformance.pauses import PauseTests
 from celeriac.testing.conformance.permits import PermitTests
 from celeriac.testing.conformance.publishing import PublishTests
 from celeriac.testing.conformance.receiving import ReceiveTests
@@ -27,5 +28,6 @@ class TransportConformance(
     LockTests,
     BurstTests,
     RevocationTests,
+    PauseTests,
 ):
     """Derive from it and override `broker_url`; see `TransportFixtures` for what else there is."""

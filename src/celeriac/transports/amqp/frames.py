@@ -45,6 +45,8 @@ METHODS: Final[dict[str, tuple[int, int, str]]] = {
     "queue.bind-ok": (50, 21, ""),
     "queue.purge": (50, 30, "sSb"),
     "queue.purge-ok": (50, 31, "l"),
+    "queue.unbind": (50, 50, "sSSSF"),
+    "queue.unbind-ok": (50, 51, ""),
     "queue.delete": (50, 40, "sSbbb"),
     "queue.delete-ok": (50, 41, "l"),
     "basic.qos": (60, 10, "lsb"),

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from celeriac.errors import BrokerUnreachable
 from celeriac.letters import EVERYTHING, Letter, Wanted, matches
 from celeriac.message import Outgoing
 from celeriac.transports.amqp import frames, topology
 from celeriac.transports.amqp.address import Address
-from celeriac.transports.amqp.connection import Lost, Message, Refused
-from celeriac.transports.amqp.link import Link
+from celeriac.transports.amqp.connection import Message
+from celeriac.transports.amqp.errand import errand
 from celeriac.transports.amqp.producer import AmqpProducer
 
 _CHANNEL: Final = 1
@@ -91,8 +88,8 @@ class AmqpGraveyard:
     def _walk(self, queue: str, see: See) -> None:
         """Show all letters of a queue, the oldest first, and remove those that ``see`` says so of."""
         until = time.monotonic() + _LOOK_SECONDS
-        turn = threading.Condition(threading.Lock())
-        with turn, self._link(turn, until) as link:
+        # Not found: there are no dead letters.
+        with errand(self._addresses, until, unless=(_NOT_FOUND,)) as link:
             while True:
                 asked = [
                     link.core.request(_CHANNEL, "basic.get", 0, queue + topology.DEAD_SUFFIX, False)
@@ -105,29 +102,3 @@ class AmqpGraveyard:
                         link.send(frames.ack(_CHANNEL, message.tag), until)
                 if len(found) < _GETS:
                     return
-
-    @contextlib.contextmanager
-    def _link(self, turn: threading.Condition, until: float) -> Iterator[Link]:
-        """Lend a connection; what fails on it is told as `celeriac.errors` knows it."""
-        link = self._connected(turn, until)
-        try:
-            yield link
-        except Refused as exc:
-            if exc.code != _NOT_FOUND:  # else there are no dead letters
-                raise link.address.failure(exc) from exc
-        except (Lost, TimeoutError) as exc:
-            raise link.address.failure(exc) from exc
-        finally:
-            link.close()
-
-    def _connected(self, turn: threading.Condition, until: float) -> Link:
-        """Return a connection to the first broker that answers."""
-        *others, last = self._addresses
-        for address in others:
-            link = Link(address, turn, lambda event: None)
-            with contextlib.suppress(BrokerUnreachable):  # the last one tells
-                link.connect(until)
-                return link
-        link = Link(last, turn, lambda event: None)
-        link.connect(until)
-        return link

@@ -12,6 +12,7 @@ from celeriac.bursts import Bursts
 from celeriac.errors import TransportError
 from celeriac.locks import Locks
 from celeriac.message import Delivery
+from celeriac.pauses import Pauses
 from celeriac.permits import Permits
 from celeriac.ports import Caps, ConsumeSpec, Fanout
 from celeriac.revocations import Revocations
@@ -40,7 +41,12 @@ class AmqpTransport:
     """
 
     caps: Caps = Caps(
-        leases=False, native_delay=False, high_priority_first=True, revocations=True, timetable=True
+        leases=False,
+        native_delay=False,
+        high_priority_first=True,
+        gossip=True,
+        revocations=True,
+        timetable=True,
     )
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
@@ -139,6 +145,12 @@ class AmqpTransport:
         module = importlib.import_module("celeriac.transports.amqp.timetable")
         timetable: Timetable = module.AmqpTimetable(self._addresses, owner)
         return timetable
+
+    def pauses(self) -> Pauses:
+        """Return what remembers paused queues."""
+        module = importlib.import_module("celeriac.transports.amqp.pauses")
+        pauses: Pauses = module.AmqpPauses(self.quiet_addresses)
+        return pauses
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: AMQP cannot look into queues."""

@@ -17,6 +17,7 @@ from celeriac.message import Delivery
 from celeriac.net.redis_link import Links, RedisFailure, checked, pack
 from celeriac.net.redis_servers import servers
 from celeriac.net.url import mask
+from celeriac.pauses import Pauses
 from celeriac.permits import Permits
 from celeriac.ports import Caps, Consumer, ConsumeSpec, Fanout, Producer, Vitals
 from celeriac.revocations import Revocations
@@ -35,6 +36,7 @@ CAPS: Final = Caps(
     native_delay=True,
     leases=True,
     high_priority_first=False,
+    gossip=True,
     permits=True,
     revocations=True,
     timetable=True,
@@ -147,6 +149,12 @@ class RedisTransport:
         module = importlib.import_module("celeriac.transports.redis.timetable")
         timetable: Timetable = module.RedisTimetable(Links(self._servers), self.address, self._names, owner)
         return timetable
+
+    def pauses(self) -> Pauses:
+        """Return what remembers paused queues."""
+        module = importlib.import_module("celeriac.transports.redis.pauses")
+        pauses: Pauses = module.RedisPauses(Links(self._servers), self.address, self._names)
+        return pauses
 
     def whereabouts(self, task_id: str) -> str | None:
         """Return None: to find one among many would hold up the server."""
