@@ -1,6 +1,6 @@
 # Everything a contributor runs; `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint format type test test-python unit integration interop faults chaos beat-chaos bench verify docs clean servers soak canvas-soak
+.PHONY: help setup demo lint format type test test-python unit integration interop faults chaos beat-chaos bench verify docs clean servers soak canvas-soak outbox
 .NOTPARALLEL:
 
 BIN := .venv/bin
@@ -73,6 +73,9 @@ chaos: setup servers ## Kill a random worker every 3 s under 10,000 calls, besid
 
 beat-chaos: setup servers ## Kill or freeze the leading one of three schedulers, 50 times on each broker (ARGS="--kills 10 --brokers redis")
 	@PYTHONPATH=src:dropin/src:tests $(BIN)/python -m faults.beats $(ARGS)
+
+outbox: setup ## Kill 500 processes that send on commit in Django, and count what was lost (ARGS="--kills 50" for fewer)
+	@PYTHONPATH=src:dropin/src:tests $(BIN)/python -m faults.outbox $(ARGS)
 
 soak: setup servers ## Run 200,000 calls under which no process may grow, on each broker (ARGS="-n 20000 --servers redis")
 	@PYTHONPATH=src:dropin/src:tests $(BIN)/python -m leaks.run $(ARGS)

@@ -21,6 +21,6 @@ if score < float(least):
     sys.exit(1)" "$1" "$2"
 }
 
-# What is missing of celeriac: two classes of Django's, which has no types, and four of click's, generic since 8.2 only.
-check celeriac 99.8
+# What is missing of celeriac: seven classes made of Django's, which has no types, and four of click's, generic since 8.2 only.
+check celeriac 99.7
 check celery 100

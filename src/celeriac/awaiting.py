@@ -13,34 +13,36 @@ import os
 import threading
 import weakref
 from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from celeriac.forklock import ForkLock
 from celeriac.message import Outcome
 from celeriac.ports import ResultBackend, Waiting
+from celeriac.states import READY_STATES
 
 T = TypeVar("T")
 
 _Future = asyncio.Future[Outcome]
+_News = Outcome | Exception
 
 
 def outcome_of(backend: ResultBackend, id: str) -> _Future:
     """Return a future of the outcome of a task; cancelling it leaves nothing behind."""
-    return _watcher_of(backend).future_of(id)
+    future: _Future = asyncio.get_running_loop().create_future()
+    _watcher_of(backend).join(id, future)
+    return future
 
 
 def outcomes_of(backend: ResultBackend, ids: Sequence[str]) -> asyncio.Future[list[Outcome]]:
     """Return a future of the outcomes of several tasks, in order."""
-    watcher = _watcher_of(backend)
-    return asyncio.gather(*(watcher.future_of(id) for id in ids))
+    return asyncio.gather(*_futures_of(backend, ids))
 
 
 async def outcomes_as_they_come(backend: ResultBackend, ids: Sequence[str]) -> AsyncIterator[Outcome]:
     """Yield the outcome of each task once, as it becomes ready."""
-    watcher = _watcher_of(backend)
     ready: asyncio.Queue[_Future] = asyncio.Queue()
-    futures = [watcher.future_of(id) for id in ids]
+    futures = _futures_of(backend, ids)
     try:
         for future in futures:
             future.add_done_callback(ready.put_nowait)
@@ -49,6 +51,25 @@ async def outcomes_as_they_come(backend: ResultBackend, ids: Sequence[str]) -> A
     finally:
         for future in futures:
             future.cancel()
+
+
+async def states_of(backend: ResultBackend, id: str) -> AsyncIterator[Outcome]:
+    """Yield what is known of a task, again at each change, up to its final outcome."""
+    stream = _Stream(asyncio.get_running_loop())
+    _watcher_of(backend, every_state=True).join(id, stream)
+    try:
+        while not stream.done():
+            yield await stream.next()
+    finally:
+        stream.cancel()
+
+
+def _futures_of(backend: ResultBackend, ids: Sequence[str]) -> list[_Future]:
+    loop, watcher = asyncio.get_running_loop(), _watcher_of(backend)
+    futures = [loop.create_future() for _ in ids]
+    for id, future in zip(ids, futures, strict=True):
+        watcher.join(id, future)
+    return futures
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -80,6 +101,54 @@ async def pause(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+class _Stream:
+    """What is known of a task, one outcome after the other; told as a future is, but more than once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._news: asyncio.Queue[_News] = asyncio.Queue()
+        self._last: Outcome | None = None
+        self._told_all = self._cancelled = False
+        self._on_cancel: Callable[[_Stream], object] = lambda _: None
+
+    async def next(self) -> Outcome:
+        news = await self._news.get()
+        if isinstance(news, Exception):
+            raise news
+        return news
+
+    def done(self) -> bool:
+        """Return whether nothing will come any more."""
+        return self._cancelled or (self._told_all and self._news.empty())
+
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def cancel(self) -> None:
+        if not self._told_all and not self._cancelled:
+            self._cancelled = True
+            self._on_cancel(self)
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def add_done_callback(self, callback: Callable[[_Stream], object]) -> None:
+        self._on_cancel = callback
+
+    def set_result(self, outcome: Outcome) -> None:
+        if outcome != self._last and not self._told_all:
+            self._last = outcome
+            self._told_all = outcome.state in READY_STATES
+            self._news.put_nowait(outcome)
+
+    def set_exception(self, error: Exception) -> None:
+        self._told_all = True
+        self._news.put_nowait(error)
+
+
+_Sink = _Future | _Stream
+
+
 class _Watcher:
     """Waits for results on behalf of all event loops of this process: in one thread, while there are any.
 
@@ -87,64 +156,67 @@ class _Watcher:
 
     Args:
         backend: Where the results are kept.
+        every_state: Whether states that are not final are told as well, to streams.
     """
 
-    def __init__(self, backend: ResultBackend) -> None:
+    def __init__(self, backend: ResultBackend, every_state: bool) -> None:
         self.pid = os.getpid()
+        self._every_state = every_state
         self._backend = weakref.ref(backend)  # which is the key that this is kept under
         self._lock = threading.Lock()
-        self._futures: dict[str, list[_Future]] = {}  # that the thread waits for
-        self._fresh: dict[asyncio.AbstractEventLoop, list[tuple[str, _Future]]] = {}
+        self._sinks: dict[str, list[_Sink]] = {}  # that the thread waits for
+        self._fresh: dict[asyncio.AbstractEventLoop, list[tuple[str, _Sink]]] = {}
         self._waiting: Waiting | None = None  # of the thread that runs
 
-    def future_of(self, id: str) -> _Future:
-        """Return a future of the outcome of a task, of the running loop."""
-        loop = asyncio.get_running_loop()
-        future: _Future = loop.create_future()
+    def join(self, id: str, sink: _Sink) -> None:
+        """Tell a future or a stream of the running loop what becomes known of a task."""
+        loop = sink.get_loop()
         with self._lock:
             if fresh := self._fresh.get(loop):
-                fresh.append((id, future))
+                fresh.append((id, sink))
             else:
-                self._fresh[loop] = [(id, future)]
+                self._fresh[loop] = [(id, sink)]
                 loop.call_soon(self._tell, loop)
-        return future
 
     def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have the thread wait for what was awaited in this turn of the loop."""
         with self._lock:
-            fresh = [(id, future) for id, future in self._fresh.pop(loop) if not future.done()]
-            for id, future in fresh:
-                self._futures.setdefault(id, []).append(future)
-                future.add_done_callback(functools.partial(self._leave, id))
+            fresh = [(id, sink) for id, sink in self._fresh.pop(loop) if not sink.done()]
+            for id, sink in fresh:
+                self._sinks.setdefault(id, []).append(sink)
+                sink.add_done_callback(functools.partial(self._leave, id))
+                known = None if self._waiting is None else self._waiting.missing.get(id)
+                if known is not None:
+                    sink.set_result(known)  # others were told of it before this one came
             if not fresh:
                 return
             starts = self._waiting is None
             if starts:
                 backend = self._backend()
                 assert backend is not None, "its results hold it"
-                self._waiting = backend.waiting()
+                self._waiting = backend.waiting(every_state=self._every_state)
             assert self._waiting is not None
             self._waiting.add([id for id, _ in fresh])
             if starts:
                 name = "celeriac-results"
                 threading.Thread(target=self._run, args=(self._waiting,), name=name, daemon=True).start()
 
-    def _leave(self, id: str, future: _Future) -> None:
+    def _leave(self, id: str, sink: _Sink) -> None:
         """Stop waiting for what was cancelled."""
-        if not future.cancelled():
+        if not sink.cancelled():
             return
         with self._lock:
-            left = [other for other in self._futures.pop(id, ()) if other is not future]
+            left = [other for other in self._sinks.pop(id, ()) if other is not sink]
             if left:
-                self._futures[id] = left
+                self._sinks[id] = left
             elif self._waiting is not None:
                 self._waiting.drop([id])
-                if not self._futures:
+                if not self._sinks:
                     self._waiting.wake()
 
     def _run(self, waiting: Waiting) -> None:
         news: list[Outcome] | Exception
-        told: list[tuple[_Future, Outcome | Exception]]
+        told: list[tuple[_Sink, _News]]
         while True:
             try:
                 news = waiting.next(math.inf)
@@ -152,13 +224,14 @@ class _Watcher:
                 news = exc
             with self._lock:
                 if isinstance(news, Exception):
-                    told = [(future, news) for futures in self._futures.values() for future in futures]
-                    self._futures.clear()
+                    told = [(sink, news) for sinks in self._sinks.values() for sink in sinks]
+                    self._sinks.clear()
                 else:
-                    told = [
-                        (future, outcome) for outcome in news for future in self._futures.pop(outcome.id, ())
-                    ]
-                ends = not self._futures
+                    told = [(sink, outcome) for outcome in news for sink in self._sinks.get(outcome.id, ())]
+                    for outcome in news:
+                        if outcome.state in READY_STATES or not self._every_state:
+                            self._sinks.pop(outcome.id, None)
+                ends = not self._sinks
                 if ends:
                     self._waiting = None
             _deliver(told)
@@ -167,10 +240,10 @@ class _Watcher:
                 return
 
 
-def _deliver(told: Sequence[tuple[_Future, Outcome | Exception]]) -> None:
+def _deliver(told: Sequence[tuple[_Sink, _News]]) -> None:
     by_loop = defaultdict(list)
-    for future, news in told:
-        by_loop[future.get_loop()].append((future, news))
+    for sink, news in told:
+        by_loop[sink.get_loop()].append((sink, news))
     for loop, some in by_loop.items():
         try:
             loop.call_soon_threadsafe(_settle, some)
@@ -178,26 +251,28 @@ def _deliver(told: Sequence[tuple[_Future, Outcome | Exception]]) -> None:
             continue  # the loop was closed in the meantime: nobody awaits
 
 
-def _settle(told: Sequence[tuple[_Future, Outcome | Exception]]) -> None:
-    for future, news in told:
-        if future.done():
+def _settle(told: Sequence[tuple[_Sink, _News]]) -> None:
+    for sink, news in told:
+        if sink.done():
             continue
         if isinstance(news, Exception):
-            future.set_exception(news)
+            sink.set_exception(news)
         else:
-            future.set_result(news)
+            sink.set_result(news)
 
 
-_watchers: weakref.WeakKeyDictionary[ResultBackend, _Watcher] = weakref.WeakKeyDictionary()
+_Watchers = weakref.WeakKeyDictionary[ResultBackend, _Watcher]
+_watchers: dict[bool, _Watchers] = {False: weakref.WeakKeyDictionary(), True: weakref.WeakKeyDictionary()}
 _watchers_lock = ForkLock()
 
 
-def _watcher_of(backend: ResultBackend) -> _Watcher:
-    watcher = _watchers.get(backend)
+def _watcher_of(backend: ResultBackend, *, every_state: bool = False) -> _Watcher:
+    watchers = _watchers[every_state]
+    watcher = watchers.get(backend)
     if watcher is not None and watcher.pid == os.getpid():  # a forked child has not its parent's thread
         return watcher
     with _watchers_lock:
-        watcher = _watchers.get(backend)
+        watcher = watchers.get(backend)
         if watcher is None or watcher.pid != os.getpid():
-            watcher = _watchers[backend] = _Watcher(backend)
+            watcher = watchers[backend] = _Watcher(backend, every_state)
         return watcher

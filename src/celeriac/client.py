@@ -18,6 +18,7 @@ from celeriac import context, ids, states
 from celeriac.backoff import publish_intervals
 from celeriac.bursts import Turn
 from celeriac.errors import BrokerUnreachable, PartlySent, PublishTimeout, TransportError
+from celeriac.forklock import ForkLock
 from celeriac.guard import Guard
 from celeriac.locks import Lock
 from celeriac.message import Outgoing, Props
@@ -93,8 +94,8 @@ class _Plan(msgspec.Struct, kw_only=True):
     tells_sent: bool  # an event for each call
 
 
-class _Sent(msgspec.Struct, kw_only=True):
-    """A message on its way, with what is announced once it has arrived."""
+class Prepared(msgspec.Struct, kw_only=True):
+    """A message that is ready, with what is announced once the broker has it."""
 
     outgoing: Outgoing
     name: str
@@ -109,11 +110,11 @@ class _Batch:
     def __init__(self, client: Client, *, flushes: bool) -> None:
         self.client = client
         self.flushes = flushes  # whether it may be sent in pieces while it grows
-        self.messages: list[_Sent] = []
+        self.messages: list[Prepared] = []
         self.bytes = 0  # of the messages' bodies
         self.sent = 0  # messages that the broker has taken already
 
-    def add(self, message: _Sent) -> None:
+    def add(self, message: Prepared) -> None:
         self.messages.append(message)
         self.bytes += len(message.outgoing.envelope.body)
         if self.flushes and (len(self.messages) >= FLUSH_AT or self.bytes >= FLUSH_AT_BYTES):
@@ -143,6 +144,7 @@ class Client:
         self._plan: _Plan | None = None
         self._producer: Producer | None = None
         self._guard = Guard(app)
+        self._making = ForkLock()  # of the producer
 
     # --- sending --------------------------------------------------------------------------------------
 
@@ -194,7 +196,7 @@ class Client:
             if waiting is not None and waiting.client is self:
                 waiting.add(sent)
             else:
-                self._publish([sent])
+                self.publish([sent])
             result = make(task_id)
             result.ignored = bool(sent.outgoing.envelope.headers.get("ignore_result"))
             result.sent_state = states.QUEUED if sent.terms.not_before is None else states.SCHEDULED
@@ -284,6 +286,19 @@ class Client:
             _batch.reset(token)
         self._flush(mine)
 
+    @contextmanager
+    def held(self) -> Iterator[list[Prepared]]:
+        """Keep what is sent inside this block in the list that it gives, for `publish` at its time.
+
+        The results to come are there at once, and what is wrong with a call is raised at once.
+        """
+        mine = _Batch(self, flushes=False)
+        token = _batch.set(mine)
+        try:
+            yield mine.messages
+        finally:
+            _batch.reset(token)
+
     @asynccontextmanager
     async def abatch(self) -> AsyncIterator[None]:
         """Do what `batch` does without blocking the event loop."""
@@ -291,6 +306,8 @@ class Client:
         if outer is not None and outer.client is self:
             yield
             return
+        if self._producer is None or self._plan is None:
+            await importlib.import_module("asyncio").to_thread(self._get_ready)
         mine = _Batch(self, flushes=False)
         token = _batch.set(mine)
         try:
@@ -303,6 +320,15 @@ class Client:
         if mine.messages:
             await self._apublish(mine.messages)
 
+    def _get_ready(self) -> None:
+        """Load what the first call from an event loop needs: settings, drivers, the queue of answers."""
+        importlib.import_module("celeriac.net.lane")
+        importlib.import_module("celeriac.awaiting")
+        if not self._conf.task_always_eager:
+            self._current_plan()
+            self._own_producer()
+            self._app.reply_address()
+
     # --- composing ------------------------------------------------------------------------------------
 
     def _compose(
@@ -312,7 +338,7 @@ class Client:
         kwargs: Mapping[str, Any],
         options: dict[str, Any],
         frame: context.Frame | None,
-    ) -> tuple[_Sent, str]:
+    ) -> tuple[Prepared, str]:
         plan = self._current_plan()
         pop = options.pop
         task_id = pop("task_id", None) or self._app.new_id()
@@ -354,7 +380,7 @@ class Client:
             queue=route.queue,
             not_before=terms.not_before,
         )
-        return _Sent(outgoing=outgoing, name=name, body=body, terms=terms), task_id
+        return Prepared(outgoing=outgoing, name=name, body=body, terms=terms), task_id
 
     def _refine(self, message: TaskMessage, options: dict[str, Any], terms: _Terms) -> _Terms:
         """Write the options of a call into its message, and return the terms that they make.
@@ -484,14 +510,15 @@ class Client:
         if not messages:
             return
         try:
-            self._publish(messages)
+            self.publish(messages)
         except TransportError as exc:
             if not batch.sent:
                 raise
             raise _partly(batch.sent, exc) from exc
         batch.sent += len(messages)
 
-    def _publish(self, messages: Sequence[_Sent]) -> None:
+    def publish(self, messages: Sequence[Prepared], *, announce: bool = True) -> None:
+        """Send what was `held`, at least one message, within the publish budget; raises as `send` does."""
         producer, batch, terms = self._addressed(messages)
         remaining = terms.budget_seconds
         end = time.monotonic() + remaining
@@ -512,12 +539,20 @@ class Client:
                 raise
             time.sleep(pause)
             remaining = end - time.monotonic()
+        if not announce:
+            return
         if self._app.hooks.after_task_publish.receivers or self._app.hooks.task_sent.receivers:
             self._announce_sent(messages)
         if self._plan is not None and self._plan.tells_sent:
             importlib.import_module("celeriac.events.sent").tell_sent(self._app, batch)
 
-    async def _apublish(self, messages: Sequence[_Sent]) -> None:
+    def forward(self, batch: Sequence[Outgoing]) -> None:
+        """Send messages that another process has made, as `publish` does; nobody is told of them."""
+        terms = self._current_plan().terms
+        made = [Prepared(outgoing=outgoing, name="", body=None, terms=terms) for outgoing in batch]
+        self.publish(made, announce=False)
+
+    async def _apublish(self, messages: Sequence[Prepared]) -> None:
         producer, batch, terms = self._addressed(messages)
         remaining = terms.budget_seconds
         end = time.monotonic() + remaining
@@ -544,19 +579,23 @@ class Client:
             tell = importlib.import_module("celeriac.events.sent").tell_sent
             await importlib.import_module("asyncio").to_thread(tell, self._app, batch)
 
-    async def _aleave(self, messages: Sequence[_Sent]) -> None:
+    async def _aleave(self, messages: Sequence[Prepared]) -> None:
         held = _held_by(messages)
         if held:
             await importlib.import_module("asyncio").to_thread(self._guard.leave, held)
 
-    def _addressed(self, messages: Sequence[_Sent]) -> tuple[Producer, list[Outgoing], _Terms]:
+    def _addressed(self, messages: Sequence[Prepared]) -> tuple[Producer, list[Outgoing], _Terms]:
         terms = messages[0].terms
-        producer = terms.producer or self._producer
-        if producer is None:
-            producer = self._producer = self._app.transport.producer()
+        producer = terms.producer or self._producer or self._own_producer()
         return producer, [message.outgoing for message in messages], terms
 
-    def _announce_sent(self, messages: Sequence[_Sent]) -> None:
+    def _own_producer(self) -> Producer:
+        with self._making:
+            if self._producer is None:
+                self._producer = self._app.transport.producer()
+            return self._producer
+
+    def _announce_sent(self, messages: Sequence[Prepared]) -> None:
         hooks = self._app.hooks
         after, old = hooks.after_task_publish, hooks.task_sent
         for sent in messages:
@@ -587,7 +626,7 @@ class Client:
         self._guard.close()
 
 
-def _held_by(messages: Sequence[_Sent]) -> list[Lock | Turn]:
+def _held_by(messages: Sequence[Prepared]) -> list[Lock | Turn]:
     return [message.held for message in messages if message.held is not None]
 
 

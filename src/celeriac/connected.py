@@ -39,7 +39,7 @@ class Connected(Tasked):
         self._client: Client | None = None
         self._transport: Transport | None = None
         self._backend: ResultBackend | None = None
-        self._backend_known = False
+        self.backend_is_loaded = False  # loading it reads files, which an event loop should not do
         self._reply_address: Callable[[], str | None] | None = None
         self._router: Router | None = None
 
@@ -141,18 +141,18 @@ class Connected(Tasked):
     @property
     def backend(self) -> ResultBackend | None:
         """Where results are kept; None when they are not."""
-        if not self._backend_known:
+        if not self.backend_is_loaded:
             with self._lock:
-                if not self._backend_known:
+                if not self.backend_is_loaded:
                     self._backend = _late("connections").connect_backend(
                         self._conf, self.codecs, self.transport, app_name=self.main, app=self
                     )
-                    self._backend_known = True
+                    self.backend_is_loaded = True
         return self._backend
 
     @backend.setter
     def backend(self, backend: ResultBackend | None) -> None:
-        self._backend, self._backend_known = backend, True
+        self._backend, self.backend_is_loaded = backend, True
         self._reply_address = None
 
     def reply_address(self) -> str | None:
@@ -238,7 +238,7 @@ class Connected(Tasked):
         """Close the connections of this process. Using the app afterwards opens new ones."""
         with self._lock:
             client, self._client = self._client, None
-            backend, self._backend, self._backend_known = self._backend, None, False
+            backend, self._backend, self.backend_is_loaded = self._backend, None, False
             transport, self._transport = self._transport, None
             self._reply_address = None
         for part in (client, backend, transport):

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from celeriac.states import EXCEPTION_STATES, READY_STATES
+
 
 class Progress(msgspec.Struct, frozen=True):
     """How far a task has come.
@@ -31,6 +33,30 @@ class Progress(msgspec.Struct, frozen=True):
     def as_meta(self) -> dict[str, Any]:
         """Return what is stored, which Celery's clients read as ``result.info``."""
         return {"done": self.done, "total": self.total, "message": self.message}
+
+
+class Update(msgspec.Struct, frozen=True):
+    """What is known of a task at a moment.
+
+    Attributes:
+        state: Its state.
+        value: What it has returned or raised, or what it says of itself while it runs.
+        progress: How far it has come, when it says so.
+    """
+
+    state: str
+    value: Any = None  # Any: the user's value
+    progress: Progress | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the state is final."""
+        return self.state in READY_STATES
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has raised something, or was revoked: ``value`` is the exception."""
+        return self.state in EXCEPTION_STATES
 
 
 def progress_in(meta: Any) -> Progress | None:  # Any: what somebody gave to `update_state`

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from typing import Any, cast
 
@@ -198,18 +197,19 @@ class ResultSet(ResultBase):  # noqa: PLW1641 - it can be changed
 
     def __await__(self) -> Generator[Any, None, list[Any]]:
         """Wait for all without blocking the loop."""
-        waiting = importlib.import_module("celeriac.awaiting")  # as in AsyncResult: asyncio is not for all
         pending = [leaf for leaf in self.leaves() if leaf._outcome is None and not leaf.ignored]
         if pending:
             assert_will_not_block()
-            ready = yield from waiting.outcomes_of(pending[0]._reader(), [leaf.id for leaf in pending])
+            if pending[0]._must_load():
+                yield from pending[0]._load().__await__()
+            waiting, backend = pending[0]._means_to_await()
+            ready = yield from waiting.outcomes_of(backend, [leaf.id for leaf in pending])
             for leaf, outcome in zip(pending, ready, strict=True):
                 leaf._take(outcome)
         return self._values(True, None)
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         """Iterate over the results of single tasks in it, each as soon as it is ready."""
-        waiting = importlib.import_module("celeriac.awaiting")
         pending: dict[str, list[Any]] = {}
         for result in self._singles():
             if result._outcome is not None or result.ignored:
@@ -218,7 +218,10 @@ class ResultSet(ResultBase):  # noqa: PLW1641 - it can be changed
                 pending.setdefault(result.id, []).append(result)
         if pending:
             assert_will_not_block()
-            backend = next(iter(pending.values()))[0]._reader()
+            first = next(iter(pending.values()))[0]
+            if first._must_load():
+                await first._load()
+            waiting, backend = first._means_to_await()
             async for outcome in waiting.outcomes_as_they_come(backend, list(pending)):
                 for result in pending[outcome.id]:
                     result._take(outcome)

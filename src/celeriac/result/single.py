@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import datetime
 import importlib
+import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
 
 from celeriac import states
 from celeriac.errors import IncompleteStream, TimeoutError  # noqa: A004 - the name that users catch
 from celeriac.message import Outcome
 from celeriac.ports import ResultBackend
-from celeriac.progress import Progress, progress_in
+from celeriac.progress import Progress, Update, progress_in
 from celeriac.result.base import (
     NO_BACKEND,
     TIMED_OUT,
@@ -143,11 +144,30 @@ class AsyncResult(ResultBase, Generic[R_co]):
             return cast("R_co", None)
         assert_will_not_block()
         if self._outcome is None:
-            # Loaded here because asyncio costs 25 ms of every client's start; who awaits has it already.
-            waiting = importlib.import_module("celeriac.awaiting")
+            waiting = sys.modules.get("celeriac.awaiting")
+            if waiting is None or not (self._backend or self.app is None or self.app.backend_is_loaded):
+                yield from self._load().__await__()  # otherwise no call: thousands may wait in one loop
+                waiting = sys.modules["celeriac.awaiting"]
             self._take((yield from waiting.outcome_of(self._reader(), self.id)))
         self.maybe_throw()
         return cast("R_co", self.result)
+
+    async def updates(self) -> AsyncIterator[Update]:
+        """Yield what is known of the task, at once and at each change, up to its end, without blocking.
+
+        Nothing is raised of what the task raises: it is the ``value`` of the last update.
+        """
+        assert_will_not_block()
+        if self._outcome is not None:
+            yield _update(self._outcome)
+            return
+        if self._must_load():
+            await self._load()
+        waiting, backend = self._means_to_await()
+        async for outcome in waiting.states_of(backend, self.id):
+            if outcome.state in states.READY_STATES:
+                self._take(outcome)
+            yield _update(outcome)
 
     def ready(self) -> bool:
         """Return whether the state is final."""
@@ -450,6 +470,20 @@ class AsyncResult(ResultBase, Generic[R_co]):
 
     # --- inside ---------------------------------------------------------------------------------------
 
+    def _must_load(self) -> bool:
+        """Return whether awaiting has to load modules or a driver first: `_load` it."""
+        if "celeriac.awaiting" not in sys.modules:
+            return True
+        return self._backend is None and self.app is not None and not self.app.backend_is_loaded
+
+    async def _load(self) -> None:
+        """Load what it takes to await in a thread: it reads files."""
+        await importlib.import_module("asyncio").to_thread(self._means_to_await)
+
+    def _means_to_await(self) -> tuple[Any, ResultBackend]:  # Any: the module `celeriac.awaiting`
+        # Imported here because asyncio costs 25 ms of every client's start; who awaits has it already.
+        return importlib.import_module("celeriac.awaiting"), self._reader()
+
     def _reader(self) -> ResultBackend:
         backend = self.backend
         if backend is None:
@@ -593,3 +627,8 @@ class EagerResult(AsyncResult[R_co]):
 
 def _unpickle(id: str, name: str | None, parent: ResultBase | None) -> AsyncResult[Any]:
     return AsyncResult(id, task_name=name, parent=parent)
+
+
+def _update(outcome: Outcome) -> Update:
+    progress = None if outcome.state in states.ALL_STATES else progress_in(outcome.result)
+    return Update(outcome.state, outcome.result, progress)

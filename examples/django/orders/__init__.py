@@ -1,0 +1,1 @@
+"""Orders, and the mails that confirm them."""
