@@ -39,7 +39,7 @@ class Connected(Tasked):
         self._client: Client | None = None
         self._transport: Transport | None = None
         self._backend: ResultBackend | None = None
-        self.backend_is_loaded = False  # loading it reads files, which an event loop should not do
+        self.backend_is_loaded: bool = False  # loading it reads files, which an event loop should not do
         self._reply_address: Callable[[], str | None] | None = None
         self._router: Router | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,11 +60,14 @@ class Watch:
 def watched() -> Iterator[Watch]:
     """Watch this thread."""
     watch, before = Watch(), sys.getprofile()
+    gc.collect()
+    gc.disable()  # or what earlier tests have left is closed in between
     sys.setprofile(watch)
     try:
         yield watch
     finally:
         sys.setprofile(before)
+        gc.enable()
 
 
 async def test_the_watch_sees_what_would_block(tmp_path: Path) -> None:

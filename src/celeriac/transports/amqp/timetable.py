@@ -59,7 +59,7 @@ class AmqpTimetable:
     """
 
     def __init__(self, addresses: Sequence[Address], owner: str) -> None:
-        self.address = "; ".join(address.shown for address in addresses)
+        self.address: str = "; ".join(address.shown for address in addresses)
         self._addresses = [
             msgspec.structs.replace(
                 address, login=msgspec.structs.replace(address.login, heartbeat_seconds=_HEARTBEAT_SECONDS)
