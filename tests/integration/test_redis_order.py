@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -120,3 +121,22 @@ async def test_what_goes_back_comes_before_what_was_sent_later(
         deliveries = await take(consumer, 2)
         await ack(consumer, deliveries)
     assert texts(deliveries) == ["first", "second"]
+
+
+async def test_what_is_handed_over_before_its_time_is_not_forgotten_by_a_fetch_that_waited_for_it(
+    redis_url: str, redis_server: RedisServer, proxy: Proxy, producer: Producer, queue: Queue
+) -> None:
+    proxy.slow(LATE_SECONDS, after=HANDED_OVER)
+    async with consuming(through(proxy, redis_server, redis_url), queue) as consumer:
+        got = asyncio.create_task(take(consumer, 1))
+        await until_armed(redis_url)
+
+        due = time.time() + 4 * LATE_SECONDS
+        await producer.asend([to_queue(queue, "later", not_before=due)], deadline=DEADLINE_SECONDS)
+        await consumer.add_queue(new_queue())  # has it fetch
+
+        deliveries = await got
+        late_seconds = time.time() - due
+        await ack(consumer, deliveries)
+    assert texts(deliveries) == ["later"]
+    assert late_seconds >= 0

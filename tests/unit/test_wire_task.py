@@ -17,6 +17,7 @@ from celeriac.wire.task import (
     TaskMessage,
     compose,
     compose_v1,
+    is_alone,
     is_v2,
     seal,
     unpack_call,
@@ -350,3 +351,20 @@ def test_a_plain_body_that_looks_like_base64_stays_as_it_is() -> None:
 def test_what_is_no_envelope_is_a_decode_error(document: bytes) -> None:
     with pytest.raises(DecodeError):
         virtual.decode(document)
+
+
+def test_a_message_from_whose_end_nothing_follows_is_seen_without_being_decoded() -> None:
+    nothing = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+    assert is_alone(sealed(args=(2, 3)))
+    assert is_alone(raw([[2, 3], {}, nothing]))  # as Celery spaces it
+
+
+@pytest.mark.parametrize("part", ["errbacks", "chain", "chord"])
+def test_a_message_from_whose_end_something_follows_is_not_alone(part: str) -> None:
+    follows = {"callbacks": None, "errbacks": None, "chain": None, "chord": None, part: [{"task": "t"}]}
+    headers, body, props = compose(TaskMessage(task="app.add", id=ID))
+    body[2][part] = follows[part]
+
+    assert not is_alone(seal(headers, body, props, Codecs()))
+    assert not is_alone(raw([[], {}, follows]))

@@ -27,7 +27,10 @@ RESENT_HEADER: Final = "celeriac_resent"  # on a message that may be there alrea
 LIMIT_KEY_HEADER: Final = "celeriac_limit_key"  # what a limit counts the call by
 BURST_HEADER: Final = "celeriac_burst"  # the turn of a debounced call, see `celeriac.bursts`
 LOCK_HEADER: Final = "celeriac_lock"  # the lock that a unique call holds, see `celeriac.locks`
-_NOTHING_FOLLOWS: Final = b'"errbacks": null, "chain": null, "chord": null}]'
+_NOTHING_FOLLOWS: Final = (  # at the end of a body of ours, and of Celery's
+    b'"errbacks":null,"chain":null,"chord":null}]',
+    b'"errbacks": null, "chain": null, "chord": null}]',
+)
 _NO_LIMITS: Final = (None, None)
 _SHOWN_ONLY: Final = ("argsrepr", "kwargsrepr", "origin", "shadow")
 _V1_HEADERS: Final = ("group_index", "root_id", "parent_id", "shadow", "origin", "ignore_result")

@@ -55,7 +55,7 @@ def attributes_from_the_settings():
 
 @question
 def what_binding_takes_from_the_settings():
-    ours = {"acks_on_failure", "acks_on_timeout", "dead_letter"}
+    ours = {"acks_on_failure", "acks_on_timeout", "dead_letter", "lock_seconds"}
     return sorted(list(pair) for pair in Task.from_config if pair[0] not in ours)
 
 

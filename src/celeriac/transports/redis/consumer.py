@@ -383,6 +383,7 @@ class RedisConsumer:
         number = holding.reserve(1)
         due = self._arrivals.take_in([message], names.bare(key), number, time.time(), caught=True)
         self._note_due(due)
+        self._wake.set()  # also for a message that has to wait: whoever waits has to know until when
 
     def _put_back(self, answer: Answers | RedisFailure) -> None:
         self._moving -= 1
