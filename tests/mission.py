@@ -33,6 +33,11 @@ class Shell:
         """Run a program to its end and return what it printed."""
         return run(command, cwd=self.folder, env=self.environment)
 
+    def attempt(self, *command: str) -> tuple[int, str]:
+        """Run a program to its end and return its exit code and what it printed."""
+        with Program(command, cwd=self.folder, env=self.environment) as program:
+            return program.finish(), program.output
+
     def python(self, code: str) -> str:
         """Type something into Python."""
         return self.run("python", "-c", code)

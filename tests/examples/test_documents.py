@@ -56,8 +56,12 @@ def write_files(guide: str, shell: Shell, redis_url: str) -> None:
 def run_until_it_prints(shell: Shell, command: list[str], expected: str) -> None:
     """Run a command, and again while what it shall print is still on its way."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while expected not in (said := shell.run(*command)):
-        assert time.monotonic() < deadline, f"{shlex.join(command)} printed {said!r}, not {expected!r}"
+    code, said = shell.attempt(*command)
+    while code or expected not in said:
+        assert time.monotonic() < deadline, (
+            f"{shlex.join(command)} printed {said!r}, not {expected!r} ({code})"
+        )
+        code, said = shell.attempt(*command)
 
 
 @pytest.mark.timeout(180)

@@ -83,9 +83,8 @@ def test_a_camera_that_is_not_there_is_an_error_of_use(folder: Path) -> None:
 
 
 def test_nobody_who_listens_costs_nothing_in_the_file(folder: Path) -> None:
-    with start(
-        folder, "worker", "-l", "info", "-E", "-c", "1", "-n", "w1@box", "--heartbeat-interval", "0.1"
-    ) as worker:
+    options = ("-E", "-c", "1", "-n", "w1@box", "--heartbeat-interval", "0.1", "--without-mingle")
+    with start(folder, "worker", "-l", "info", *options) as worker:
         worker.wait_for(r"ready\.$")
         call(folder)
         worker.wait_for("succeeded")

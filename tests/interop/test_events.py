@@ -77,8 +77,9 @@ class Fleet:
         """Run a task at a worker and return what a client has heard of it."""
         queue = f"queue={worker!r}"
         uuid = self.ask("real", call.replace("queue=Q", queue) + ".id")
-        if "silent" not in call and "steps_aside" not in call and "refuses_too_late" not in call:
-            self.wait_for(listener, f"e.get('uuid') == {uuid!r} and e['type'].split('-')[1] in {ENDS!r}")
+        if "silent" not in call:
+            ends = ("started",) if "steps_aside" in call or "refuses_too_late" in call else ENDS
+            self.wait_for(listener, f"e.get('uuid') == {uuid!r} and e['type'].split('-')[1] in {ends!r}")
         # What was told before this one was heard before it.
         last = self.ask("real", f"add.apply_async((1, 1), {queue}).id")
         self.wait_for(listener, f"e.get('uuid') == {last!r} and e['type'] == 'task-succeeded'")
