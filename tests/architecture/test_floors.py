@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
+
+import pytest
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "celeriac"
 DROPIN = Path(__file__).resolve().parents[2] / "dropin" / "src" / "celery"
@@ -128,10 +131,14 @@ def floor(name: str) -> int:
     return ROOT_MAY_IMPORT_UP_TO if len(parts) == 1 else FLOORS[parts[1]]
 
 
+@functools.cache
 def graph() -> dict[str, set[str]]:
     """Return who imports whom within the core."""
     known = modules(SOURCE)
     return {name: imports(name, path, known) for name, path in known.items()}
+
+
+pytestmark = pytest.mark.together("floors")  # all modules are read once
 
 
 def test_every_module_has_a_floor() -> None:

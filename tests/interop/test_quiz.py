@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +108,16 @@ def online(
 ) -> dict[Side, Answers]:
     """The answers of a client to whom a worker of its own side is at hand."""
     if "online" not in kept:
-        kept["online"] = {}
-        for side in SIDES:
+        urls = {side: redis_server.fresh_url() for side in SIDES}
+
+        def ask(side: Side) -> Answers:
             python = _python(side, celery_python)
-            environment = _environment(side, tmp_path, QUIZ_BROKER=redis_server.fresh_url())
+            environment = _environment(side, tmp_path, QUIZ_BROKER=urls[side])
             with _worker(python, environment):
-                kept["online"][side] = _ask(python, environment, *ONLINE)
+                return _ask(python, environment, *ONLINE)
+
+        with ThreadPoolExecutor() as both:  # they mostly wait
+            kept["online"] = dict(zip(SIDES, both.map(ask, SIDES), strict=True))
     return kept["online"]
 
 
