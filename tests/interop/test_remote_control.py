@@ -187,7 +187,8 @@ def test_a_rate_limit_is_kept_by_both(fleet: Fleet) -> None:
         took = time.monotonic() - began
         fleet.ask("real", "app.control.rate_limit('program.where', 0, reply=True, timeout=60, limit=2)")
 
-        assert took >= 0.95, worker
+        # Real Celery's third one was seen to come 0.15 s early on a busy machine.
+        assert took >= (0.95 if worker == "ours" else 0.75), worker
 
 
 def test_slots_come_and_go(fleet: Fleet) -> None:
