@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from celeriac.forklock import ForkLock
 from celeriac.message import Outcome
@@ -276,3 +276,6 @@ def _watcher_of(backend: ResultBackend, *, every_state: bool = False) -> _Watche
         if watcher is None or watcher.pid != os.getpid():
             watcher = watchers[backend] = _Watcher(backend, every_state)
         return watcher
+
+
+LOADED: Final = True  # the last line: a module that another thread is still importing can be seen, too

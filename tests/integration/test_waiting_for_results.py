@@ -251,3 +251,46 @@ def test_a_forked_child_waits_by_itself(app: Celeriac, tmp_path: Path) -> None:
 
 async def _result(app: Celeriac, id: str) -> Any:
     return await app.AsyncResult(id)
+
+
+HALF_LOADED = """
+import asyncio, importlib.machinery, sys, threading, time
+from celeriac import Celeriac
+from celeriac.message import Outcome
+
+inside = threading.Event()
+
+class SlowFinder(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        spec = super().find_spec(name, path, target) if name == "celeriac.awaiting" else None
+        if spec is not None:
+            load = spec.loader.exec_module
+            def slowly(module):
+                inside.set()
+                time.sleep(0.3)  # a disk that takes its time
+                load(module)
+            spec.loader.exec_module = slowly
+        return spec
+
+sys.meta_path.insert(0, SlowFinder)
+app = Celeriac("proj", broker="memory://", backend="memory://")
+app.backend.store([app.backend.encode(Outcome(id="same", state="SUCCESS", result="done"))])
+
+async def wait():
+    return await app.AsyncResult("same")
+
+async def main():
+    first = asyncio.ensure_future(wait())
+    while not inside.is_set():
+        await asyncio.sleep(0.001)
+    return [await wait(), await first]
+
+print(asyncio.run(main()))
+"""
+
+
+def test_who_awaits_while_another_one_still_loads_what_that_takes_waits_for_it(tmp_path: Path) -> None:
+    assert (
+        run([sys.executable, "-c", HALF_LOADED], cwd=tmp_path, env=dict(os.environ)) == "['done', 'done']\n"
+    )

@@ -144,8 +144,9 @@ class AsyncResult(ResultBase, Generic[R_co]):
             return cast("R_co", None)
         assert_will_not_block()
         if self._outcome is None:
-            waiting = sys.modules.get("celeriac.awaiting")
-            if waiting is None or not (self._backend or self.app is None or self.app.backend_is_loaded):
+            waiting: Any = sys.modules.get("celeriac.awaiting")
+            loaded = getattr(waiting, "LOADED", False)  # another thread may be in the middle of importing it
+            if not loaded or not (self._backend or self.app is None or self.app.backend_is_loaded):
                 yield from self._load().__await__()  # otherwise no call: thousands may wait in one loop
                 waiting = sys.modules["celeriac.awaiting"]
             self._take((yield from waiting.outcome_of(self._reader(), self.id)))
@@ -472,7 +473,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
 
     def _must_load(self) -> bool:
         """Return whether awaiting has to load modules or a driver first: `_load` it."""
-        if "celeriac.awaiting" not in sys.modules:
+        if not getattr(sys.modules.get("celeriac.awaiting"), "LOADED", False):
             return True
         return self._backend is None and self.app is not None and not self.app.backend_is_loaded
 
