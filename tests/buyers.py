@@ -54,6 +54,10 @@ from project.tasks_app import app
 @app.task
 def deliver(key):
     print("delivered", key)
+
+@app.task(unique="until_done")
+def bill(key):
+    print("billed", key)
 """,
 }
 
@@ -151,12 +155,14 @@ class Market:
         count: int = self._read("db.sqlite3", "SELECT count(*) FROM celeriac_outbox_outboxmessage")[0][0]
         return count
 
-    def sent(self) -> tuple[Counter[str], Counter[str]]:
-        """Return how often the delivery of each order is at the broker: as sent first, and as sent again."""
+    def sent(self, task: str = "deliver") -> tuple[Counter[str], Counter[str]]:
+        """Return how often the call of a task for each order is at the broker: as sent first, and again."""
         first: Counter[str] = Counter()
         again: Counter[str] = Counter()
         for (blob,) in self._read("broker.db", "SELECT blob FROM messages"):
             envelope = unpack(blob)
+            if envelope.headers["task"] != f"market.tasks.{task}":
+                continue
             [key] = json.loads(envelope.body)[0]
             (again if RESENT_HEADER in envelope.headers else first)[key] += 1
         return first, again

@@ -110,6 +110,34 @@ rows().update(due="2000-01-01T00:00Z")  # nobody has sent it for long
     assert market.outbox() == 0
 
 
+def test_a_unique_task_takes_its_lock_when_it_is_sent_and_not_before(market: Market) -> None:
+    said = market.python(
+        """
+import django
+django.setup()
+from django.db import transaction
+from celeriac.contrib.django.outbox.models import rows
+from market.tasks import bill
+
+try:
+    with transaction.atomic():
+        bill.delay_on_commit("taken back")
+        raise KeyError
+except KeyError:
+    pass
+with transaction.atomic():
+    bill.delay_on_commit("taken back")
+    bill.delay_on_commit("taken back")
+    print(rows().count(), "in the outbox")
+"""
+    )
+
+    first, again = market.sent("bill")
+    assert said == "0 in the outbox\n"
+    assert first["taken back"] == 1
+    assert again["taken back"] == 0
+
+
 def test_what_nobody_can_send_stays_and_says_why(market: Market) -> None:
     with closing(sqlite3.connect(market.folder / "db.sqlite3")) as database:
         database.execute(

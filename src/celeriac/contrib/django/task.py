@@ -26,7 +26,8 @@ class DjangoTask(Task[P, R]):
     With `celeriac.contrib.django.outbox` among ``INSTALLED_APPS`` the message is written with the
     transaction, and sent even when this process dies, or the broker is away, after the commit. Without it,
     a broker that is away raises out of the block of the transaction, which is committed by then, and a
-    process that dies in between loses the call.
+    process that dies in between loses the call. So it is with unique, throttled and debounced tasks, too: they
+    take their lock when they are sent, which must not be before the commit nor without them.
     """
 
     abstract = True
@@ -42,7 +43,8 @@ class DjangoTask(Task[P, R]):
     def _on_commit(self, send: Callable[[], Any]) -> None:
         app = self._get_app()
         in_transaction = transaction.get_connection().in_atomic_block
-        if not in_transaction or app.conf.task_always_eager or not apps.is_installed(OUTBOX):
+        is_kept = apps.is_installed(OUTBOX) and self.name not in app.uniques
+        if not in_transaction or app.conf.task_always_eager or not is_kept:
             transaction.on_commit(send)
             return
         with app.client.held() as messages:
