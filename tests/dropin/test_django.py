@@ -179,6 +179,111 @@ def test_connections_are_closed_around_tasks_but_not_around_eager_ones(project: 
     assert printed == "False\nTrue\nTrue\n"
 
 
+def test_connections_serve_as_many_tasks_as_the_settings_say(project: Path) -> None:
+    with (project / "project" / "settings.py").open("a") as file:
+        file.write("CELERY_DB_REUSE_MAX = 2\n")
+
+    printed = run(
+        project,
+        """
+        from project.celery import app
+        import django
+        django.setup()
+        from django.db import connection
+        from celery import signals
+        from celery.app.task import Context
+        from celeriac import context
+        from shop.tasks import sell
+        task = sell._get_current_object()
+        connection.ensure_connection()
+        for number in (1, 2):
+            context.push(task, Context(is_eager=False, called_directly=False))
+            for signal in (signals.task_prerun, signals.task_postrun):
+                signal.send(sender=task, task=task, task_id="1", args=(), kwargs={})
+                print(connection.connection is None)
+            context.pop()
+        """,
+    )
+
+    assert printed == "False\nFalse\nFalse\nTrue\n"
+
+
+@pytest.mark.parametrize(("skip", "told"), [("", "True"), ("1", "False")])
+def test_what_djangos_checks_find_wrong_is_told_when_tasks_are_imported(
+    project: Path, skip: str, told: str
+) -> None:
+    printed = run(
+        project,
+        """
+        import logging
+        from django.core.checks import Error, register
+        from project.celery import app
+        @register
+        def look(**_):
+            return [Error("the shop has no door")]
+        said = []
+        class Keep(logging.Handler):
+            def emit(self, record):
+                said.append(record.getMessage())
+        logging.getLogger("celeriac").addHandler(Keep())
+        app.import_modules()
+        print(any("the shop has no door" in line for line in said))
+        """,
+        CELERY_SKIP_CHECKS=skip,
+    )
+
+    assert printed == f"{told}\n"
+
+
+def test_a_forked_child_leaves_its_parents_connections_alone(project: Path) -> None:
+    printed = run(
+        project,
+        """
+        import os
+        from project.celery import app
+        import django
+        django.setup()
+        from django.db import connection
+        from celery import signals
+        connection.ensure_connection()
+        opened = connection.connection
+        signals.worker_process_init.send(sender=None)
+        print(connection.connection is opened)
+        child = os.fork()
+        if child == 0:
+            signals.worker_process_init.send(sender=None)
+            forgotten = connection.connection is None
+            opened.execute("SELECT 1")  # it was not closed, which the server would take for the parent's wish
+            connection.ensure_connection()
+            os._exit(0 if forgotten and connection.connection is not opened else 1)
+        print(os.waitpid(child, 0)[1], connection.connection is opened)
+        """,
+    )
+
+    assert printed == "True\n0 True\n"
+
+
+def test_pools_of_connections_are_closed_before_a_worker_or_its_scheduler_forks(project: Path) -> None:
+    printed = run(
+        project,
+        """
+        from project.celery import app
+        import django
+        django.setup()
+        from django.db import connection
+        from celery import signals
+        closed = []
+        connection.close_pool = lambda: closed.append("pool")
+        for signal in (signals.worker_init, signals.beat_embedded_init):
+            connection.ensure_connection()
+            signal.send(sender=None)
+            print(connection.connection is None, len(closed))
+        """,
+    )
+
+    assert printed == "True 1\nTrue 2\n"
+
+
 def test_a_task_class_of_ones_own_is_kept(project: Path) -> None:
     printed = run(
         project,

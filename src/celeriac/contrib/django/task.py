@@ -26,8 +26,8 @@ class DjangoTask(Task[P, R]):
     With `celeriac.contrib.django.outbox` among ``INSTALLED_APPS`` the message is written with the
     transaction, and sent even when this process dies, or the broker is away, after the commit. Without it,
     a broker that is away raises out of the block of the transaction, which is committed by then, and a
-    process that dies in between loses the call. So it is with unique, throttled and debounced tasks, too: they
-    take their lock when they are sent, which must not be before the commit nor without them.
+    process that dies in between loses the call. So it is with unique, throttled and debounced tasks, too:
+    they take their lock when they are sent, which may not be before the commit.
     """
 
     abstract = True
