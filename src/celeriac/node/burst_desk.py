@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from celeriac.bursts import Bursts, Turn, from_header
-from celeriac.errors import TransportError
-from celeriac.net.lane import Lane
+from celeriac.node.far_store import FarStore
 from celeriac.node.work import Work
-
-logger: logging.Logger = logging.getLogger("celery.worker.strategy")
-
-RETRY_SECONDS = 1.0  # after the store of bursts has failed
 
 
 class BurstDesk:
@@ -27,13 +21,15 @@ class BurstDesk:
     """
 
     def __init__(self, connect: Callable[[], Bursts], tell: Callable[[Work, float], None]) -> None:
-        self._connect = connect
         self._tell = tell
-        self._bursts: Bursts | None = None
-        self._lane = Lane("celeriac-bursts")
+        self._store: FarStore[Bursts] = FarStore(
+            connect,
+            "celeriac-bursts",
+            "The bursts of debounced tasks are out of reach: %s. None of them begins; trying again.",
+            "The bursts of debounced tasks are to be had again.",
+        )
         self._waiting: dict[int, tuple[Work, Turn]] = {}  # by number, in order
         self._bell = asyncio.Event()
-        self._failing = False
 
     def ask(self, work: Work) -> None:
         """Line up work whose message says its turn; without a turn that can be read it runs."""
@@ -59,39 +55,20 @@ class BurstDesk:
         while True:
             await self._bell.wait()
             self._bell.clear()
-            try:
-                await self._ask()
-            except TransportError as exc:
-                self._tell_failure(exc)
-                await asyncio.sleep(RETRY_SECONDS)
+            if not await self._store.served(self._ask):
                 self._bell.set()
-                continue
-            if self._failing:
-                self._failing = False
-                logger.info("The bursts of debounced tasks are to be had again.")
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._bursts is not None:
-            await self._lane.run(self._bursts.close)
-        self._lane.close(0)
+        await self._store.close()
 
     async def _ask(self) -> None:
         asked = list(self._waiting.values())
         if not asked:
             return
-        if self._bursts is None:
-            self._bursts = self._connect()
         keep_seconds = max(work.policy.task.lock_seconds for work, _ in asked)
-        told = await self._lane.run(self._bursts.begin, [turn for _, turn in asked], keep_seconds)
+        turns = [turn for _, turn in asked]
+        told = await self._store.call(lambda bursts: bursts.begin(turns, keep_seconds))
         for (work, _), seconds in zip(asked, told, strict=True):
             if self._waiting.pop(work.number, None) is not None:  # else it was taken back meanwhile
                 self._tell(work, seconds)
-
-    def _tell_failure(self, exc: TransportError) -> None:
-        if not self._failing:
-            self._failing = True
-            logger.warning(
-                "The bursts of debounced tasks are out of reach: %s. None of them begins; trying again.",
-                str(exc).rstrip("."),
-            )

@@ -12,13 +12,12 @@ import msgspec
 from celeriac.clock import Clock
 from celeriac.errors import TransportError
 from celeriac.locks import HELD_SECONDS, RENEW_SECONDS, Lock, Locks
-from celeriac.net.lane import Lane
+from celeriac.node.far_store import FarStore
 from celeriac.node.work import Work
 
 logger: logging.Logger = logging.getLogger("celery.worker.strategy")
 
 POLL_SECONDS = 0.1  # between two looks whether there is room
-RETRY_SECONDS = 1.0  # after the store of locks has failed
 
 
 class Keeper:
@@ -47,19 +46,22 @@ class Keeper:
         room: Callable[[], int],
         release: Callable[[Work], None],
     ) -> None:
-        self._connect = connect
         self._clock = clock
         self._room = room
         self._release = release
-        self._locks: Locks | None = None
-        self._lane = Lane("celeriac-locks")
+        self._store: FarStore[Locks] = FarStore(
+            connect,
+            "celeriac-locks",
+            "The locks of unique tasks are out of reach: %s. None of those that are unique until they start "
+            "begins; trying again.",
+            "The locks of unique tasks are to be had again.",
+        )
         self._waiting: dict[int, Work] = {}  # by number, in order; until their locks are free
         self._running: dict[int, Work] = {}
         self._begun: dict[int, Work] = {}  # of these, what the store does not know of
         self._owed: list[Lock] = []  # that could not be freed
         self._bell = asyncio.Event()
         self._renew_at = 0.0  # on the monotonic clock
-        self._failing = False
 
     def may_begin(self, work: Work) -> bool:
         """Return whether work has no lock to free first; else it waits here until that is done."""
@@ -111,28 +113,18 @@ class Keeper:
         except TransportError as exc:
             self._owed += free
             self._bell.set()
-            self._tell_failure(exc)
+            self._store.tell_failure(exc)
 
     async def run(self) -> None:
         """Free and keep locks until cancelled."""
         while True:
             await self._rest()
-            try:
-                await self._serve()
-            except TransportError as exc:
-                self._tell_failure(exc)
-                await asyncio.sleep(RETRY_SECONDS)
+            if not await self._store.served(self._serve):
                 self._bell.set()
-                continue
-            if self._failing:
-                self._failing = False
-                logger.info("The locks of unique tasks are to be had again.")
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._locks is not None:
-            await self._lane.run(self._locks.close)
-        self._lane.close(0)
+        await self._store.close()
 
     async def _rest(self) -> None:
         """Wait until there is something to do: news, room, or a renewal."""
@@ -175,9 +167,7 @@ class Keeper:
                 self._release(work)
 
     async def _exchange(self, free: Sequence[Lock], keep: Sequence[Lock]) -> list[bool]:
-        if self._locks is None:
-            self._locks = self._connect()
-        return await self._lane.run(self._locks.exchange, free, keep)
+        return await self._store.call(lambda locks: locks.exchange(free, keep))
 
     def _tell_lost(self, work: Work) -> None:
         logger.warning(
@@ -186,15 +176,6 @@ class Keeper:
             work.headers.task,
             work.headers.id,
         )
-
-    def _tell_failure(self, exc: TransportError) -> None:
-        if not self._failing:
-            self._failing = True
-            logger.warning(
-                "The locks of unique tasks are out of reach: %s. None of those that are unique until they "
-                "start begins; trying again.",
-                str(exc).rstrip("."),
-            )
 
 
 def _lease(work: Work) -> Lock:

@@ -13,7 +13,7 @@ from celeriac.clock import Clock
 from celeriac.errors import TransportError
 from celeriac.limits import tokens_per_second
 from celeriac.message import TaskHeaders
-from celeriac.net.lane import Lane
+from celeriac.node.far_store import FarStore
 from celeriac.node.policy import Policy
 from celeriac.node.work import Work
 from celeriac.permits import RENEW_SECONDS, Claim, Permits
@@ -21,7 +21,6 @@ from celeriac.permits import RENEW_SECONDS, Claim, Permits
 logger: logging.Logger = logging.getLogger("celery.worker.strategy")
 
 POLL_SECONDS = 0.1  # between two looks whether other nodes have given a permit back
-RETRY_SECONDS = 1.0  # after the store of permits has failed
 MOST_OF_A_KIND = 8  # that wait here for permits of one kind, or twice its limit; the others are parked
 MOST_HELD = 256  # that wait here at all
 PARK_LEAST_SECONDS = 0.5
@@ -55,14 +54,17 @@ class Turnstile(ABC):
         *,
         parks: bool,
     ) -> None:
-        self._connect = connect
         self._clock = clock
         self._room = room
         self._release = release
         self._parks = parks
         self._id = uuid.uuid4().hex  # of this node's life: the one before may still be thought to hold some
-        self._permits: Permits | None = None
-        self._lane = Lane("celeriac-permits")
+        self._store: FarStore[Permits] = FarStore(
+            connect,
+            "celeriac-permits",
+            "No permits for limited tasks: %s. Nothing that needs one begins; trying again.",
+            "Permits of limited tasks are to be had again.",
+        )
         self._waiting: dict[int, tuple[Work, Claim]] = {}  # by number, in order
         self._count: dict[str, int] = {}  # what waits, by what it waits for
         self._held: dict[int, Claim] = {}
@@ -71,7 +73,6 @@ class Turnstile(ABC):
         self._paces: dict[str, float] = {}  # when the last one that was parked may begin
         self._bell = asyncio.Event()
         self._renew_at = 0.0  # on the monotonic clock
-        self._failing = False
 
     @abstractmethod
     def claim(self, headers: TaskHeaders, policy: Policy, holder: str) -> Claim | None:
@@ -153,31 +154,19 @@ class Turnstile(ABC):
         """Hand out permits until cancelled."""
         while True:
             await self._rest()
-            try:
-                await self._exchange()
-                await self._renew()
-            except TransportError as exc:
-                self._tell_failure(exc)
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            if self._failing:
-                self._failing = False
-                logger.info("Permits of limited tasks are to be had again.")
+            await self._store.served(self._serve)
 
     async def close(self) -> None:
         """Give everything back at once."""
-        permits = self._permits
-        if permits is None:
-            return
         back = [*self._back, *self._held.values(), *self._in_line]
         try:
-            if back:
-                await self._lane.run(permits.exchange, back, ())
-            await self._lane.run(permits.close)
+            await self._store.close(lambda permits: back and permits.exchange(back, ()))
         except TransportError as exc:
             logger.warning("Permits were not given back, they come free by themselves within 15 s: %s", exc)
-        finally:
-            self._lane.close(0)
+
+    async def _serve(self) -> None:
+        await self._exchange()
+        await self._renew()
 
     async def _rest(self) -> None:
         """Wait until there is something to do: news, another look, or a renewal."""
@@ -206,7 +195,8 @@ class Turnstile(ABC):
         # What is asked for may be had even if we never hear of it.
         self._in_line = dict.fromkeys([*self._in_line, *(claim for _, claim in wanted)])
         try:
-            answers = await self._lane.run(self._store().exchange, back, [claim for _, claim in wanted])
+            asked = [claim for _, claim in wanted]
+            answers = await self._store.call(lambda permits: permits.exchange(back, asked))
         except BaseException:
             self._back = [*back, *self._back]
             raise
@@ -257,7 +247,7 @@ class Turnstile(ABC):
         if not self._held or self._clock.monotonic() < self._renew_at:
             return
         held = list(self._held.items())
-        kept = await self._lane.run(self._store().renew, [claim for _, claim in held])
+        kept = await self._store.call(lambda permits: permits.renew([claim for _, claim in held]))
         self._renew_at = self._clock.monotonic() + RENEW_SECONDS
         for (number, claim), still in zip(held, kept, strict=True):
             if not still and self._held.pop(number, None) is not None:
@@ -267,19 +257,6 @@ class Turnstile(ABC):
                     claim.limited,
                     claim.limit,
                 )
-
-    def _store(self) -> Permits:
-        if self._permits is None:
-            self._permits = self._connect()
-        return self._permits
-
-    def _tell_failure(self, exc: TransportError) -> None:
-        if not self._failing:
-            self._failing = True
-            logger.warning(
-                "No permits for limited tasks: %s. Nothing that needs one begins; trying again.",
-                str(exc).rstrip("."),
-            )
 
 
 class ConcurrencyTurnstile(Turnstile):
