@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from processes import Program
 
@@ -68,11 +69,13 @@ sys.exit(Worker(app, NodeOptions(hostname="w1@here", pool=pool, concurrency=conc
 Start = Callable[..., Program]
 
 
-def until(condition: Callable[[], bool], seconds: float = TIMEOUT) -> None:
+def until(look: Callable[[], Any], seconds: float = TIMEOUT) -> Any:
+    """Return what is true at last, of what has no event of its own."""
     end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
+    while not (found := look()):
+        assert time.monotonic() < end, "it did not come true in time"
         time.sleep(0.01)
+    return found
 
 
 def begun(home: Path, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,15 +13,18 @@ from typing import Any
 
 import pytest
 
+from celeriac.app import Celeriac
 from processes import Program, user_environment
 from worker_program import PROJECT, RUN, Start
 
 
-@pytest.fixture
-def servers(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
-    """Return the URLs of broker and result store; SQLite unless a test asks for others."""
+def urls(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+    """Return the URLs of a broker of some kind and of a result store."""
     file = f"sqlite:///{tmp_path}/q.db"
-    match getattr(request, "param", "sqlite"):
+    match kind:
+        case "memory":
+            url = f"memory://{uuid.uuid4().hex}"
+            return url, url
         case "redis":
             url = request.getfixturevalue("redis_url")
             return url, url
@@ -28,6 +32,30 @@ def servers(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
             return request.getfixturevalue("rabbitmq_url"), file
         case _:
             return file, file
+
+
+@pytest.fixture
+def servers(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+    """Return the URLs of broker and result store; SQLite unless a test asks for others."""
+    return urls(getattr(request, "param", "sqlite"), request, tmp_path)
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", "amqp"])
+def everywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Celeriac]:
+    """An app without tasks, with each broker in turn."""
+    broker, backend = urls(request.param, request, tmp_path)
+    app = Celeriac("proj", broker=broker, backend=backend, set_as_current=False)
+    yield app
+    app.close()
+
+
+@pytest.fixture(params=["sqlite", "redis", "amqp"])
+def across_processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Celeriac]:
+    """The same, without the broker that lives in one process."""
+    broker, backend = urls(request.param, request, tmp_path)
+    app = Celeriac("proj", broker=broker, backend=backend, set_as_current=False)
+    yield app
+    app.close()
 
 
 @pytest.fixture

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +12,7 @@ from celeriac.errors import TaskRevokedError
 from celeriac.message import Broadcast, Envelope, Props
 from celeriac.queues import Exchange
 from celeriac.testing.worker import start_worker
+from worker_program import until
 
 TIMEOUT = 20.0
 COMPANY: dict[str, Any] = {
@@ -26,30 +23,9 @@ COMPANY: dict[str, Any] = {
 }
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis", "amqp"])
-def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Celeriac]:
-    file = f"sqlite:///{tmp_path}/q.db"
-    match request.param:
-        case "memory":
-            broker = backend = f"memory://{uuid.uuid4().hex}"
-        case "redis":
-            broker = backend = request.getfixturevalue("redis_url")
-        case "amqp":
-            broker, backend = request.getfixturevalue("rabbitmq_url"), file
-        case _:
-            broker = backend = file
-    app = Celeriac("proj", broker=broker, backend=backend, set_as_current=False)
-    yield app
-    app.close()
-
-
-def until(look: Callable[[], Any]) -> Any:
-    """Return what is true at last."""
-    end = time.monotonic() + TIMEOUT
-    while not (found := look()):
-        assert time.monotonic() < end, "it does not come true"
-        time.sleep(0.02)
-    return found
+@pytest.fixture
+def app(everywhere: Celeriac) -> Celeriac:
+    return everywhere
 
 
 def test_who_starts_learns_what_was_revoked_before_and_runs_none_of_it(app: Celeriac) -> None:
@@ -73,7 +49,7 @@ def test_who_starts_learns_what_was_revoked_before_and_runs_none_of_it(app: Cele
     assert ran == ["other"]
 
 
-@pytest.mark.parametrize("app", ["redis", "amqp"], indirect=True)
+@pytest.mark.parametrize("everywhere", ["redis", "amqp"], indirect=True)
 def test_one_of_several_does_what_they_were_told_to_choose_one_for(
     app: Celeriac, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,30 +20,17 @@ NODE = "w1@here"
 Event = dict[str, Any]
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis", "amqp"])
-def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Celeriac]:
-    file = f"sqlite:///{tmp_path}/q.db"
-    match request.param:
-        case "memory":
-            broker = backend = f"memory://{uuid.uuid4().hex}"
-        case "redis":
-            broker = backend = request.getfixturevalue("redis_url")
-        case "amqp":
-            broker, backend = request.getfixturevalue("rabbitmq_url"), file
-        case _:
-            broker = backend = file
-    app = Celeriac("proj", broker=broker, backend=backend, set_as_current=False)
-
-    @app.task(name="add")
+@pytest.fixture
+def app(everywhere: Celeriac) -> Celeriac:
+    @everywhere.task(name="add")
     def add(x: int, y: int) -> int:
         return x + y
 
-    @app.task(name="tell", bind=True)
+    @everywhere.task(name="tell", bind=True)
     def tell(self: Any) -> None:
         self.send_event("task-progress", done=50)
 
-    yield app
-    app.close()
+    return everywhere
 
 
 class Ear:

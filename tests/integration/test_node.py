@@ -37,6 +37,7 @@ from celeriac.result import AsyncResult
 from celeriac.task import Task
 from celeriac.testing.worker import start_worker
 from job_factory import memory_app
+from worker_program import until
 
 POOLS = ["threads", "solo", "prefork"]
 IN_PROCESS = ["threads", "solo"]
@@ -46,14 +47,6 @@ TIMEOUT = 60.0
 def dead(app: Celeriac) -> list[str]:
     """Return the reasons of the dead letters."""
     return [letter.reason for letter in app.transport.graveyard().find("celery")]
-
-
-def until(condition: Any, seconds: float = TIMEOUT) -> None:
-    """Wait for what has no event of its own."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.005)
 
 
 def eta_in(seconds: float) -> str:

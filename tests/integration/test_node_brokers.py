@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,19 +19,9 @@ from celeriac.testing.worker import start_worker
 TIMEOUT = 60.0
 
 
-@pytest.fixture(params=["sqlite", "redis", "amqp"])
-def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Celeriac]:
-    file = f"sqlite:///{tmp_path}/q.db"
-    match request.param:
-        case "redis":
-            broker = backend = request.getfixturevalue("redis_url")
-        case "amqp":
-            broker, backend = request.getfixturevalue("rabbitmq_url"), file
-        case _:
-            broker = backend = file
-    app = Celeriac("proj", broker=broker, backend=backend, set_as_current=False)
-    yield app
-    app.close()
+@pytest.fixture
+def app(across_processes: Celeriac) -> Celeriac:
+    return across_processes
 
 
 def dead(app: Celeriac) -> list[str]:

@@ -3,50 +3,24 @@
 from __future__ import annotations
 
 import threading
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from celeriac.app import Celeriac
 from celeriac.testing.worker import start_worker
+from worker_program import until
 
 TIMEOUT = 60.0
 NODE = "w1@here"
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis", "amqp"])
-def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Celeriac]:
-    file = f"sqlite:///{tmp_path}/q.db"
-    match request.param:
-        case "memory":
-            broker = backend = f"memory://{uuid.uuid4().hex}"
-        case "redis":
-            broker = backend = request.getfixturevalue("redis_url")
-        case "amqp":
-            broker, backend = request.getfixturevalue("rabbitmq_url"), file
-        case _:
-            broker = backend = file
-    app = Celeriac("proj", broker=broker, backend=backend, set_as_current=False)
-
-    @app.task(name="add")
+@pytest.fixture
+def app(everywhere: Celeriac) -> Celeriac:
+    @everywhere.task(name="add")
     def add(x: int, y: int) -> int:
         return x + y
 
-    yield app
-    app.close()
-
-
-def until(look: Callable[[], Any]) -> Any:
-    """Return what is true at last."""
-    end = time.monotonic() + TIMEOUT
-    while not (found := look()):
-        assert time.monotonic() < end, "it does not come true"
-        time.sleep(0.02)
-    return found
+    return everywhere
 
 
 def consumed(app: Celeriac, node: str) -> list[str]:
@@ -102,7 +76,7 @@ def test_what_was_fetched_and_has_not_begun_goes_back(app: Celeriac) -> None:
         assert [result.get(timeout=TIMEOUT) for result in waiting] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("app", ["memory", "sqlite", "redis"], indirect=True)
+@pytest.mark.parametrize("everywhere", ["memory", "sqlite", "redis"], indirect=True)
 def test_a_worker_that_hears_no_commands_looks_by_itself(app: Celeriac) -> None:
     app.conf.worker_enable_remote_control = False
     app.control.pause_queue("celery")

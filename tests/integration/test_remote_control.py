@@ -6,8 +6,6 @@ import datetime
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,31 +17,19 @@ from celeriac.errors import SoftTimeLimitExceeded, TaskRevokedError
 from celeriac.message import Broadcast, Envelope, Props
 from celeriac.testing.worker import start_worker
 from celeriac.wire.control import Terms
+from worker_program import until
 
 TIMEOUT = 60.0
 NODE = "w1@here"
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis", "amqp"])
-def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Celeriac]:
-    file = f"sqlite:///{tmp_path}/q.db"
-    match request.param:
-        case "memory":
-            broker = backend = f"memory://{uuid.uuid4().hex}"
-        case "redis":
-            broker = backend = request.getfixturevalue("redis_url")
-        case "amqp":
-            broker, backend = request.getfixturevalue("rabbitmq_url"), file
-        case _:
-            broker = backend = file
-    app = Celeriac("proj", broker=broker, backend=backend, set_as_current=False)
-
-    @app.task(name="add")
+@pytest.fixture
+def app(everywhere: Celeriac) -> Celeriac:
+    @everywhere.task(name="add")
     def add(x: int, y: int) -> int:
         return x + y
 
-    yield app
-    app.close()
+    return everywhere
 
 
 @pytest.fixture
@@ -57,15 +43,6 @@ def gate(app: Celeriac) -> threading.Event:
         return "done"
 
     return gate
-
-
-def until(look: Callable[[], Any]) -> Any:
-    """Return what is true at last."""
-    end = time.monotonic() + TIMEOUT
-    while not (found := look()):
-        assert time.monotonic() < end, "it does not come true"
-        time.sleep(0.02)
-    return found
 
 
 def ask(app: Celeriac, command: str, **arguments: Any) -> Any:

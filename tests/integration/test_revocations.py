@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +17,15 @@ from celeriac.result.many import GroupResult
 from celeriac.revocations import of_tasks
 from celeriac.testing.worker import start_worker
 from celeriac.wire.control import Command
+from worker_program import until
 
 TIMEOUT = 60.0
 NODE = "w1@here"
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis", "amqp"])
-def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Celeriac]:
-    file = f"sqlite:///{tmp_path}/q.db"
-    match request.param:
-        case "memory":
-            broker = backend = f"memory://{uuid.uuid4().hex}"
-        case "redis":
-            broker = backend = request.getfixturevalue("redis_url")
-        case "amqp":
-            broker, backend = request.getfixturevalue("rabbitmq_url"), file
-        case _:
-            broker = backend = file
-    app = Celeriac("proj", broker=broker, backend=backend, set_as_current=False)
-    yield app
-    app.close()
+@pytest.fixture
+def app(everywhere: Celeriac) -> Celeriac:
+    return everywhere
 
 
 @pytest.fixture
@@ -52,15 +39,6 @@ def ran(app: Celeriac) -> list[Any]:
         return what
 
     return ran
-
-
-def until(look: Callable[[], Any]) -> Any:
-    """Return what is true at last."""
-    end = time.monotonic() + TIMEOUT
-    while not (found := look()):
-        assert time.monotonic() < end, "it does not come true"
-        time.sleep(0.02)
-    return found
 
 
 def assert_revoked(*results: Any) -> None:

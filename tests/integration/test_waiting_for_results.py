@@ -7,9 +7,8 @@ import gc
 import os
 import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
@@ -21,6 +20,7 @@ from celeriac.app import Celeriac
 from celeriac.message import Outcome
 from processes import run
 from redis_probe import command
+from worker_program import until
 
 PATIENCE_SECONDS = 30.0
 WAITING_THREAD = "celeriac-results"
@@ -53,13 +53,6 @@ def store(app: Celeriac, *ids: str) -> None:
     assert backend is not None
     backend.store([backend.encode(Outcome(id=id, state="SUCCESS", result=f"of {id}")) for id in ids])
     worker.close()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)
 
 
 def subscriptions(url: str) -> list[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import psutil
 import pytest
 
 from processes import PATIENCE_SECONDS, Program, celery, run, user_environment
+from worker_program import until
 
 PROJECT = """
 import time
@@ -71,13 +71,6 @@ def send(home: Path, call: str) -> str:
     """Have a client evaluate an expression with the project's names and return what it prints."""
     program = f"from proj import *; print({call})"
     return run(["python", "-c", program], cwd=home, env=user_environment(home)).strip()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
 
 
 class TestOptions:
