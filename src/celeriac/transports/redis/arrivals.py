@@ -69,7 +69,7 @@ class Arrivals:
                 due = min(due or found.not_before, found.not_before)
                 continue
             holding.tokens[token.field] = token
-            self._deliver(_delivery(found, queue, token))
+            self._deliver(found.delivery(queue, token))
         if early:
             self._park(early)
         return due
@@ -82,7 +82,7 @@ class Arrivals:
         found = postmarks.opened(message)
         found.redelivered = True
         found.attempt += 1
-        delivery = _delivery(found, self._names.queue_of(list_of(field)), token)
+        delivery = found.delivery(self._names.queue_of(list_of(field)), token)
         delivery.lost = True
         self._deliver(delivery)
 
@@ -97,16 +97,3 @@ class Arrivals:
         if not isinstance(answer, RedisFailure) and isinstance(answer[0], ReplyError):
             self._membership.drop()
             self._on_broken(Refused(str(answer[0])))
-
-
-def _delivery(found: postmarks.Opened, queue: str, token: Token) -> Delivery:
-    return Delivery(
-        envelope=found.envelope,
-        queue=queue,
-        exchange=found.exchange,
-        routing_key=found.routing_key,
-        redelivered=found.redelivered,
-        attempt=found.attempt,
-        token=token,
-        defect=found.defect,
-    )

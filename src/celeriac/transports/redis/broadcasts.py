@@ -110,18 +110,7 @@ class Broadcasts:
             return
         token = Heard(message)
         self._outstanding.add(token)
-        self._deliver(
-            Delivery(
-                envelope=found.envelope,
-                queue=queue,
-                exchange=found.exchange,
-                routing_key=found.routing_key,
-                redelivered=found.redelivered,
-                attempt=found.attempt,
-                defect=found.defect,
-                token=token,
-            )
-        )
+        self._deliver(found.delivery(queue, token))
 
     def _hold(self, queue: str, message: bytes, until: float) -> None:
         def due() -> None:

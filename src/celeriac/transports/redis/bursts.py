@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from celeriac.bursts import GRACE_SECONDS, MARGIN_SECONDS, Turn
-from celeriac.net.redis_link import Links, RedisFailure, checked
 from celeriac.net.redis_script import Script
-from celeriac.transports.redis.errors import translated
+from celeriac.transports.redis.caller import Caller
 from celeriac.transports.redis.names import Names
-
-_PATIENCE_SECONDS: Final = 5.0
 
 # ======================  ====  ====================================================================
 # ``celeriac.burst:<x>``  hash  ``id`` of the burst, ``last`` and ``over``: numbers, ``due`` (epoch
@@ -80,46 +76,41 @@ class RedisBursts:
     """Bursts for all clients and nodes of a database, `celeriac.bursts.Bursts`.
 
     Args:
-        links: Connections of its own.
-        address: For people.
+        caller: With connections of its own.
         names: The names of keys.
     """
 
-    def __init__(self, links: Links, address: str, names: Names) -> None:
-        self._links = links
-        self._address = address
+    def __init__(self, caller: Caller, names: Names) -> None:
+        self._caller = caller
         self._names = names
 
     def join(self, name: str, task_id: str, due_seconds: float, keep_seconds: float) -> tuple[str, int]:
         """See `celeriac.bursts.Bursts`."""
         terms: list[str | int] = [task_id, _milliseconds(due_seconds), _milliseconds(keep_seconds)]
-        id_, number = self._call([_JOIN.load(), _JOIN.call([self._key(name)], terms)])[1]
+        [[id_, number]] = self._call(_JOIN, _JOIN.call([self._key(name)], terms))
         return id_.decode(), int(number)
 
     def leave(self, turn: Turn) -> None:
         """See `celeriac.bursts.Bursts`."""
-        self._call([_LEAVE.load(), _LEAVE.call([self._key(turn.name)], [str(turn.number)])])
+        self._call(_LEAVE, _LEAVE.call([self._key(turn.name)], [str(turn.number)]))
 
     def begin(self, turns: Sequence[Turn], keep_seconds: float) -> list[float]:
         """See `celeriac.bursts.Bursts`."""
         terms = [_milliseconds(s) for s in (keep_seconds, GRACE_SECONDS, MARGIN_SECONDS)]
         calls = [_BEGIN.call([self._key(turn.name)], [str(turn.number), *terms]) for turn in turns]
-        answers = self._call([_BEGIN.load(), *calls])[1:]
+        answers = self._call(_BEGIN, *calls)
         return [float(told) if told <= 0 else told / 1000 for told in answers]
 
     def close(self) -> None:
         """Close the connections."""
-        self._links.close()
+        self._caller.close()
 
     def _key(self, name: str) -> bytes:
         return self._names.key(f"celeriac.burst:{name}")
 
-    def _call(self, data: Sequence[bytes]) -> list[Any]:  # Any: whatever Redis answers
-        until = time.monotonic() + _PATIENCE_SECONDS
-        try:
-            return checked(self._links.call(b"".join(data), len(data), until))
-        except RedisFailure as exc:
-            raise translated(exc, self._address, "looking for the last of debounced calls") from exc
+    def _call(self, script: Script, *calls: bytes) -> list[Any]:  # Any: whatever Redis answers
+        data = script.load() + b"".join(calls)
+        return self._caller.call(data, 1 + len(calls), "looking for the last of debounced calls")[1:]
 
 
 def _milliseconds(seconds: float) -> int:

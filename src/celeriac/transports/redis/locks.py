@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from celeriac.locks import Lock
-from celeriac.net.redis_link import Links, RedisFailure, checked
 from celeriac.net.redis_script import Script
-from celeriac.transports.redis.errors import translated
+from celeriac.transports.redis.caller import Caller
 from celeriac.transports.redis.names import Names
-
-_PATIENCE_SECONDS: Final = 5.0
 
 # =====================  ======  =======================
 # ``celeriac.lock:<x>``  string  the id of who holds x
@@ -54,42 +50,33 @@ class RedisLocks:
     """Locks for all clients and nodes of a database, `celeriac.locks.Locks`.
 
     Args:
-        links: Connections of its own.
-        address: For people.
+        caller: With connections of its own.
         names: The names of keys.
     """
 
-    def __init__(self, links: Links, address: str, names: Names) -> None:
-        self._links = links
-        self._address = address
+    def __init__(self, caller: Caller, names: Names) -> None:
+        self._caller = caller
         self._names = names
 
     def take(self, wanted: Sequence[Lock]) -> list[str | None]:
         """See `celeriac.locks.Locks`."""
         data = [_TAKE.load(), *(_TAKE.call([self._key(lock)], _terms(lock)) for lock in wanted)]
-        answers = self._call(data, "taking locks of unique tasks")
+        answers = self._caller.call(b"".join(data), len(data), "taking locks of unique tasks")
         return [None if held is None else held.decode() for held in answers[1:]]
 
     def exchange(self, free: Sequence[Lock], keep: Sequence[Lock]) -> list[bool]:
         """See `celeriac.locks.Locks`."""
         data = [_FREE.load(), *(_FREE.call([self._key(lock)], [lock.holder]) for lock in free)]
         data += [_KEEP.load(), *(_KEEP.call([self._key(lock)], _terms(lock)) for lock in keep)]
-        answers = self._call(data, "freeing locks of unique tasks")
+        answers = self._caller.call(b"".join(data), len(data), "freeing locks of unique tasks")
         return [bool(kept) for kept in answers[len(free) + 2 :]]
 
     def close(self) -> None:
         """Close the connections."""
-        self._links.close()
+        self._caller.close()
 
     def _key(self, lock: Lock) -> bytes:
         return self._names.key(f"celeriac.lock:{lock.name}")
-
-    def _call(self, data: Sequence[bytes], doing: str) -> list[Any]:  # Any: whatever Redis answers
-        until = time.monotonic() + _PATIENCE_SECONDS
-        try:
-            return checked(self._links.call(b"".join(data), len(data), until))
-        except RedisFailure as exc:
-            raise translated(exc, self._address, doing) from exc
 
 
 def _terms(lock: Lock) -> list[str | int]:

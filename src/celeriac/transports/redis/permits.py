@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from celeriac.net.redis_link import Links, RedisFailure, checked, pack
+from celeriac.net.redis_link import pack
 from celeriac.net.redis_script import Script
 from celeriac.permits import PERMIT_SECONDS, Claim
-from celeriac.transports.redis.errors import translated
+from celeriac.transports.redis.caller import Caller
 from celeriac.transports.redis.names import Names
-
-_PATIENCE_SECONDS: Final = 5.0
 
 # ========================  ======  ====================================================================
 # ``celeriac.permits:<x>``  zset    who holds a permit for x or stands in line, scored with the end of that
@@ -98,14 +95,12 @@ class RedisPermits:
     """Permits for all nodes of a database, `celeriac.permits.Permits`.
 
     Args:
-        links: Connections of its own.
-        address: For people.
+        caller: With connections of its own.
         names: The names of keys.
     """
 
-    def __init__(self, links: Links, address: str, names: Names) -> None:
-        self._links = links
-        self._address = address
+    def __init__(self, caller: Caller, names: Names) -> None:
+        self._caller = caller
         self._names = names
 
     def exchange(self, back: Sequence[Claim], wanted: Sequence[Claim]) -> list[bool]:
@@ -119,7 +114,7 @@ class RedisPermits:
         for limited, claims in groups.items():
             terms = [PERMIT_SECONDS, claims[0].keeps_seconds, claims[0].limit]
             data.append(_ASK.call(self._keys(limited), [*terms, *_holders(claims)]))
-        answers = self._call(b"".join(data), count + len(groups), "asking for permits")
+        answers = self._caller.call(b"".join(data), count + len(groups), "asking for permits")
         return _in_order(wanted, groups, answers[count:])
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
@@ -127,21 +122,15 @@ class RedisPermits:
         data, groups = [_RENEW.load()], _by_limited(claims)
         for limited, some in groups.items():
             data.append(_RENEW.call(self._keys(limited), [PERMIT_SECONDS, 0, *_holders(some)]))
-        answers = self._call(b"".join(data), 1 + len(groups), "renewing permits")
+        answers = self._caller.call(b"".join(data), 1 + len(groups), "renewing permits")
         return _in_order(claims, groups, answers[1:])
 
     def close(self) -> None:
         """Close the connections."""
-        self._links.close()
+        self._caller.close()
 
     def _keys(self, limited: str) -> tuple[bytes, bytes]:
         return self._names.key(f"celeriac.permits:{limited}"), self._names.key(f"celeriac.line:{limited}")
-
-    def _call(self, data: bytes, count: int, doing: str) -> list[Any]:  # Any: whatever Redis answers
-        try:
-            return checked(self._links.call(data, count, time.monotonic() + _PATIENCE_SECONDS))
-        except RedisFailure as exc:
-            raise translated(exc, self._address, doing) from exc
 
 
 def _holders(claims: Sequence[Claim]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from celeriac.errors import DecodeError
-from celeriac.message import Envelope, Props
+from celeriac.message import Delivery, Envelope, Props
 from celeriac.wire import virtual
 
 NOT_BEFORE: Final = "celeriac_not_before"  # a property: epoch seconds
@@ -47,6 +47,19 @@ class Opened(msgspec.Struct):
     attempt: int = 1
     not_before: float | None = None  # epoch seconds
     defect: str | None = None
+
+    def delivery(self, queue: str, token: Any = None) -> Delivery:  # Any: the consumer's business
+        """Return it as a delivery; nobody can settle one without a token."""
+        return Delivery(
+            envelope=self.envelope,
+            queue=queue,
+            exchange=self.exchange,
+            routing_key=self.routing_key,
+            redelivered=self.redelivered,
+            attempt=self.attempt,
+            token=token,
+            defect=self.defect,
+        )
 
 
 def opened(raw: bytes) -> Opened:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from celeriac.net.redis_link import Links, RedisFailure, checked
 from celeriac.net.redis_script import Script
 from celeriac.timetable import Changes, Lead, Line
-from celeriac.transports.redis.errors import translated
+from celeriac.transports.redis.caller import Caller
 from celeriac.transports.redis.names import Names
 
-_PATIENCE_SECONDS: Final = 5.0
 _REMOVED: Final = b"-"
 _KEPT: Final = b"+"  # before every value, so that none looks like a removed one
 
@@ -81,15 +78,14 @@ class RedisTimetable:
     """A timetable for all schedulers that reach a database, `celeriac.timetable.Timetable`.
 
     Args:
-        links: Connections of its own.
-        address: For people.
+        caller: With connections of its own.
         names: The names of keys.
         owner: Whose timetable it is.
     """
 
-    def __init__(self, links: Links, address: str, names: Names, owner: str) -> None:
-        self.address = address
-        self._links = links
+    def __init__(self, caller: Caller, names: Names, owner: str) -> None:
+        self.address: str = caller.address
+        self._caller = caller
         self._keys = [names.key(f"celeriac.{what}:{owner}") for what in ("timetable", "lines", "revisions")]
 
     def lead(self) -> Lead:
@@ -121,14 +117,11 @@ class RedisTimetable:
 
     def close(self) -> None:
         """Close the connections."""
-        self._links.close()
+        self._caller.close()
 
     def _call(self, script: Script, arguments: list[Any], doing: str) -> Any:  # Any: whatever Redis answers
         data = script.load() + script.call(self._keys, arguments)
-        try:
-            return checked(self._links.call(data, 2, time.monotonic() + _PATIENCE_SECONDS))[1]
-        except RedisFailure as exc:
-            raise translated(exc, self.address, doing) from exc
+        return self._caller.call(data, 2, doing)[1]
 
 
 def _stored(value: bytes | None) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import socket
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +13,7 @@ from celeriac.bursts import Bursts
 from celeriac.letters import MOST_LETTERS
 from celeriac.locks import Locks
 from celeriac.message import Delivery
-from celeriac.net.redis_link import Links, RedisFailure, checked, pack
+from celeriac.net.redis_link import Links, pack
 from celeriac.net.redis_servers import servers
 from celeriac.net.url import mask
 from celeriac.pauses import Pauses
@@ -23,7 +22,7 @@ from celeriac.ports import Caps, Consumer, ConsumeSpec, Fanout, Producer, Vitals
 from celeriac.revocations import Revocations
 from celeriac.timetable import Timetable
 from celeriac.transports.redis import postmarks
-from celeriac.transports.redis.errors import translated
+from celeriac.transports.redis.caller import Caller
 from celeriac.transports.redis.graveyard import RedisGraveyard
 from celeriac.transports.redis.names import Names
 from celeriac.transports.redis.producer import RedisProducer
@@ -42,7 +41,6 @@ CAPS: Final = Caps(
     timetable=True,
     once=True,
 )
-_PATIENCE_SECONDS: Final = 5.0  # for administration
 
 
 class RedisTransport:
@@ -65,6 +63,7 @@ class RedisTransport:
         self._names = Names(self._servers.database, options)
         self.caps: Caps = msgspec.structs.replace(CAPS, high_priority_first=self._names.high_first)
         self._links = Links(self._servers)
+        self._caller = Caller(self._links, self.address)
 
     def producer(self) -> Producer:
         """See `celeriac.ports.Transport`."""
@@ -86,26 +85,28 @@ class RedisTransport:
     def purge(self, queue: str) -> int:
         """See `celeriac.ports.Transport`."""
         keys = [self._names.parked(queue), self._names.due, *self._names.lists(queue)]
-        answers = self._call(PURGE.load() + PURGE.call(keys, [queue]), 2, f"purging {queue!r}")
+        answers = self._caller.call(PURGE.load() + PURGE.call(keys, [queue]), 2, f"purging {queue!r}")
         return int(answers[1])
 
     def size(self, queue: str) -> int:
         """See `celeriac.ports.Transport`; messages that wait for their time count."""
         lists = self._names.lists(queue)
         data = pack(("ZCARD", self._names.parked(queue))) + b"".join(pack(("LLEN", key)) for key in lists)
-        return sum(self._call(data, 1 + len(lists), f"counting {queue!r}"))
+        return sum(self._caller.call(data, 1 + len(lists), f"counting {queue!r}"))
 
     def ready(self, queue: str) -> int:
         """See `celeriac.ports.Transport`."""
         lists = self._names.lists(queue)
         data = b"".join(pack(("LLEN", key)) for key in lists)
-        return sum(self._call(data, len(lists), f"counting {queue!r}"))
+        return sum(self._caller.call(data, len(lists), f"counting {queue!r}"))
 
     def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:
         """See `celeriac.ports.Transport`."""
         data = pack(("ZRANGE", self._names.parked(queue), 0, limit - 1, "WITHSCORES"))
-        [answer] = self._call(data, 1, f"looking what is parked in {queue!r}")
-        return [(_looked_at(raw.partition(b"\n")[2], queue), float(due)) for raw, due in answer]
+        [answer] = self._caller.call(data, 1, f"looking what is parked in {queue!r}")
+        return [
+            (postmarks.opened(raw.partition(b"\n")[2]).delivery(queue), float(due)) for raw, due in answer
+        ]
 
     def reap(self) -> int:
         """See `celeriac.ports.Transport`; what had begun stays until a worker of its queue tells of it.
@@ -118,42 +119,42 @@ class RedisTransport:
 
     def graveyard(self) -> RedisGraveyard:
         """Return the dead letters."""
-        return RedisGraveyard(self._names, self._call)
+        return RedisGraveyard(self._names, self._caller.call)
 
     def permits(self) -> Permits:
         """Return the permits of all nodes of the database."""
         module = importlib.import_module("celeriac.transports.redis.permits")
-        permits: Permits = module.RedisPermits(Links(self._servers), self.address, self._names)
+        permits: Permits = module.RedisPermits(self._another_caller(), self._names)
         return permits
 
     def locks(self) -> Locks:
         """Return the locks of all clients and nodes of the database."""
         module = importlib.import_module("celeriac.transports.redis.locks")
-        locks: Locks = module.RedisLocks(Links(self._servers), self.address, self._names)
+        locks: Locks = module.RedisLocks(self._another_caller(), self._names)
         return locks
 
     def bursts(self) -> Bursts:
         """Return the bursts of all clients and nodes of the database."""
         module = importlib.import_module("celeriac.transports.redis.bursts")
-        bursts: Bursts = module.RedisBursts(Links(self._servers), self.address, self._names)
+        bursts: Bursts = module.RedisBursts(self._another_caller(), self._names)
         return bursts
 
     def revocations(self) -> Revocations:
         """Return what all nodes of the database shall not run."""
         module = importlib.import_module("celeriac.transports.redis.revocations")
-        kept: Revocations = module.RedisRevocations(self._names, self._call)
+        kept: Revocations = module.RedisRevocations(self._names, self._caller.call)
         return kept
 
     def timetable(self, owner: str) -> Timetable:
         """Return the timetable of all schedulers that reach the database."""
         module = importlib.import_module("celeriac.transports.redis.timetable")
-        timetable: Timetable = module.RedisTimetable(Links(self._servers), self.address, self._names, owner)
+        timetable: Timetable = module.RedisTimetable(self._another_caller(), self._names, owner)
         return timetable
 
     def pauses(self) -> Pauses:
         """Return what remembers paused queues."""
         module = importlib.import_module("celeriac.transports.redis.pauses")
-        pauses: Pauses = module.RedisPauses(Links(self._servers), self.address, self._names)
+        pauses: Pauses = module.RedisPauses(self._another_caller(), self._names)
         return pauses
 
     def whereabouts(self, task_id: str) -> str | None:
@@ -163,7 +164,7 @@ class RedisTransport:
     def vitals(self) -> Vitals:
         """See `celeriac.ports.TellsVitals`."""
         data = pack(("TIME",)) + pack(("INFO", "server")) + pack(("INFO", "memory"))
-        moment, server, memory = self._call(data, 3, "asking how it is")
+        moment, server, memory = self._caller.call(data, 3, "asking how it is")
         facts = _facts(server) | _facts(memory)
         # Without a limit its memory is never full; the policies `volatile-…` leave alone what has no end.
         limited = facts.get("maxmemory", "0") != "0"
@@ -176,7 +177,7 @@ class RedisTransport:
 
     def close(self) -> None:
         """See `celeriac.ports.Transport`."""
-        self._links.close()
+        self._caller.close()
 
     def _consumer(self, spec: ConsumeSpec) -> RedisConsumer:
         # By name and not above: a client, who only sends, does without asyncio and everything of a consumer.
@@ -187,25 +188,9 @@ class RedisTransport:
         )
         return consumer
 
-    def _call(self, data: bytes, count: int, doing: str) -> list[Any]:  # Any: whatever Redis answers
-        try:
-            return checked(self._links.call(data, count, time.monotonic() + _PATIENCE_SECONDS))
-        except RedisFailure as exc:
-            raise translated(exc, self.address, doing) from exc
-
-
-def _looked_at(raw: bytes, queue: str) -> Delivery:
-    """Return a message as a delivery that nobody can settle."""
-    found = postmarks.opened(raw)
-    return Delivery(
-        envelope=found.envelope,
-        queue=queue,
-        exchange=found.exchange,
-        routing_key=found.routing_key,
-        redelivered=found.redelivered,
-        attempt=found.attempt,
-        defect=found.defect,
-    )
+    def _another_caller(self) -> Caller:
+        """Return one with connections of its own, that outlive ours."""
+        return Caller(Links(self._servers), self.address)
 
 
 def _facts(info: bytes) -> dict[str, str]:
