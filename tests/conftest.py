@@ -43,6 +43,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has put the run into the background, and all programs that tests interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+BY_BROKER = {"redis": "redis_server", "amqp": "rabbitmq_server", "rabbitmq": "rabbitmq_server"}
 SLOW_TO_START = ("rabbitmq_server", "postgres_server")
 
 
@@ -50,7 +51,7 @@ SLOW_TO_START = ("rabbitmq_server", "postgres_server")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test with the servers that it needs, for ``-m "not rabbitmq"``, and with its group."""
     for item in items:
-        for name in SHARED.keys() & set(getattr(item, "fixturenames", ())):
+        for name in SHARED.keys() & _servers(item):
             item.add_marker(name.removesuffix("_server"))
     for item, group in zip(items, groups([_need(item) for item in items]), strict=True):
         if group is not None:
@@ -61,10 +62,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the slow servers in the background when a test needs them; others run meanwhile."""
     if session.config.option.collectonly:
         return
-    needed = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    needed = {name for item in session.items for name in _servers(item)}
     for name in SLOW_TO_START:
         if name in needed:
             threading.Thread(target=_start_quietly, args=(SHARED[name],), name=name, daemon=True).start()
+
+
+def _servers(item: pytest.Item) -> set[str]:
+    """Return the fixtures of a test, those included that a fixture asks for by the name of a broker."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {}).values()
+    brokers = {value.partition("-")[0] for value in parameters if isinstance(value, str)}
+    asked = {BY_BROKER[broker] for broker in brokers & BY_BROKER.keys()}
+    return {*getattr(item, "fixturenames", ()), *asked}
 
 
 def pytest_sessionfinish() -> None:
