@@ -6,6 +6,7 @@ Run as ``python -m faults.run`` with ``tests`` on the path; `make faults` does.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import queue
 import re
 import shutil
@@ -82,8 +83,14 @@ def _run(wanted: Sequence[Case], lanes: int) -> list[Played]:
         threads = [threading.Thread(target=work, name=f"lane-{number}") for number in range(lanes)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.join()
+        except KeyboardInterrupt:
+            with contextlib.suppress(queue.Empty):
+                while True:  # what is under way is seen through, and its servers are stopped
+                    todo.get_nowait()
+            raise
     return played
 
 
