@@ -152,6 +152,10 @@ class Tethered(Protocol):
         """
         ...
 
+    def came_to_nothing(self, deliveries: Iterable[Delivery]) -> None:
+        """Hear which deliveries had not begun when the connection was lost: they do not count as attempts."""
+        ...
+
 
 class Subscription(Protocol):
     """What is heard on one queue of broadcasts; used on the loop that subscribed.

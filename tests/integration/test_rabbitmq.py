@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 import uuid
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from celeriac.errors import BrokerUnreachable, EncodeError, PublishTimeout, TransportError
-from celeriac.message import DeadLetter, Delivery, Requeue, Start
+from celeriac.message import Ack, DeadLetter, Delivery, Requeue, Start, Verdict
 from celeriac.ports import Consumer, ConsumeSpec
 from celeriac.queues import Exchange, Queue, direct_queue
 from celeriac.testing.conformance.fixtures import ack, nothing_arrives, take
@@ -433,6 +434,53 @@ class TestSettling:
         assert max(delivery.attempt for delivery in held) >= 3
         assert all("x-delivery-count" not in delivery.envelope.headers for delivery in held)
         assert {delivery.queue for delivery in held} == {queue.name for queue in queues}
+
+    @pytest.mark.parametrize("kind", ["classic", "quorum"])
+    async def test_what_had_not_begun_when_the_connection_was_lost_is_not_counted(
+        self, transport: AmqpTransport, kind: str
+    ) -> None:
+        queue = new_queue(arguments={"x-queue-type": kind})
+        words = ["begins", "waits"]
+        transport.producer().send([to_queue(queue, word) for word in words], deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue, prefetch=2)
+        found = await take(consumer, 2)
+        for _ in range(3):
+            waiting = [delivery for delivery in found if texts([delivery]) == ["waits"]]
+            consumer.came_to_nothing(waiting)  # type: ignore[attr-defined]
+            consumer._stream.abort(ConnectionResetError("cut by the test"))  # type: ignore[attr-defined]
+            found = await take_after_trouble(consumer, 2)
+        attempts = {texts([delivery])[0]: delivery.attempt for delivery in found}
+        assert attempts["waits"] == 1
+        assert attempts["begins"] > 1
+        assert all(delivery.redelivered for delivery in found)
+
+        # What takes its place is counted as ever.
+        noted: dict[str, Verdict] = {"begins": Ack(), "waits": Requeue(untouched=True, noted=True)}
+        await consumer.settle([(delivery, noted[texts([delivery])[0]]) for delivery in found])
+        [waits] = await take(consumer, 1)
+        consumer._stream.abort(ConnectionResetError("cut by the test"))  # type: ignore[attr-defined]
+        [again] = await take_after_trouble(consumer, 1)
+        await ack(consumer, [again])
+        await consumer.close()
+        assert (waits.attempt, again.attempt) == (1, 2)
+
+    async def test_what_no_node_had_taken_when_the_connection_was_lost_is_not_counted(
+        self, transport: AmqpTransport, queue: Queue
+    ) -> None:
+        transport.producer().send([to_queue(queue, "waits")], deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue)
+        for _ in range(3):
+            while not consumer._turns:  # type: ignore[attr-defined]
+                await asyncio.sleep(0.01)
+            consumer._stream.abort(ConnectionResetError("cut by the test"))  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
+            with contextlib.suppress(TransportError):
+                await consumer.connect()  # type: ignore[attr-defined]
+
+        [waits] = await take_after_trouble(consumer, 1)
+        await ack(consumer, [waits])
+        await consumer.close()
+        assert (waits.attempt, waits.redelivered) == (1, True)
 
     async def test_acknowledging_out_of_order_leaves_nothing(
         self, transport: AmqpTransport, queue: Queue

@@ -89,6 +89,23 @@ async def test_a_refusal_after_a_loss_is_tried_again_for_somebody_may_mend_it(
     assert "Trying again in 0.00 seconds... (2/100)" in caplog.text
 
 
+async def test_after_a_loss_it_tries_sooner_than_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    async def first_pause(link: Link) -> str:
+        caplog.clear()
+        trying = asyncio.create_task(lose(link))
+        while "Trying again in" not in caplog.text:
+            await asyncio.sleep(0.001)
+        trying.cancel()
+        return caplog.text.partition("Trying again in ")[2].partition(" seconds")[0]
+
+    waits = {"intervals": (2.0, 2.0, 30.0)}
+
+    at_start = await first_pause(link_to(Broker(AWAY), **waits))
+    after_a_loss = await first_pause(link_to(Broker(None, AWAY), **waits))
+
+    assert (at_start, after_a_loss) == ("2.00", "0.50")
+
+
 async def test_after_so_many_attempts_it_gives_up(caplog: pytest.LogCaptureFixture) -> None:
     link = link_to(Broker(None, *[AWAY] * 5), max_retries=3)
     await link.connect()

@@ -23,6 +23,7 @@ R = TypeVar("R")
 _LEAST_PAUSE_SECONDS = 0.5  # between two attempts, however long the first took
 _SETTLED_SECONDS = 5.0  # a connection that lives for so long was a good one
 _SURE = 0.8  # of a lease after its renewal: until then nobody can have taken it
+_LOSS_SECONDS = (0.5, 1.0)  # the first pauses after a connection was lost, before those of the policy
 _RELAPSE_SECONDS = (0.0, 0.5, 1.0)  # the first pauses before one is tried again that was none
 
 
@@ -174,7 +175,7 @@ class Link:
 
     async def _until(self, attempt: Callable[[], Awaitable[R]], *, startup: bool) -> R:
         clock = asyncio.get_running_loop().time
-        for number, pause in self._pauses():
+        for number, pause in self._pauses(startup=startup):
             began = clock()
             try:
                 return await attempt()
@@ -190,9 +191,14 @@ class Link:
         )
         raise GiveUp
 
-    def _pauses(self) -> Iterator[tuple[int, float]]:
-        pauses = enumerate(intervals(*self._policy.intervals), 1)
-        return itertools.islice(pauses, self._policy.max_retries or None)
+    def _pauses(self, *, startup: bool) -> Iterator[tuple[int, float]]:
+        pauses = intervals(*self._policy.intervals)
+        if not startup:
+            # Most losses are short: another master takes over, a server is restarted.
+            pauses = itertools.chain(
+                (min(pause, self._policy.intervals[0]) for pause in _LOSS_SECONDS), pauses
+            )
+        return itertools.islice(enumerate(pauses, 1), self._policy.max_retries or None)
 
     def _tell(self, exc: TransportError, number: int, pause: float, *, startup: bool) -> None:
         policy = self._policy

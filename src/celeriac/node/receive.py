@@ -192,5 +192,7 @@ class Receiver:
     def _forget_unstarted(self) -> None:
         """Drop what the broker hands to somebody else now."""
         self._told_prefetch = -1
-        for work in self.take_back():
+        works = self.take_back()
+        cast("Tethered", self._link.consumer).came_to_nothing(work.delivery for work in works)
+        for work in works:
             self._ledger.close(work.number)

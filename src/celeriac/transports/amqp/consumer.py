@@ -7,7 +7,7 @@ import functools
 import itertools
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from celeriac.errors import BrokerUnreachable, CodecError, TransportError
@@ -30,6 +30,7 @@ from celeriac.transports.amqp.custody import Custody
 from celeriac.transports.amqp.producer import AmqpProducer
 from celeriac.transports.amqp.stream import Stream
 from celeriac.transports.amqp.substitute import Held, is_quorum, substitute
+from celeriac.transports.amqp.unbegun import Unbegun
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ class AmqpConsumer:
         self._replacing = 0  # settlements that wait for copies to be safe
         self._started: set[_Token] = set()  # acknowledged at their start, their end still to come
         call = functools.partial(self._call, channel=CUSTODY_CHANNEL)
+        self._unbegun = Unbegun()
         self._custody = Custody(producer, spec.queues, call, self._write)
         self._renewing = asyncio.Lock()
         self._told_limit: topology.Method = ()
@@ -130,16 +132,26 @@ class AmqpConsumer:
         turns = self._turns
         while turns and len(taken) < limit:
             source = turns[0]
-            taken.append(topology.read_delivery(source.messages.popleft(), source.queue.name, self._epoch))
+            taken.append(self._read(source.messages.popleft(), source.queue.name))
             if source.messages:
                 turns.rotate(-1)
             else:
                 turns.popleft()
         return taken
 
+    def _read(self, message: Message, queue: str) -> Delivery:
+        delivery = topology.read_delivery(message, queue, self._epoch)
+        self._unbegun.correct(delivery)
+        return delivery
+
     async def lost(self) -> None:
         """Return as soon as the connection is lost. See `celeriac.ports.Tethered`."""
         await self._lost.wait()
+
+    def came_to_nothing(self, deliveries: Iterable[Delivery]) -> None:
+        """Hear what had not begun when the connection was lost. See `celeriac.ports.Tethered`."""
+        for delivery in deliveries:
+            self._unbegun.note(delivery)
 
     # --- settle ---
 
@@ -148,6 +160,7 @@ class AmqpConsumer:
         acks: set[int] = set()
         back: list[bytes] = []
         copies: list[tuple[Delivery, Outgoing]] = []
+        self._unbegun.forget(delivery for delivery, verdict in verdicts if type(verdict) is not Requeue)
         for delivery, verdict in verdicts:
             token: _Token = delivery.token
             kind = type(verdict)
@@ -192,6 +205,7 @@ class AmqpConsumer:
             return
         # Only now are the originals acknowledged: worse to lose than to repeat.
         self._started.difference_update(delivery.token for delivery, _ in copies)
+        self._unbegun.forget(delivery for delivery, _ in copies)
         tags = {delivery.token[1] for delivery, _ in copies if self._holds(delivery.token)}
         if self._stream is not None and tags:
             self._stream.write(self._acknowledge(tags))
@@ -264,7 +278,7 @@ class AmqpConsumer:
     async def _mind_the_old(self) -> None:
         """Have copies stand for messages that RabbitMQ would soon end the channel for."""
         old = [
-            topology.read_delivery(message, self._queue_of[message.consumer], self._epoch)
+            self._read(message, self._queue_of[message.consumer])
             for message in self._custody.old(self._outstanding)
         ]
         # What cannot be read becomes a dead letter as soon as the node gets round to it.
@@ -277,6 +291,7 @@ class AmqpConsumer:
                 released = fetched.keys() & self._outstanding.keys()
                 self._write(self._acknowledge(released))
                 self._custody.take(fetched, released)
+                self._unbegun.forget(delivery for delivery in old if delivery.token[1] in fetched)
                 await self._mind_custody()
 
     async def _mind_custody(self) -> None:
@@ -502,6 +517,11 @@ class AmqpConsumer:
         if stream is not None and not self._closed:
             self._error = stream.address.failure(error)
             self._error.retryable = True  # whatever ended this connection, the next call opens another
+            self.came_to_nothing(
+                self._read(message, source.queue.name)
+                for source in self._turns
+                for message in source.messages
+            )
             self._lost.set()
             self._forget()
         self._news.set()
