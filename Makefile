@@ -8,6 +8,8 @@ PROJECTS := pyproject.toml dropin/pyproject.toml scripts/setup.sh
 PYTEST := $(BIN)/python -m pytest
 IN_PROCESSES := -n auto --dist loadgroup # ARGS="-n 0" makes it one
 ARGS ?=
+# Tests start hundreds of programs: none shall compile what another has compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +47,7 @@ docs: setup ## Write the generated pages anew
 	@$(BIN)/python scripts/generate.py
 
 test: setup servers ## Run the whole suite against private servers, shuffled, in several processes (ARGS="-k word" for a part)
+	@$(BIN)/python -m compileall -q -j 0 src dropin/src tests
 	@CELERIAC_REQUIRE_SERVERS=1 $(PYTEST) $(IN_PROCESSES) $(ARGS)
 
 unit: setup ## Run what needs no server
