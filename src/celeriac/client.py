@@ -368,8 +368,11 @@ class Client:
         terms = plan.terms
         if options:
             terms = self._refine(message, options, terms)
+        hooks = self._app.hooks
+        before = hooks.before_task_publish
+        if message.chain and (before.receivers or hooks.after_task_publish.receivers):
+            message.chain = [*message.chain]  # they may look at it, and the first ones change it
         headers, body, props = compose(message) if plan.protocol == 2 else compose_v1(message)
-        before = self._app.hooks.before_task_publish
         if before.receivers:
             props = _announce(before, name, headers, body, props, route, own_policy)
         envelope = seal(headers, body, props, self._app.codecs, serializer, terms.compression)

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from celeriac.message import Call
+from celeriac.steps import Remainder
 
 
 class Context:
@@ -57,6 +58,7 @@ class Context:
     timelimit: Any = None  # [hard, soft], seconds
     utc: bool | None = None
     _children: list[Any] | None = None
+    _remainder: Remainder | None = None  # of its chain, where nobody has looked at that
     _passed_on: bool = False  # another message with the same id goes on with this call
     _added: int = 0  # parts that the chord has grown by in this run
     _protected: bool = False  # the body runs already, below an overridden `__call__`
@@ -81,6 +83,15 @@ class Context:
     def get(self, key: str, default: Any = None) -> Any:  # Any: an attribute's value
         """Return an attribute, or the default when there is none of that name."""
         return getattr(self, key, default)
+
+    def _keep_undecoded(self, remainder: Remainder) -> None:
+        """Take what remains of the chain, for `chain` to be decoded when somebody looks at it."""
+        self.__dict__.pop("chain", None)  # a header of that name
+        self.__dict__["_remainder"] = remainder
+
+    def _steps_to_come(self) -> Any:
+        """Return the steps of the chain that are left: a list, or a `Remainder` that stays undecoded."""
+        return self.__dict__.get("chain", self._remainder)
 
     @property
     def children(self) -> list[Any]:  # Any: results, of floor 3's other modules
@@ -122,6 +133,19 @@ class Context:
         """Show what was set."""
         return f"<Context: {self.__dict__!r}>"
 
+
+class _Chain:
+    """The attribute ``chain``: a list once somebody looks at it, or what was assigned."""
+
+    def __get__(self, request: Context | None, owner: type[Context]) -> Any:
+        """Decode the steps, unless they are in the request's ``__dict__``, where Python looks first."""
+        if request is None or request._remainder is None:
+            return None
+        steps = request.__dict__["chain"] = request._remainder.decoded()
+        return steps
+
+
+Context.chain = _Chain()
 
 # Headers with a meaning of their own; all others are somebody's.
 KNOWN_HEADERS = frozenset(
@@ -173,7 +197,10 @@ def request_of_message(headers: Mapping[str, Any], call: Call, **more: Any) -> C
     attributes["kwargs"] = call.kwargs
     attributes["callbacks"] = call.callbacks
     attributes["errbacks"] = call.errbacks
-    attributes["chain"] = call.chain
+    if call.remainder is None:
+        attributes["chain"] = call.chain
+    else:
+        request._keep_undecoded(call.remainder)
     attributes["chord"] = call.chord
     attributes["called_directly"] = False
     attributes.update(more)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from celeriac import states
-from celeriac.canvas import group, maybe_signature
+from celeriac.canvas import Signature, group, maybe_signature
 from celeriac.canvas.calls import calls_of, ends_of, units_of
 from celeriac.clock import TextClock
 from celeriac.context import Context
@@ -24,6 +24,7 @@ from celeriac.message import Outcome, Part, Record
 from celeriac.patience import insist
 from celeriac.ports import ResultBackend
 from celeriac.run import Ending
+from celeriac.steps import Remainder
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def conclude(app: Any, task: Any, request: Context, ending: Ending) -> tuple[Rec
         TransportError: What follows could not be sent.
     """
     if ending.kind == "success":
-        if request.callbacks or request.chain:
+        if request.callbacks or request._steps_to_come():
             with app.client.batch():
                 _apply_callbacks(app, request, ending.value)
                 _apply_next_step(app, request, ending.value)
@@ -411,9 +412,16 @@ def _apply_callbacks(app: Any, request: Context, value: Any) -> None:
 
 
 def _apply_next_step(app: Any, request: Context, value: Any) -> None:
-    if request.chain:
-        *rest, following = request.chain
+    waiting = request._steps_to_come()
+    if waiting:
+        rest: Sequence[Any]
+        if isinstance(waiting, Remainder):
+            following, rest = waiting
+        else:
+            *rest, following = waiting
         step = maybe_signature(following, app=app, clone=True)
+        if type(step) is not Signature:
+            rest = [*rest]  # it goes into other signatures, which are changed and copied
         step.apply_async((value,), chain=rest, **_lineage(app, request))
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from celeriac.queues import Exchange, Queue
+from celeriac.steps import Remainder
 
 
 class Props(msgspec.Struct, kw_only=True):
@@ -76,6 +77,7 @@ class Call(msgspec.Struct, kw_only=True):
     errbacks: list[dict[str, Any]] | None = None
     chain: list[dict[str, Any]] | None = None  # reversed: the next step is the last element
     chord: dict[str, Any] | None = None
+    remainder: Remainder | None = None  # instead of a long ``chain``
 
 
 class Once(msgspec.Struct, frozen=True):

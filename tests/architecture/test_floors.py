@@ -16,6 +16,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(
         [
             "message",
+            "steps",
             "queues",
             "letters",
             "wire",

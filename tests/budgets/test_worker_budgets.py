@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from celeriac.canvas import chain
 from celeriac.clock import SystemClock
+from celeriac.codecs.jsontext import JsonCodec
 from celeriac.events.stream import EventStream
 from celeriac.execute.executor import Executor
 from celeriac.message import Ack, Delivery, Finished, Record, Verdict
@@ -32,6 +34,7 @@ from celeriac.wire.task import unpack_headers
 from job_factory import deliveries, job_of, memory_app
 
 FRAMES_UNDER_A_TASK = 4  # of ours, between the child's loop and the user's function; Celery has 35
+BYTES_OF_A_STEP = 600  # of JSON read and written, of which the next step takes 190
 CALLS_IN_THE_CHILD = 60  # of Python functions, the task's own among them; Celery makes 910
 
 
@@ -79,6 +82,39 @@ def test_few_calls_are_made_to_run_a_task() -> None:
     sys.setprofile(None)
 
     assert len(calls) <= CALLS_IN_THE_CHILD, calls
+
+
+@pytest.mark.parametrize("length", [100, 1_000])
+def test_what_is_read_and_written_for_a_step_does_not_grow_with_its_chain(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, encode = JsonCodec.decode, JsonCodec.encode
+    done: list[int] = []
+
+    def decode_counted(self: JsonCodec, data: bytes) -> Any:
+        done.append(len(data))
+        return decode(self, data)
+
+    def encode_counted(self: JsonCodec, value: Any) -> bytes:
+        done.append(len(data := encode(self, value)))
+        return data
+
+    monkeypatch.setattr(JsonCodec, "decode", decode_counted)
+    monkeypatch.setattr(JsonCodec, "encode", encode_counted)
+    app = memory_app()
+
+    @app.task
+    def increased(x: int) -> int:
+        return x + 1
+
+    chain(increased.s(1), *(increased.s() for _ in range(length))).apply_async()
+    (delivery,) = deliveries(app)
+    job = job_of(delivery)
+    done.clear()
+    Executor(app, "w1@host").run(job, None)
+
+    assert len(job.body) > 100 * length
+    assert sum(done) <= BYTES_OF_A_STEP, done
 
 
 class Counting:

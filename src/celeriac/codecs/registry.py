@@ -49,7 +49,7 @@ class Codecs:
 
     def __init__(self) -> None:
         self.json: JsonCodec = JsonCodec()
-        self.json_is_built_in: bool = True  # nobody has registered a serializer of that name in its place
+        self.json_is_built_in: bool = True  # nobody has registered a serializer in its place
         self._by_name: dict[str, Codec] = {}
         self._by_type: dict[str, Codec] = {}
         for codec in _built_in(self.json):
@@ -59,7 +59,7 @@ class Codecs:
     def add(self, codec: Codec) -> None:
         """Take in a serializer; it replaces another one of its name and of its content type."""
         self._by_name[codec.name] = self._by_type[codec.content_type] = codec
-        if codec.name == "json":
+        if codec.name == "json" or codec.content_type == JSON:
             self.json_is_built_in = False
 
     def register(

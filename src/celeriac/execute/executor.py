@@ -126,7 +126,9 @@ class Executor:
             return prepared
         task, request = prepared
         self._awaited = limit
-        self._follows = bool(request.callbacks or request.chain or request.chord or request.errbacks)
+        self._follows = bool(
+            request.callbacks or request._steps_to_come() or request.chord or request.errbacks
+        )
         try:
             ending = await run_async(task, request, self)
         except MemoryError:
@@ -262,7 +264,10 @@ class Executor:
         attributes["kwargs"] = call.kwargs
         attributes["callbacks"] = call.callbacks
         attributes["errbacks"] = call.errbacks
-        attributes["chain"] = call.chain
+        if call.remainder is None:
+            attributes["chain"] = call.chain
+        else:
+            request._keep_undecoded(call.remainder)
         attributes["chord"] = call.chord
         attributes["called_directly"] = False
         attributes["retries"] = headers.get("retries") or 0

@@ -13,10 +13,12 @@ from typing import Any, Final
 import msgspec
 
 from celeriac.codecs.compress import compress, decompress
-from celeriac.codecs.registry import Codecs
+from celeriac.codecs.registry import JSON, Codecs
 from celeriac.errors import ConfigError, DecodeError, InvalidTaskError
 from celeriac.message import Call, Envelope, Props, TaskHeaders
 from celeriac.saferepr import saferepr
+from celeriac.steps import Steps
+from celeriac.wire import splice
 
 Signatures = Sequence[Mapping[str, Any]]  # Any: signatures are open dicts
 BodyV2 = tuple[Sequence[Any], Mapping[str, Any], dict[str, Any]]  # args, kwargs, embed
@@ -168,7 +170,10 @@ def seal(
         EncodeError: An argument has no form in the serializer.
         ConfigError: The compression is unknown or its package is missing.
     """
-    content_type, content_encoding, data = codecs.encode(body, serializer)
+    if type(body) is tuple and type(body[2].get("chain")) is Steps:  # `isinstance` of an ABC is a call
+        content_type, content_encoding, data = splice.write(*body, codecs, serializer)
+    else:
+        content_type, content_encoding, data = codecs.encode(body, serializer)
     if compression is not None:
         data, headers["compression"] = compress(compression, data)
     return Envelope(
@@ -241,15 +246,8 @@ def upgrade(
     """
     if "task" in envelope.headers:
         return envelope
-    body = _open(
-        envelope.body,
-        envelope.content_type,
-        envelope.content_encoding,
-        envelope.headers.get("compression"),
-        codecs,
-        accept,
-        max_bytes,
-    )
+    data = _unpacked(envelope.body, envelope.headers.get("compression"), max_bytes)
+    body = codecs.decode(data, envelope.content_type, envelope.content_encoding, accept)
     if not isinstance(body, dict) or "task" not in body:
         raise InvalidTaskError("Unknown message: neither a `task` header nor a body with a `task` key")
     if not body.get("id"):
@@ -316,7 +314,12 @@ def unpack_call(
         DecodeError: The bytes are not what they claim to be, or too many.
         InvalidTaskError: They decode to something else than a call.
     """
-    value = _open(body, content_type, content_encoding, compression, codecs, accept, max_bytes)
+    body = _unpacked(body, compression, max_bytes)
+    if len(body) >= splice.LEAST_BYTES and content_type == JSON and (accept is None or JSON in accept):
+        spliced = splice.read(body, codecs)
+        if spliced is not None:
+            return _checked(spliced)
+    value = codecs.decode(body, content_type, content_encoding, accept)
     if isinstance(value, dict) and "args" in value:
         return _call_from_dict(value)
     if not isinstance(value, (list, tuple)) or len(value) != 3:
@@ -330,15 +333,7 @@ def unpack_call(
     return _call(args, kwargs, embed)
 
 
-def _open(
-    body: bytes,
-    content_type: str | None,
-    content_encoding: str | None,
-    compression: str | None,
-    codecs: Codecs,
-    accept: frozenset[str] | None,
-    max_bytes: int,
-) -> Any:
+def _unpacked(body: bytes, compression: str | None, max_bytes: int) -> bytes:
     if compression:
         try:
             body = decompress(compression, body, max_bytes=max_bytes)
@@ -346,7 +341,7 @@ def _open(
             raise DecodeError(str(exc)) from exc
     elif len(body) > max_bytes:
         raise DecodeError(f"Message body has {len(body)} bytes; at most {max_bytes} are decoded")
-    return codecs.decode(body, content_type, content_encoding, accept)
+    return body
 
 
 def _call_from_dict(body: dict[str, Any]) -> Call:
@@ -356,18 +351,24 @@ def _call_from_dict(body: dict[str, Any]) -> Call:
 
 
 def _call(args: Any, kwargs: Any, embed: Mapping[str, Any]) -> Call:
+    return _checked(
+        Call(
+            args=args,
+            kwargs=kwargs,
+            callbacks=embed.get("callbacks"),
+            errbacks=embed.get("errbacks"),
+            chain=embed.get("chain"),
+            chord=embed.get("chord"),
+        )
+    )
+
+
+def _checked(call: Call) -> Call:
+    args, kwargs = call.args, call.kwargs
     if not isinstance(args, (list, tuple)):
         raise InvalidTaskError(f"Task arguments have to be a list, not {type(args).__name__}")
     if not isinstance(kwargs, dict):
         raise InvalidTaskError(f"Task keyword arguments have to be an object, not {type(kwargs).__name__}")
-    call = Call(
-        args=args,
-        kwargs=kwargs,
-        callbacks=embed.get("callbacks"),
-        errbacks=embed.get("errbacks"),
-        chain=embed.get("chain"),
-        chord=embed.get("chord"),
-    )
     if call.callbacks or call.errbacks or call.chain or call.chord:
         _check_what_follows(call)
     return call
