@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -463,6 +464,45 @@ class TestSettling:
         await ack(consumer, [again])
         await consumer.close()
         assert (waits.attempt, again.attempt) == (1, 2)
+
+    @pytest.mark.parametrize("moment", ["published", "acknowledged"])
+    async def test_an_original_whose_copy_is_safe_does_not_run_beside_it(
+        self, transport: AmqpTransport, queue: Queue, moment: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        transport.producer().send(
+            [to_queue(queue, "noted"), to_queue(queue, "other")], deadline=DEADLINE_SECONDS
+        )
+        consumer: Any = await consume(transport, queue, prefetch=2)
+        for _ in range(2):  # the second time RabbitMQ says that they were delivered, and not how often
+            consumer._stream.abort(ConnectionResetError("cut by the test"))
+            found = await take_after_trouble(consumer, 2)
+        [noted] = [delivery for delivery in found if texts([delivery]) == ["noted"]]
+        assert noted.uncounted
+
+        # The connection breaks when the copy is confirmed: before or behind the original's acknowledgement.
+        if moment == "published":
+            send = consumer._producer.asend
+
+            async def asend(*args: Any, **kwargs: Any) -> None:
+                await send(*args, **kwargs)
+                consumer._stream.abort(ConnectionResetError("cut by the test"))
+
+            monkeypatch.setattr(consumer._producer, "asend", asend)
+        else:
+            consumer._stream.write = lambda data: consumer._stream.abort(
+                ConnectionResetError("cut by the test")
+            )
+        await consumer.settle([(noted, Requeue(untouched=True, noted=True))])
+        monkeypatch.undo()
+
+        again = await take_after_trouble(consumer, 2)
+        assert sorted(texts(again)) == ["noted", "other"]
+        [copy] = [delivery for delivery in again if texts([delivery]) == ["noted"]]
+        assert (copy.attempt, copy.uncounted) == (2, False)
+        await ack(consumer, again)
+        await nothing_arrives(consumer)
+        await consumer.close()
+        assert transport.size(queue.name) == 0  # both are gone
 
     async def test_what_no_node_had_taken_when_the_connection_was_lost_is_not_counted(
         self, transport: AmqpTransport, queue: Queue

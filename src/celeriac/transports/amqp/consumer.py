@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import logging
@@ -28,6 +29,7 @@ from celeriac.transports.amqp.connection import Cancelled, ChannelClosed, Event,
 from celeriac.transports.amqp.custody import CHANNEL as CUSTODY_CHANNEL
 from celeriac.transports.amqp.custody import Custody
 from celeriac.transports.amqp.producer import AmqpProducer
+from celeriac.transports.amqp.replaced import Identity, Replaced, identity_of, stands_beside
 from celeriac.transports.amqp.stream import Stream
 from celeriac.transports.amqp.substitute import Held, is_quorum, substitute
 from celeriac.transports.amqp.unbegun import Unbegun
@@ -91,6 +93,7 @@ class AmqpConsumer:
         self._started: set[_Token] = set()  # acknowledged at their start, their end still to come
         call = functools.partial(self._call, channel=CUSTODY_CHANNEL)
         self._unbegun = Unbegun()
+        self._replaced = Replaced()
         self._custody = Custody(producer, spec.queues, call, self._write)
         self._renewing = asyncio.Lock()
         self._told_limit: topology.Method = ()
@@ -113,6 +116,13 @@ class AmqpConsumer:
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
         """Wait for at least one message and return at most ``limit``. See `celeriac.ports.Consumer`."""
+        while True:
+            await self._something()
+            if taken := self._take(limit):
+                return taken
+
+    async def _something(self) -> None:
+        """Wait until there is something to take."""
         # A copy that takes the node down before its original is let go of would have left two of it.
         while self._gone or not self._turns or self._replacing:
             if self._error is not None:
@@ -128,11 +138,17 @@ class AmqpConsumer:
             else:
                 self._news.clear()
                 await self._news.wait()
+
+    def _take(self, limit: int) -> list[Delivery]:
         taken: list[Delivery] = []
         turns = self._turns
         while turns and len(taken) < limit:
             source = turns[0]
-            taken.append(self._read(source.messages.popleft(), source.queue.name))
+            message = source.messages.popleft()
+            if self._replaced.is_back(message, source.queue.name):
+                self._write(self._acknowledge({message.tag}))
+            else:
+                taken.append(self._read(message, source.queue.name))
             if source.messages:
                 turns.rotate(-1)
             else:
@@ -198,17 +214,32 @@ class AmqpConsumer:
 
     async def _replace(self, copies: list[tuple[Delivery, Outgoing]]) -> None:
         """Publish what takes the place of deliveries, and let go of those."""
+        originals = self._originals(copies)
         try:
             await self._producer.asend([copy for _, copy in copies], deadline=_PUBLISH_SECONDS)
         except CodecError as exc:
             await self._replace_each(copies, exc)
             return
         # Only now are the originals acknowledged: worse to lose than to repeat.
+        self._replaced.note(originals)
         self._started.difference_update(delivery.token for delivery, _ in copies)
         self._unbegun.forget(delivery for delivery, _ in copies)
         tags = {delivery.token[1] for delivery, _ in copies if self._holds(delivery.token)}
         if self._stream is not None and tags:
             self._stream.write(self._acknowledge(tags))
+            # RabbitMQ answers no acknowledgement; but it answers what comes behind it on the channel.
+            with contextlib.suppress(TransportError):  # `receive` tells it
+                await self._call(self._limit())
+                self._replaced.forget(originals)
+
+    def _originals(self, copies: list[tuple[Delivery, Outgoing]]) -> list[Identity]:
+        """Return what RabbitMQ may hand out once more though the copies in its place are safe."""
+        held = [
+            (identity_of(self._outstanding[delivery.token[1]], delivery.queue), copy)
+            for delivery, copy in copies
+            if self._holds(delivery.token) and delivery.token[1] in self._outstanding
+        ]
+        return [identity for identity, copy in held if stands_beside(copy, identity)]
 
     async def _replace_each(self, copies: list[tuple[Delivery, Outgoing]], cause: CodecError) -> None:
         """Find the one that cannot be written; the others must not suffer for it."""

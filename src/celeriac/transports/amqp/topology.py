@@ -203,6 +203,23 @@ def kept_for(message: Message) -> tuple[int, int]:
         return 0, 0
 
 
+def identifying(message: Message) -> tuple[object, object, object]:
+    """Return a message's task id, which retry it is, and how often it came before it was sent anew.
+
+    Where a header is none that could be compared, or cannot be read, there is None.
+    """
+    try:
+        headers = decode_properties(message.properties, b"").headers
+    except DecodeError:
+        headers = {}
+    id_, retries, before = headers.get("id"), headers.get("retries"), headers.get(HEADER_ATTEMPT)
+    return (
+        id_ if isinstance(id_, str) else None,
+        retries if isinstance(retries, int) else None,
+        before if isinstance(before, int) else None,
+    )
+
+
 def _marked(delivery: Delivery, headers: dict[str, Any]) -> Envelope:
     origin = {HEADER_EXCHANGE: delivery.exchange, HEADER_ROUTING_KEY: delivery.routing_key}
     return msgspec.structs.replace(

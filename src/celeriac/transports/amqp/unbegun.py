@@ -32,8 +32,9 @@ class Unbegun:
         """Take what came to nothing here out of a delivery's count."""
         if self._times:
             times = self._times.get(_key(delivery), 0)
-            # Where RabbitMQ does not count, it has said only that there was something.
+            # Where RabbitMQ does not count, it has said only that there was something; and that is known now.
             delivery.attempt = max(1, delivery.attempt - min(times, 1 if delivery.uncounted else times))
+            delivery.uncounted = delivery.uncounted and not times
 
     def forget(self, deliveries: Iterable[Delivery]) -> None:
         """Forget messages that are settled and not put back: what takes their place is counted anew."""
