@@ -47,10 +47,10 @@ class Replaced:
             self._until.pop(identity, None)
 
     def is_back(self, message: Message, queue: str) -> bool:
-        """Return whether a message is such an original, come again; it will not be asked for twice."""
+        """Return whether a message is such an original, come again; it may do so more than once."""
         if not self._until or not message.redelivered:
             return False
-        return self._until.pop(identity_of(message, queue), 0.0) > time.monotonic()
+        return self._until.get(identity_of(message, queue), 0.0) > time.monotonic()
 
 
 def identity_of(message: Message, queue: str) -> Identity:
