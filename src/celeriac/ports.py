@@ -39,6 +39,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
 
     native_delay: bool = False  # honours `Outgoing.not_before` and `Park`
     leases: bool = False  # a dead worker's deliveries return when its lease ends, started ones marked `lost`
+    hands_over: bool = False  # what it hands over may have been asked for long ago: see `Unheard`
     high_priority_first: bool = True  # False on Redis: 0 is served first there, as Celery has it
     across_processes: bool = True  # False for memory
     searchable: bool = False  # `whereabouts` finds every message that is there
@@ -154,6 +155,25 @@ class Tethered(Protocol):
 
     def came_to_nothing(self, deliveries: Iterable[Delivery]) -> None:
         """Hear which deliveries had not begun when the connection was lost: they do not count as attempts."""
+        ...
+
+
+class Unheard(Protocol):
+    """What a consumer has besides whose broker may hand over what it was asked for long ago (``caps.hands_over``).
+
+    By then the broker may hear it no more.
+    """
+
+    @property
+    def heard_at(self) -> float:
+        """When the broker has last answered a call of ours; the loop's time."""
+        ...
+
+    def touch(self, done: Callable[[bool], None]) -> None:
+        """Ask the broker for an answer, and call ``done`` with whether there was one.
+
+        That is called on the loop as early as possible, at once when there is no connection. It must not raise.
+        """
         ...
 
 

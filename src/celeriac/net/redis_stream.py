@@ -63,6 +63,7 @@ class Stream:
         self._failure: RedisFailure | None = None
         self._patience = link.address.answer_seconds
         self._heard_at = 0.0  # the loop's time
+        self.answered_at: float = 0.0  # when a call has got its last answer; the loop's time
         link.socket.setblocking(False)
         self._loop.add_reader(link.socket, self._readable)
 
@@ -200,6 +201,7 @@ class Stream:
             call.answers.append(answer)
             if len(call.answers) == call.count:
                 self._pending.popleft()
+                self.answered_at = self._heard_at
                 call.done(call.answers)
             if type(answer) is ReplyError and demoted(answer):
                 self._fail(ConnectionLost("the server has become a replica"))

@@ -28,7 +28,7 @@ class Dispatcher:
         hostname: The node's name.
         prefetch: Deliveries to hold when nothing is known or tasks take long; 0 = no limit.
         wanted: Asked before work is submitted that has a time to expire; it settles what it says no to.
-        sure: Asked whether what waits is certainly ours; while it is not, nothing begins.
+        certain: Asked whether what waits is certainly ours; while it is not, nothing begins.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class Dispatcher:
         hostname: str,
         prefetch: int,
         wanted: Callable[[Work], bool],
-        sure: Callable[[], bool],
+        certain: Callable[[], bool],
     ) -> None:
         self._pool = pool
         self._hostname = hostname
         self._base = prefetch
         self._wanted = wanted
-        self._sure = sure
+        self._certain = certain
         self._line: deque[Work] = deque()
         self._mean_seconds: float | None = None  # of what has run lately, whatever it was
         self.in_pool: int = 0  # handed to the pool and not ended
@@ -64,12 +64,10 @@ class Dispatcher:
     def pump(self) -> None:
         """Submit what there is room for."""
         line, pool = self._line, self._pool
-        if not line or not self._sure():
-            return
         while line:
             short = line[0].is_short
             room = pool.free(short=short)
-            if room <= 0:
+            if room <= 0 or not self._certain():  # asked last, for it may ask the broker
                 return
             jobs: list[Job] = []
             while len(jobs) < room and line and line[0].is_short == short:

@@ -40,6 +40,7 @@ from celeriac.node.results import Results
 from celeriac.node.revoked import Revoked
 from celeriac.node.revoker import Revoker
 from celeriac.node.scribe import Scribe
+from celeriac.node.touch import Touch
 from celeriac.node.turnstiles import Turnstiles
 from celeriac.node.watchdog import Stuck
 from celeriac.node.work import Ledger, Work
@@ -149,8 +150,9 @@ class Node:
         reception = Reception(
             app, settings.hostname, self.policies, self.revoked, self.paused.held, clock or SystemClock()
         )
+        touch = Touch(self.link, self._on_touch)
         self.dispatcher: Dispatcher = Dispatcher(
-            pool, settings.hostname, settings.spec.prefetch, self._still_wanted, lambda: self.link.sure
+            pool, settings.hostname, settings.spec.prefetch, self._still_wanted, touch.certain
         )
         self.keeper: Keeper = Keeper(
             lambda: connect_locks(app.conf, transport, app_name=app.main),
@@ -268,6 +270,9 @@ class Node:
         """Give back what waits here of queues that were paused."""
         for work in self.revoker.take_back(lambda work: work.delivery.queue in self.paused.held):
             self.reporter.hand_back(work, Requeue(untouched=True))
+
+    def _on_touch(self) -> None:
+        self.dispatcher.pump()
 
     def _on_regained(self) -> None:
         self.receiver.sort_out()

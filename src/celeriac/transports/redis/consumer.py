@@ -39,6 +39,7 @@ _ROUND_SECONDS: Final = 1.0  # an idle consumer renews and looks this often alth
 _SWEEP_SECONDS: Final = 30.0  # between searches for what dead nodes have caught late
 _POLL_SECONDS: Final = 0.05  # the same where the server cannot ring
 _MOST_AT_ONCE: Final = 1000  # messages of one fetch: it must not hold up the server for long
+_PING: Final = pack(("PING",))
 _HEAD_OF_A_FETCH: Final = 2  # items before the messages in its answer
 
 
@@ -217,6 +218,20 @@ class RedisConsumer:
         if type(delivery.token) is Heard:
             return self._broadcasts.outstanding(delivery)
         return self._member.holding.holds(delivery.token)
+
+    @property
+    def heard_at(self) -> float:
+        """See `celeriac.ports.Unheard`."""
+        stream = self._member.current()
+        return 0.0 if stream is None else stream.answered_at
+
+    def touch(self, done: Callable[[bool], None]) -> None:
+        """See `celeriac.ports.Unheard`."""
+        stream = self._member.current()
+        if stream is None:
+            done(False)
+        else:
+            stream.ask(_PING, 1, lambda answer: done(not isinstance(answer, RedisFailure)))
 
     @property
     def taken_back(self) -> int:

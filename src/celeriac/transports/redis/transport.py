@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 CAPS: Final = Caps(
     native_delay=True,
     leases=True,
+    hands_over=True,
     high_priority_first=False,
     gossip=True,
     permits=True,
