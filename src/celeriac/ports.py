@@ -159,7 +159,7 @@ class Tethered(Protocol):
 
 
 class Unheard(Protocol):
-    """What a consumer has besides whose broker may hand over what it was asked for long ago (``caps.hands_over``).
+    """What a consumer has besides where ``caps.hands_over``: messages that it asked for come long after that.
 
     By then the broker may hear it no more.
     """
@@ -172,7 +172,7 @@ class Unheard(Protocol):
     def touch(self, done: Callable[[bool], None]) -> None:
         """Ask the broker for an answer, and call ``done`` with whether there was one.
 
-        That is called on the loop as early as possible, at once when there is no connection. It must not raise.
+        That is called on the loop as early as possible, at once without a connection. It must not raise.
         """
         ...
 

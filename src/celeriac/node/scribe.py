@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar, cast
@@ -118,13 +119,22 @@ class Scribe:
                 )
 
     async def _store(self, entries: Sequence[Entry]) -> None:
-        records = [entry.record for entry in entries if entry.record is not None]
-        if not records or self._backend is None:
+        count = sum(entry.record is not None for entry in entries)
+        if not count or self._backend is None:
             return
+        attempts = itertools.count()
+
+        async def store(backend: ResultBackend) -> None:
+            # A store that was away may have been so for longer than our lease.
+            if next(attempts) and self._link.transport.caps.leases:
+                await self._fence(entries)
+            if records := [entry.record for entry in entries if entry.record is not None]:
+                await backend.astore(records)
+
         try:
             await self._insist(
-                functools.partial(self._backend.astore, records),
-                f"{len(records)} results cannot be stored, and their messages stay ours",
+                functools.partial(store, self._backend),
+                f"{count} results cannot be stored, and their messages stay ours",
             )
         except BackendError as exc:
             await self._store_each(entries, exc)

@@ -17,9 +17,9 @@ _AGAIN_SECONDS = 0.1  # before a broker is asked again that could not be
 class Touch:
     """Knows whether what is here is certainly ours to begin.
 
-    Redis hands over messages that it was asked for up to a second ago. A network that swallows what we say lets
-    those in, and the word that their tasks have begun never gets out: others run them again. So nothing begins
-    unless the broker has just answered, and when it has not, it is asked.
+    Redis hands over messages that it was asked for up to a second ago. A network that swallows what we say
+    lets those in, and the word that their tasks have begun never gets out: others run them again. So nothing
+    begins unless the broker has just answered, and when it has not, it is asked.
 
     Args:
         link: To the broker.
