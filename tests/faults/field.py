@@ -30,6 +30,7 @@ from processes import ROOT, Program, user_environment
 
 QUEUE = "celery"
 PATIENCE_SECONDS = 60.0
+_LULL_SECONDS = 0.2
 LOOK_SECONDS = 0.02  # what other processes write has no signal to wait for
 LEASE_SECONDS = 3.0  # a process that stalls longer on a busy machine is taken for dead
 _DRAIN_SECONDS = 2 * LEASE_SECONDS
@@ -104,6 +105,7 @@ class Field:
         self._told: dict[str, str] = {}
         self._sent = 0
         self._lock = threading.Lock()
+        self._calm = threading.Lock()  # while somebody has it the stream sends nothing
         self._open = contextlib.ExitStack()
         self._settings = {
             "worker_lease_seconds": LEASE_SECONDS,
@@ -202,7 +204,8 @@ class Field:
 
         def send() -> None:
             while not enough.wait(pause_seconds):
-                self.send(self.dice.choice(["quick", "quick", "nap"]))
+                with self._calm:
+                    self.send(self.dice.choice(["quick", "quick", "nap"]))
 
         thread = threading.Thread(target=send, name="stream")
         thread.start()
@@ -211,6 +214,20 @@ class Field:
         finally:
             enough.set()
             thread.join(PATIENCE_SECONDS)
+
+    @contextlib.contextmanager
+    def lull(self) -> Iterator[None]:
+        """Interrupt the stream: what has begun has ended, or was held, and the broker has been told of it."""
+
+        def nothing_runs() -> bool | None:
+            running = keys(self.entries(), "start") - keys(self.entries(), "end")
+            return all(key.startswith("hold") for key in running) or None
+
+        with self._calm:
+            time.sleep(_LULL_SECONDS)  # for what was sent to begin
+            self.until(nothing_runs, "what has begun to end")
+            time.sleep(_LULL_SECONDS)  # for that to be told
+            yield
 
     def release(self) -> None:
         """Let the tasks go on that are held."""

@@ -228,7 +228,8 @@ def refuse(field: Field) -> None:
 
 def black_hole(field: Field) -> None:
     """Swallow everything in both directions, longer than a lease."""
-    _proxy(field).block()
+    with field.lull():
+        _proxy(field).block()
     time.sleep(LONGER_THAN_A_LEASE_SECONDS)
     _proxy(field).heal()
 
@@ -249,7 +250,15 @@ def deaf(field: Field) -> None:
 
 def mute(field: Field) -> None:
     """The worker hears and is not heard, longer than a lease."""
-    _proxy(field).block("to_server")
+    with field.lull():
+        _proxy(field).block("to_server")
+    time.sleep(LONGER_THAN_A_LEASE_SECONDS)
+    _proxy(field).heal()
+
+
+def cut_off_amid_tasks(field: Field) -> None:
+    """Swallow what the worker says, perhaps also what it hears, just when tasks begin and end."""
+    _proxy(field).block(*field.dice.choice([("to_server",), ("to_server", "to_client")]))
     time.sleep(LONGER_THAN_A_LEASE_SECONDS)
     _proxy(field).heal()
 

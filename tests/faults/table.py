@@ -174,7 +174,14 @@ ROWS: tuple[Row, ...] = (
     Row("F12b", "a black hole for a second", strikes.short_black_hole, **NETWORK),
     Row("F12c", "the broker stands still for two leases", strikes.freeze_broker, **NETWORK),
     Row("F13", "the worker hears nothing for two leases", strikes.deaf, **CUT_OFF),
+    # What was told of before; of what had begun some milliseconds earlier F13c tells.
     Row("F13b", "the worker is not heard for two leases", strikes.mute, **CUT_OFF),
+    Row(
+        "F13c",
+        "the worker is cut off, or not heard, just when tasks begin and end",
+        strikes.cut_off_amid_tasks,
+        **{**CUT_OFF, "early": NODE_LOST},
+    ),
     Row("F14", "everything arrives half a second late", strikes.slow_line, kinds=SERVERS, nodes=2),
     Row("F15", "packets of one to seven bytes", strikes.slices, kinds=SERVERS),
     Row(
