@@ -39,6 +39,7 @@ _ROUND_SECONDS: Final = 1.0  # an idle consumer renews and looks this often alth
 _SWEEP_SECONDS: Final = 30.0  # between searches for what dead nodes have caught late
 _POLL_SECONDS: Final = 0.05  # the same where the server cannot ring
 _MOST_AT_ONCE: Final = 1000  # messages of one fetch: it must not hold up the server for long
+_FRESH_SECONDS: Final = 0.0025  # so old an answer still shows that we are heard
 _PING: Final = pack(("PING",))
 _HEAD_OF_A_FETCH: Final = 2  # items before the messages in its answer
 
@@ -99,6 +100,7 @@ class RedisConsumer:
         self._member.client_ids = self._catcher.client_ids
         self._hot = b""  # the list that brought something last
         self._muffled: bytes | None = None  # the list whose bell has rung for what the catcher was to bring
+        self._touching: list[Callable[[bool], None]] = []  # who waits for the answer that is under way
         self._moving = 0  # commands under way that move what was caught: back, or into our lease
         self._wake = asyncio.Event()
         self._hungry = True  # there may be something to fetch
@@ -230,8 +232,15 @@ class RedisConsumer:
         stream = self._member.current()
         if stream is None:
             done(False)
-        else:
-            stream.ask(_PING, 1, lambda answer: done(not isinstance(answer, RedisFailure)))
+            return
+        self._touching.append(done)
+        if len(self._touching) == 1:
+            stream.ask(_PING, 1, self._touched)
+
+    def _touched(self, answer: Answers | RedisFailure) -> None:
+        touching, self._touching = self._touching, []
+        for done in touching:
+            done(not isinstance(answer, RedisFailure))
 
     @property
     def taken_back(self) -> int:
@@ -394,6 +403,8 @@ class RedisConsumer:
             self._moving += 1
             stream.ask(PUT_BACK.call([names.catch(id_), key], [message]), 1, self._put_back)
             return
+        if asyncio.get_running_loop().time() - self.heard_at > _FRESH_SECONDS:
+            self.touch(_ignore)  # the node will ask whether we are heard: it has the answer sooner
         self._hot = key
         number = holding.reserve(1)
         due = self._arrivals.take_in([message], names.bare(key), number, time.time(), caught=True)
@@ -551,3 +562,7 @@ class RedisConsumer:
         take_in = taken_in([token for token in unbegun if token.caught], holding.id, self._names)
         checked(await stream.call(take_in + LEAVE.call(keys, [holding.id, self._names.prefix, *fields]), 2))
         holding.tokens.clear()
+
+
+def _ignore(answered: bool) -> None:
+    """Whoever wants to know asks again."""
