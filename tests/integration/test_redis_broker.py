@@ -989,3 +989,23 @@ def test_a_thread_that_ends_leaves_no_open_connection(transport: RedisTransport,
 def test_a_url_that_cannot_be_is_told(url: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         RedisTransport(url, {})
+
+
+async def test_whether_redis_hears_us_is_known_by_its_answers(
+    transport: RedisTransport, queue: Queue
+) -> None:
+    consumer: Any = await consume(transport, queue)
+    before = consumer.heard_at
+    answered: asyncio.Queue[bool] = asyncio.Queue()
+
+    consumer.touch(answered.put_nowait)
+    consumer.touch(answered.put_nowait)  # waits for the same answer
+    heard = [await answered.get(), await answered.get()]
+    after = consumer.heard_at
+    await consumer.close()
+    consumer.touch(answered.put_nowait)
+
+    assert heard == [True, True]
+    assert 0.0 < before < after
+    assert answered.get_nowait() is False
+    assert consumer.heard_at == 0.0
