@@ -69,6 +69,7 @@ class _Link:
         self.over = asyncio.Event()
         self.gone = asyncio.Event()
         self.slow = False
+        self.forgotten = False
         self.caught: Trap | None = None
 
     async def run(self, pump: Callable[[_Link, Direction], Awaitable[None]]) -> None:
@@ -138,6 +139,10 @@ class Proxy:
     def block(self, *directions: Direction) -> None:
         """Let nothing through, by default in neither direction; nobody is told, and what is sent waits."""
         self._do(self._set_open(directions or BOTH, False))
+
+    def forget(self) -> None:
+        """Let nothing through any more on what is connected now, as a firewall does that has lost its table."""
+        self._do(self._forget())
 
     def heal(self) -> None:
         """Let everything through again, with what has waited, and forget `slow`, `slice` and traps."""
@@ -216,6 +221,10 @@ class Proxy:
             await link.gone.wait()
         return len(links)
 
+    async def _forget(self) -> None:
+        for link in self._links:
+            link.forgotten = True
+
     async def _refuse(self) -> None:
         if self._accepting is not None and self._listener is not None:
             self._accepting.cancel()
@@ -276,6 +285,11 @@ class Proxy:
             while True:
                 data = await self._loop.sock_recv(source, _CHUNK_BYTES)
                 await self._open[direction].wait()
+                if link.forgotten:
+                    if data:
+                        continue
+                    await link.over.wait()  # the other side does not hear of the end either
+                    return
                 if direction == "to_server" and self._delayed_after and self._delayed_after in tail + data:
                     link.slow = True
                 if self._delay_seconds and (link.slow or not self._delayed_after):

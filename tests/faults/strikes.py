@@ -241,6 +241,11 @@ def short_black_hole(field: Field) -> None:
     _proxy(field).heal()
 
 
+def forget_connections(field: Field) -> None:
+    """Carry nothing any more on what is connected, and tell nobody; who connects anew is served."""
+    _proxy(field).forget()
+
+
 def deaf(field: Field) -> None:
     """The worker is heard and hears nothing, longer than a lease."""
     _proxy(field).block("to_client")

@@ -173,6 +173,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row("F12b", "a black hole for a second", strikes.short_black_hole, **NETWORK),
     Row("F12c", "the broker stands still for two leases", strikes.freeze_broker, **NETWORK),
+    Row("F12d", "a firewall forgets the worker's connections", strikes.forget_connections, **CUT_OFF),
     Row("F13", "the worker hears nothing for two leases", strikes.deaf, **CUT_OFF),
     # What was told of before; of what had begun some milliseconds earlier F13c tells.
     Row("F13b", "the worker is not heard for two leases", strikes.mute, **CUT_OFF),
