@@ -243,7 +243,8 @@ def short_black_hole(field: Field) -> None:
 
 def forget_connections(field: Field) -> None:
     """Carry nothing any more on what is connected, and tell nobody; who connects anew is served."""
-    _proxy(field).forget()
+    with field.lull():
+        _proxy(field).forget()
 
 
 def deaf(field: Field) -> None:
@@ -263,7 +264,11 @@ def mute(field: Field) -> None:
 
 def cut_off_amid_tasks(field: Field) -> None:
     """Swallow what the worker says, perhaps also what it hears, just when tasks begin and end."""
-    _proxy(field).block(*field.dice.choice([("to_server",), ("to_server", "to_client")]))
+    proxy = _proxy(field)
+    if field.dice.random() < 0.5:
+        proxy.block("to_server")
+    else:
+        proxy.block()
     time.sleep(LONGER_THAN_A_LEASE_SECONDS)
     _proxy(field).heal()
 
