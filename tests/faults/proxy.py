@@ -95,7 +95,8 @@ class Proxy:
     """Carries connections to a server, and breaks them as told, from any thread.
 
     Duties: 1. forward; 2. `cut`: reset what is connected; 3. `refuse` and `admit`: nobody listens;
-    4. `block` and `heal`: a black hole in one direction or both, also for new connections; 5. `slow` and
+    4. `block` and `heal`: a black hole in one direction or both, also for new connections; `forget`: one for
+    those that there are; 5. `slow` and
     `slice`: a bad line; 6. `trap`: break a connection in the middle of a conversation; 7. `retarget`: another
     server; `move`: another address.
 
@@ -141,7 +142,7 @@ class Proxy:
         self._do(self._set_open(directions or BOTH, False))
 
     def forget(self) -> None:
-        """Let nothing through any more on what is connected now, as a firewall does that has lost its table."""
+        """Let nothing through any more on what is connected now, as a firewall that has lost its table."""
         self._do(self._forget())
 
     def heal(self) -> None:
