@@ -363,6 +363,7 @@ class Client:
             ignore_result=ignore_result,
             reply_to=None if ignore_result else self._app.reply_address(),
             delivery_mode=route.delivery_mode,
+            sent_at=int(time.time()),
         )
         own_policy = options.get("retry_policy")
         terms = plan.terms

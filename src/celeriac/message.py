@@ -24,6 +24,7 @@ class Props(msgspec.Struct, kw_only=True):
     priority: int = 0
     expiration: str | None = None  # milliseconds as text
     message_id: str | None = None
+    timestamp: int | None = None  # epoch seconds: when it was sent; Celery's messages do not say
     delivery_tag: str | None = None  # Redis only: unique per message, made by the publisher
     extra: dict[str, Any] = {}  # Any: properties that users add; kept as they are
 

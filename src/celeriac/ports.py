@@ -47,6 +47,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     revocations: bool = False  # it remembers what is revoked, for workers that are not there at the moment
     timetable: bool = False  # it can keep the timetable of periodic tasks
     once: bool = False  # honours `Outgoing.once`, in one step with taking the message
+    ages: bool = False  # `oldest` can look into queues
     gossip: bool = False  # nodes may hear each other all the time: a broadcast costs only those who listen
 
 
@@ -296,6 +297,17 @@ class Transport(Protocol):
 
     def ready(self, queue: str) -> int:
         """Return how many of them anybody may receive now; those that wait for their time do not count."""
+        ...
+
+    def oldest(self, queue: str) -> float | None:
+        """Return since when the message waits that has waited longest of the ready ones, in epoch seconds.
+
+        That is when it was sent, or the time that it was sent for. Those that do not say when they were sent
+        (Celery's do not) are passed over.
+
+        Returns:
+            None when there is none, or none that says so; always without ``caps.ages``.
+        """
         ...
 
     def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:

@@ -120,6 +120,8 @@ def test_what_waits_in_the_queue_is_told_with_its_age(app: Celeriac, tasks: Task
     assert figure(text, 'celeriac_queue_messages{queue="celery"}') == 3
     assert figure(text, 'celeriac_queue_ready_messages{queue="celery"}') == 2
     assert figure(text, "celeriac_held_messages") == 2
+    assert 0 <= figure(text, 'celeriac_queue_oldest_seconds{queue="celery"}') < TIMEOUT
+    assert 0 <= figure(text, 'celeriac_queue_taken_seconds{queue="celery"}') < TIMEOUT
 
 
 def test_a_worker_that_ends_takes_no_more_but_lives(app: Celeriac, tasks: Tasks, path: str) -> None:

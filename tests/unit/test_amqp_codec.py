@@ -66,8 +66,8 @@ def test_tables_come_back_as_they_were(table: dict[str, Any]) -> None:
         priority=st.integers(0, 255),
         expiration=st.none() | short,
         message_id=st.none() | short,
-        extra=st.dictionaries(st.sampled_from(["type", "user_id", "app_id", "cluster_id"]), short)
-        | st.fixed_dictionaries({"timestamp": st.integers(0, 2**63 - 1)}),
+        timestamp=st.none() | st.integers(0, 2**63 - 1),
+        extra=st.dictionaries(st.sampled_from(["type", "user_id", "app_id", "cluster_id"]), short),
     ),
     content_type=st.none() | short,
     content_encoding=st.none() | short,

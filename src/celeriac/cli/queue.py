@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from celeriac.cli.context import CLIContext
 from celeriac.cli.tables import draw
 from celeriac.errors import TransportError
 from celeriac.message import Delivery
+from celeriac.ports import Transport
 from celeriac.remote.mailbox import Reply
 
 _patience = click.option(
@@ -58,7 +60,8 @@ def listing(obj: CLIContext, queues: str | None, as_json: bool) -> None:
 
     Of those that wait, some are ready, and the others scheduled: their time has not come. RabbitMQ keeps none
     of these; the workers do, and `inspect scheduled` tells them. On Redis they count as ready until a worker
-    has seen them.
+    has seen them. The oldest is that of the ready ones: how many seconds it waits since it was sent, or since
+    the time that it was sent for. RabbitMQ does not tell, and messages of Celery itself are passed over.
     """
     obj.app.finalize()
     transport, names = obj.app.transport, _names(obj, queues)
@@ -73,6 +76,7 @@ def listing(obj: CLIContext, queues: str | None, as_json: bool) -> None:
                 "waiting": waiting,
                 "ready": ready,
                 "scheduled": waiting - ready,
+                "oldest_seconds": _age(transport, name) if ready and transport.caps.ages else None,
                 "paused": name in paused,
             }
         )
@@ -80,12 +84,17 @@ def listing(obj: CLIContext, queues: str | None, as_json: bool) -> None:
         for fact in facts:
             obj.echo(json.dumps(fact))
     else:
-        rows = [[str(value) for value in fact.values()][:-1] for fact in facts]
-        states = ["paused" if fact["paused"] else "" for fact in facts]
         draw(
             obj,
-            ("queue", "waiting", "ready", "scheduled", "state"),
-            [[*row, state] for row, state in zip(rows, states, strict=True)],
+            ("queue", "waiting", "ready", "scheduled", "oldest", "state"),
+            [
+                [
+                    *(str(fact[title]) for title in ("queue", "waiting", "ready", "scheduled")),
+                    "-" if fact["oldest_seconds"] is None else f"{fact['oldest_seconds']}s",
+                    "paused" if fact["paused"] else "",
+                ]
+                for fact in facts
+            ],
         )
 
 
@@ -199,6 +208,11 @@ def purging(obj: CLIContext, queues: tuple[str, ...], force: bool) -> None:
             f"This removes {_messages(count).lower()} of {', '.join(queues)} for good. Go on?", abort=True
         )
     obj.echo(f"{_messages(sum(map(transport.purge, queues)))} purged from {', '.join(queues)}.")
+
+
+def _age(transport: Transport, queue: str) -> int | None:
+    since = transport.oldest(queue)
+    return None if since is None else max(0, round(time.time() - since))
 
 
 def _paused(obj: CLIContext, names: list[str]) -> list[str]:

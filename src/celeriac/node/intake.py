@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from celeriac.ages import since
 from celeriac.bursts import OVER, Bursts
 from celeriac.message import Ack, Delivery, Envelope, Lost, Park, Requeue, TaskHeaders
 from celeriac.node.admit import Admitted, Dead, Early, Refused, admit, expired
@@ -70,6 +71,7 @@ class Intake:
         self._turnstiles = turnstiles
         self._parks = parks
         self._on_release = on_release
+        self.waited_seconds: dict[str, float] = {}  # by queue: the message that was taken last
         self.timers: Timers = Timers(reception.clock, self._on_due)
         self.rates: Rates = Rates(reception.clock, self._on_token)
         self.bursts: BurstDesk = BurstDesk(bursts, self._on_asked)
@@ -99,7 +101,16 @@ class Intake:
                 self._hold(delivery, decision)
             elif not self._is_known(delivery, decision):
                 self._mourn(delivery, decision)
+        self._note_wait(deliveries, now)
         self._dispatcher.pump()
+
+    def _note_wait(self, deliveries: Sequence[Delivery], now: float) -> None:
+        """Remember how long the latest message had waited; one for all of a fetch, which are of one age."""
+        if deliveries:
+            latest = deliveries[-1]
+            begun = since(latest.envelope)
+            if begun is not None:
+                self.waited_seconds[latest.queue] = max(0.0, now - begun)
 
     def drop(self, work: Work) -> None:
         """Let go of work that waits here for its time, a token or a permit, if it does."""

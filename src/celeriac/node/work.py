@@ -90,7 +90,9 @@ class Work:
             },
             reply_to=properties.reply_to,
             correlation_id=properties.correlation_id,
-            properties=properties.extra,
+            properties=properties.extra
+            if properties.timestamp is None
+            else {**properties.extra, "timestamp": properties.timestamp},
             hostname=hostname,
             attempt=delivery.attempt,
             soft_limit_seconds=policy.soft_seconds if soft is None else soft,

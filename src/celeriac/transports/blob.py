@@ -51,12 +51,17 @@ def pack(envelope: Envelope) -> bytes:
                 props.expiration,
                 props.message_id,
                 props.delivery_tag,
-                props.extra or None,
+                _with_timestamp(props) if props.timestamp is not None else props.extra or None,
             )
         )
     except (TypeError, ValueError, OverflowError) as exc:
         name = envelope.headers.get("task", "?")
         raise EncodeError(f"The headers or properties of message {name!r} cannot be stored: {exc}") from exc
+
+
+def _with_timestamp(props: Props) -> dict[str, object]:
+    """Return the extra properties with the time of sending: files of before it was written stay readable."""
+    return {"timestamp": props.timestamp, **props.extra}
 
 
 def unpack(data: bytes) -> Envelope:
@@ -66,6 +71,8 @@ def unpack(data: bytes) -> Envelope:
         ValueError: These bytes are something else.
     """
     row = _decode(data)
+    extra = row[11] or {}
+    sent = extra.pop("timestamp") if type(extra.get("timestamp")) is int else None
     return Envelope(
         headers=row[0],
         body=row[1],
@@ -79,7 +86,8 @@ def unpack(data: bytes) -> Envelope:
             expiration=row[8],
             message_id=row[9],
             delivery_tag=row[10],
-            extra=row[11] or {},
+            timestamp=sent,
+            extra=extra,
         ),
     )
 

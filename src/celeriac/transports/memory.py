@@ -35,6 +35,7 @@ CAPS = Caps(
     revocations=True,
     timetable=True,
     once=True,
+    ages=True,
 )
 
 
@@ -214,6 +215,10 @@ class MemoryTransport:
     def ready(self, queue: str) -> int:
         """See `celeriac.ports.Transport`."""
         return self.broker.ready(queue)
+
+    def oldest(self, queue: str) -> float | None:
+        """See `celeriac.ports.Transport`."""
+        return self.broker.oldest(queue)
 
     def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:
         """See `celeriac.ports.Transport`."""

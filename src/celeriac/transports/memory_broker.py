@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from celeriac import ages
 from celeriac.clock import Clock
 from celeriac.errors import TransportError
 from celeriac.forklock import ForkLock
@@ -285,6 +286,16 @@ class Broker:
         with self._lock:
             shelf = self._shelves.get(name)
             return len(shelf.ready) if shelf else 0
+
+    def oldest(self, name: str) -> float | None:
+        """Return since when the message waits that has waited longest of the ready ones."""
+        with self._lock:
+            shelf = self._shelves.get(name)
+            first = (
+                heapq.nsmallest(ages.MOST_LOOKED_AT, shelf.ready, key=lambda entry: entry[1]) if shelf else []
+            )
+            found = ((unpack_or_defect(message.blob)[0], None) for _, _, message in first)
+            return ages.oldest(found, self.clock.time())
 
     def parked(self, name: str, limit: int) -> list[tuple[Delivery, float]]:
         """Return what waits for its time, the first ones first."""

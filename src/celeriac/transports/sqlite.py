@@ -25,7 +25,7 @@ from celeriac.timetable import Timetable
 from celeriac.transports import sqlite_leases as leases
 from celeriac.transports import sqlite_routes as routes
 from celeriac.transports.sqlite_file import Handle, Location, file_options, locate
-from celeriac.transports.sqlite_finder import parked, whereabouts
+from celeriac.transports.sqlite_finder import oldest, parked, whereabouts
 from celeriac.transports.sqlite_graveyard import SqliteGraveyard
 from celeriac.transports.sqlite_producer import MESSAGES, SqliteProducer
 
@@ -33,7 +33,14 @@ if TYPE_CHECKING:
     from celeriac.transports.sqlite_consumer import SqliteConsumer
 
 CAPS = Caps(
-    native_delay=True, leases=True, searchable=True, permits=True, revocations=True, timetable=True, once=True
+    native_delay=True,
+    leases=True,
+    searchable=True,
+    permits=True,
+    revocations=True,
+    timetable=True,
+    once=True,
+    ages=True,
 )
 T = TypeVar("T")
 _NOBODY = 0  # no owner has this number
@@ -139,6 +146,10 @@ class SqliteTransport:
         )
         count: int = row[0]
         return count
+
+    def oldest(self, queue: str) -> float | None:
+        """See `celeriac.ports.Transport`."""
+        return self._admin.read(lambda connection: oldest(connection, queue, self._clock.time()))
 
     def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:
         """See `celeriac.ports.Transport`."""

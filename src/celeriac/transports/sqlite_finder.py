@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from celeriac import states
+from celeriac import ages, states
 from celeriac.message import Delivery
 from celeriac.transports.blob import unpack_or_defect
 
@@ -24,6 +24,15 @@ def whereabouts(connection: sqlite3.Connection, task_id: str) -> str | None:
         if envelope.headers.get("id") == task_id:
             return _place(connection, number)
     return None
+
+
+def oldest(connection: sqlite3.Connection, queue: str, now: float) -> float | None:
+    """Return since when (epoch seconds) the message waits that has waited longest of the ready ones."""
+    rows = connection.execute(
+        "SELECT m.blob FROM ready r JOIN messages m ON m.id = r.id WHERE r.queue = ? ORDER BY r.id LIMIT ?",
+        (queue, ages.MOST_LOOKED_AT),
+    )
+    return ages.oldest(((unpack_or_defect(blob)[0], None) for (blob,) in rows), now)
 
 
 def parked(connection: sqlite3.Connection, queue: str, limit: int) -> list[tuple[Delivery, float]]:

@@ -71,6 +71,7 @@ class TaskMessage(msgspec.Struct, kw_only=True):
     delivery_mode: int = 2
     expiration: str | None = None  # milliseconds as text
     properties: dict[str, Any] | None = None  # the user's own message properties
+    sent_at: int | None = None  # epoch seconds
 
 
 def compose(m: TaskMessage) -> tuple[dict[str, Any], BodyV2, Props]:
@@ -139,6 +140,7 @@ def _props(m: TaskMessage) -> Props:
         delivery_mode=m.delivery_mode,
         priority=m.priority or 0,
         expiration=m.expiration,
+        timestamp=m.sent_at,
         extra=m.properties or {},
     )
 

@@ -35,6 +35,7 @@ class _Properties(msgspec.Struct, forbid_unknown_fields=True):
     delivery_tag: str | None = None
     expiration: str | None = None
     message_id: str | None = None
+    timestamp: int | None = None
 
 
 class _Document(msgspec.Struct):
@@ -62,6 +63,7 @@ class _SentProperties(msgspec.Struct, omit_defaults=True):
     delivery_tag: str
     expiration: str | None = None
     message_id: str | None = None
+    timestamp: int | None = None
 
 
 class _SentDocument(msgspec.Struct):
@@ -75,7 +77,7 @@ class _SentDocument(msgspec.Struct):
 
 
 _fast_decode: Final = msgspec.json.Decoder(_Document).decode
-_KNOWN_PROPERTIES: Final = frozenset(_Properties.__struct_fields__)
+_KNOWN_PROPERTIES: Final = frozenset(_Properties.__struct_fields__) - {"timestamp"}
 
 
 def encode(envelope: Envelope, exchange: str, routing_key: str, delivery_tag: str | None = None) -> bytes:
@@ -114,6 +116,7 @@ def encode(envelope: Envelope, exchange: str, routing_key: str, delivery_tag: st
                         tag,
                         props.expiration,
                         props.message_id,
+                        props.timestamp,
                     ),
                 )
             )
@@ -139,6 +142,8 @@ def _encode_carefully(envelope: Envelope, exchange: str, routing_key: str, deliv
         properties["expiration"] = props.expiration
     if props.message_id is not None:
         properties["message_id"] = props.message_id
+    if props.timestamp is not None:
+        properties.setdefault("timestamp", props.timestamp)
     return _json.encode(
         {
             "body": base64.b64encode(envelope.body).decode("ascii"),
@@ -177,6 +182,7 @@ def decode(raw: bytes) -> tuple[Envelope, str, str]:
                         priority=props.priority,
                         expiration=props.expiration,
                         message_id=props.message_id,
+                        timestamp=props.timestamp,
                         delivery_tag=props.delivery_tag,
                     ),
                 )
@@ -191,6 +197,9 @@ def _decode_carefully(raw: bytes) -> tuple[Envelope, str, str]:
         raise DecodeError("Not a message: the envelope has to be a JSON object with a body")
     properties = _mapping(document, "properties")
     address = _mapping(properties, "delivery_info")
+    extra = {key: value for key, value in properties.items() if key not in _KNOWN_PROPERTIES}
+    # Others may write something else than seconds there, which stays as it is.
+    sent = extra.pop("timestamp") if type(extra.get("timestamp")) is int else None
     envelope = Envelope(
         headers=_mapping(document, "headers"),
         body=_body(document["body"], properties.get("body_encoding")),
@@ -204,7 +213,8 @@ def _decode_carefully(raw: bytes) -> tuple[Envelope, str, str]:
             expiration=_text(properties.get("expiration")),
             message_id=_text(properties.get("message_id")),
             delivery_tag=_text(properties.get("delivery_tag")),
-            extra={key: value for key, value in properties.items() if key not in _KNOWN_PROPERTIES},
+            timestamp=sent,
+            extra=extra,
         ),
     )
     return envelope, _text(address.get("exchange")) or "", _text(address.get("routing_key")) or ""

@@ -60,15 +60,19 @@ def test_the_queues_are_listed_with_what_waits_in_them(app: Celeriac, celery: Ru
 
     assert celery("queue", "list", "--json", "-Q", "celery,other") == 0
 
-    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+    facts = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert 0 <= facts[0].pop("oldest_seconds") < 60
+    assert facts[1].pop("oldest_seconds") is None
+    assert facts == [
         {"queue": "celery", "waiting": 4, "ready": 3, "scheduled": 1, "paused": False},
         {"queue": "other", "waiting": 0, "ready": 0, "scheduled": 0, "paused": False},
     ]
     assert celery("queue", "list") == 0
-    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
-        ["queue", "waiting", "ready", "scheduled", "state"],
-        ["celery", "4", "3", "1"],
-    ]
+    titles, line = capsys.readouterr().out.splitlines()
+    assert titles.split() == ["queue", "waiting", "ready", "scheduled", "oldest", "state"]
+    *counts, oldest = line.split()
+    assert counts == ["celery", "4", "3", "1"]
+    assert oldest.endswith("s")
 
 
 def test_looking_into_a_queue_changes_nothing(app: Celeriac, celery: Run, capsys: Show) -> None:

@@ -38,7 +38,7 @@ class Sender:
                 delivery_mode=props.delivery_mode,
                 priority=props.priority,
                 expiration=None if props.expiration is None else float(props.expiration) / 1000,
-                **props.extra,
+                **({} if props.timestamp is None else {"timestamp": props.timestamp}) | props.extra,
             )
 
     async def asend(self, batch: Sequence[Outgoing], *, deadline: float) -> None:

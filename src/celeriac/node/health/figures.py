@@ -6,24 +6,47 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from celeriac.node.health.exposition import Family, Sample, histogram, single
 from celeriac.version import VERSION
 
 if TYPE_CHECKING:
     from celeriac.node.node import Node
+    from celeriac.ports import Transport
 
 
-def families(node: Node, depths: Mapping[str, tuple[int, int]], now: float) -> list[Family]:
+class QueueFigures(msgspec.Struct, frozen=True):
+    """What the broker says of a queue."""
+
+    waiting: int  # messages
+    ready: int  # those of them that a worker may take now
+    since: float | None  # epoch seconds: since when the oldest of these waits, as far as that is known
+    is_empty: bool  # of ready messages, where it would be known since when they wait
+
+    @classmethod
+    def of(cls, transport: Transport, name: str) -> QueueFigures:
+        """Ask the broker.
+
+        Raises:
+            TransportError: It does not answer.
+        """
+        waiting, ready = transport.size(name), transport.ready(name)
+        since = transport.oldest(name) if ready and transport.caps.ages else None
+        return cls(waiting, ready, since, not ready and transport.caps.ages)
+
+
+def families(node: Node, queues: Mapping[str, QueueFigures], now: float) -> list[Family]:
     """Return everything that is told of a node.
 
     Args:
         node: The node; to be called on its loop.
-        depths: Of each queue: how many messages wait in it, and how many of them are ready.
+        queues: What the broker says of each queue.
         now: Epoch seconds.
     """
     return [
         *_of_node(node),
-        *_of_queues(node, depths, now),
+        *_of_queues(node, queues, now),
         *_of_slots(node),
         *_of_tasks(node),
         *_of_broker(node),
@@ -39,7 +62,7 @@ def _of_node(node: Node) -> list[Family]:
     ]
 
 
-def _of_queues(node: Node, depths: Mapping[str, tuple[int, int]], now: float) -> list[Family]:
+def _of_queues(node: Node, queues: Mapping[str, QueueFigures], now: float) -> list[Family]:
     runs = {started.number for started in node.pool.running()}
     waiting = [work.ready_at for work in node.ledger if not work.started and work.number not in runs]
     return [
@@ -47,13 +70,29 @@ def _of_queues(node: Node, depths: Mapping[str, tuple[int, int]], now: float) ->
             "celeriac_queue_messages",
             "gauge",
             "Messages that wait in a queue, those for later included; what workers hold is not.",
-            [Sample(size, {"queue": name}) for name, (size, _) in depths.items()],
+            [Sample(queue.waiting, {"queue": name}) for name, queue in queues.items()],
         ),
         Family(
             "celeriac_queue_ready_messages",
             "gauge",
             "Those of them that a worker may take now.",
-            [Sample(ready, {"queue": name}) for name, (_, ready) in depths.items()],
+            [Sample(queue.ready, {"queue": name}) for name, queue in queues.items()],
+        ),
+        Family(
+            "celeriac_queue_oldest_seconds",
+            "gauge",
+            "How long the oldest ready message waits; RabbitMQ, and Celery's messages, do not tell.",
+            [
+                Sample(0.0 if queue.since is None else max(0.0, now - queue.since), {"queue": name})
+                for name, queue in queues.items()
+                if queue.since is not None or queue.is_empty
+            ],
+        ),
+        Family(
+            "celeriac_queue_taken_seconds",
+            "gauge",
+            "How long the message had waited that this worker took last from a queue.",
+            [Sample(seconds, {"queue": name}) for name, seconds in node.intake.waited_seconds.items()],
         ),
         single(
             "celeriac_oldest_waiting_seconds",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from celeriac.errors import TransportError
 from celeriac.node.health import exposition
 from celeriac.node.health.address import HttpAddress
-from celeriac.node.health.figures import families
+from celeriac.node.health.figures import QueueFigures, families
 
 if TYPE_CHECKING:
     from celeriac.node.node import Node
@@ -34,7 +34,7 @@ class HealthServer:
     """Serves as long as it is entered, from before the broker is reached to after the last task has ended.
 
     It shares the node's loop: a loop that hangs does not answer, which is an answer as well. The broker is
-    asked for the lengths of queues in a thread, by one request at a time.
+    asked for the lengths and ages of queues in a thread, by one request at a time.
 
     Args:
         node: The node.
@@ -49,7 +49,7 @@ class HealthServer:
         self._bound: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
-        self._look: asyncio.Task[dict[str, tuple[int, int]]] | None = None
+        self._look: asyncio.Task[dict[str, QueueFigures]] | None = None
 
     async def __aenter__(self) -> None:
         """Begin to listen.
@@ -116,8 +116,8 @@ class HealthServer:
 
     # --- the queues --------------------------------------------------------------------------------------
 
-    async def _depths(self) -> dict[str, tuple[int, int]]:
-        """Return how long the queues are, all and ready; nothing when the broker does not tell in time."""
+    async def _depths(self) -> dict[str, QueueFigures]:
+        """Return what there is to know of the queues; nothing when the broker does not tell in time."""
         if not self._node.link.is_up:
             return {}
         if self._look is None or self._look.done():
@@ -129,9 +129,9 @@ class HealthServer:
             logger.info("The queues could not be looked at: %s", exc)
             return {}
 
-    def _sizes(self) -> dict[str, tuple[int, int]]:
+    def _sizes(self) -> dict[str, QueueFigures]:
         transport = self._node.link.transport
-        return {name: (transport.size(name), transport.ready(name)) for name in list(self._node.queues)}
+        return {name: QueueFigures.of(transport, name) for name in list(self._node.queues)}
 
 
 def _head(status: HTTPStatus, kind: str, length: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import threading
 import time
 from collections.abc import Mapping
@@ -121,6 +122,24 @@ class PublishTests(TransportFixtures):
             await ack(consumer, got)
 
         assert texts(got) == [str(n) for n in range(250)]
+
+    async def test_the_age_of_what_waits_longest_is_known(
+        self, transport: Transport, producer: Producer, queue: Queue
+    ) -> None:
+        if not transport.caps.ages:
+            assert transport.oldest(queue.name) is None
+            return
+        now = int(time.time())
+        for_soon = to_queue(queue, "for soon", timestamp=now - 900)
+        for_soon.envelope.headers["eta"] = datetime.datetime.fromtimestamp(now - 5, datetime.UTC).isoformat()
+        assert transport.oldest(queue.name) is None
+
+        await producer.asend([to_queue(queue, "untold")], deadline=DEADLINE_SECONDS)
+        assert transport.oldest(queue.name) is None
+        batch = [for_soon, *(to_queue(queue, timestamp=now - age) for age in (60, 30))]
+        await producer.asend(batch, deadline=DEADLINE_SECONDS)
+
+        assert transport.oldest(queue.name) == now - 60
 
     async def test_what_is_sent_before_anybody_consumes_is_kept(
         self, transport: Transport, producer: Producer, consume: Consume, queue: Queue

@@ -287,8 +287,8 @@ _PROPERTIES: Final = (
     (1 << 3, "app_id", "S"),
     (1 << 2, "cluster_id", "S"),
 )
-_EXTRA: Final = tuple(entry for entry in _PROPERTIES if entry[0] <= 1 << 6)
-_EXTRA_FLAGS: Final = (1 << 7) - 1
+_EXTRA: Final = tuple(entry for entry in _PROPERTIES if entry[0] <= 1 << 6)  # timestamp: as users give it
+_EXTRA_FLAGS: Final = (1 << 6) - 1
 _LAYOUTS: Final[dict[int, list[tuple[str, str]]]] = {}  # by flags: what follows them; at most 2^14 entries
 
 
@@ -328,14 +328,24 @@ def encode_properties(envelope: Envelope) -> bytes:
     if props.message_id is not None:
         flags |= 1 << 7
         parts.append(short_string(props.message_id))
+    if props.timestamp is not None and "timestamp" not in props.extra:
+        flags |= 1 << 6
+        parts.append(_LONG_LONG.pack(_seconds(props.timestamp)))
     if props.extra:
-        for flag, name, form in _EXTRA:
-            value = props.extra.get(name)
-            if value is not None:
-                flags |= flag
-                parts.append(_LONG_LONG.pack(_seconds(value)) if form == "q" else short_string(str(value)))
+        flags |= _encode_extra(props.extra, parts)
     parts[0] = _SHORT.pack(flags)
     return b"".join(parts)
+
+
+def _encode_extra(extra: Mapping[str, Any], parts: list[bytes]) -> int:
+    """Add the properties of AMQP that are among those of users, and return their flags."""
+    flags = 0
+    for flag, name, form in _EXTRA:
+        value = extra.get(name)
+        if value is not None:
+            flags |= flag
+            parts.append(_LONG_LONG.pack(_seconds(value)) if form == "q" else short_string(str(value)))
+    return flags
 
 
 def _seconds(value: Any) -> int:
@@ -382,7 +392,7 @@ def decode_properties(data: bytes, body: bytes) -> Envelope:
         raise DecodeError("the AMQP properties of a message end too early")
     extra = {}
     if flags & _EXTRA_FLAGS:
-        extra = {name: found[name] for _, name, _ in _EXTRA if name in found}
+        extra = {name: found[name] for _, name, _ in _EXTRA if name in found and name != "timestamp"}
     get = found.get
     return Envelope(
         headers=get("headers", {}),
@@ -396,6 +406,7 @@ def decode_properties(data: bytes, body: bytes) -> Envelope:
             priority=get("priority", 0),
             expiration=get("expiration"),
             message_id=get("message_id"),
+            timestamp=get("timestamp"),
             extra=extra,
         ),
     )

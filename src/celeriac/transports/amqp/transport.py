@@ -104,6 +104,10 @@ class AmqpTransport:
         """See `celeriac.ports.Transport`."""
         return self.size(queue)
 
+    def oldest(self, queue: str) -> float | None:
+        """Return None: AMQP cannot look into queues, but by taking messages and giving them back marked."""
+        return None
+
     def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:
         """Return nothing: RabbitMQ parks no messages, workers hold them."""
         return []

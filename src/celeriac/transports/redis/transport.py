@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from celeriac import ages
 from celeriac.bursts import Bursts
 from celeriac.letters import MOST_LETTERS
 from celeriac.locks import Locks
@@ -41,6 +43,7 @@ CAPS: Final = Caps(
     revocations=True,
     timetable=True,
     once=True,
+    ages=True,
 )
 
 
@@ -100,6 +103,24 @@ class RedisTransport:
         lists = self._names.lists(queue)
         data = b"".join(pack(("LLEN", key)) for key in lists)
         return sum(self._caller.call(data, len(lists), f"counting {queue!r}"))
+
+    def oldest(self, queue: str) -> float | None:
+        """See `celeriac.ports.Transport`; the first message of each list is looked at, more where need be."""
+        lists, now = self._names.lists(queue), time.time()
+        fronts = self._fronts(queue, lists, 1)
+        more = [
+            key for key, front in zip(lists, fronts, strict=True) if front and not ages.is_telling(*front[0])
+        ]
+        if more:
+            fronts += self._fronts(queue, more, ages.MOST_LOOKED_AT)
+        return min(filter(None, (ages.oldest(front, now) for front in fronts)), default=None)
+
+    def _fronts(self, queue: str, lists: Sequence[bytes], most: int) -> list[list[ages.Found]]:
+        """Return the first messages of some lists, the first first."""
+        data = b"".join(pack(("LRANGE", key, -most, -1)) for key in lists)
+        answers = self._caller.call(data, len(lists), f"looking for the oldest in {queue!r}")
+        found = [[postmarks.opened(raw) for raw in reversed(answer)] for answer in answers]
+        return [[(message.envelope, message.not_before) for message in front] for front in found]
 
     def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:
         """See `celeriac.ports.Transport`."""
