@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from celeriac.cli import added
 from celeriac.cli.context import CLIContext
 from celeriac.drivers import entry_points
 from celeriac.errors import CeleriacError
@@ -59,6 +60,7 @@ _MOVED_WITH_VALUE: Final = (
     "--config",
     "--workdir",
 )
+_RESOLVED: Final = "celeriac.command"  # the key in click's `meta` of the command that will be invoked
 _MOVED_FLAGS: Final = ("-C", "--no-color", "-q", "--quiet")
 
 
@@ -135,12 +137,15 @@ class LazyCommands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or say which one was perhaps meant."""
         try:
-            return super().resolve_command(ctx, args)
+            name, command, rest = super().resolve_command(ctx, args)
         except click.UsageError as exc:
             meant = did_you_mean(args[0], self.list_commands(ctx))
             if meant is not None:
                 raise click.UsageError(f"{exc.message} Did you mean {meant}?", exc.ctx) from exc
             raise
+        if command is not None:
+            command = ctx.meta[_RESOLVED] = added.open_to_options(command)
+        return name, command, rest
 
 
 def _plugins() -> dict[str, Callable[[], click.Command]]:
@@ -223,6 +228,10 @@ def umbrella(ctx: click.Context, /, show_version: bool, **options: Any) -> None:
         quiet=options["quiet"],
         workdir=options["workdir"],
     )
+    command = ctx.meta.get(_RESOLVED)
+    app_is_named = options["app"] is not None or given["app_is_given"]
+    if command is not None and added.is_extended(str(command.name), app_is_named=app_is_named):
+        added.extend(command, ctx.obj.app)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
@@ -271,6 +280,7 @@ def run(
     """
     given = {
         "version": shown_version,
+        "app_is_given": app is not None,
         "default_app": (lambda: app) if app is not None else default_app,
     }
     variable = f"_{program.upper()}_COMPLETE"

@@ -17,7 +17,7 @@ from celeriac import addresses
 from celeriac.app import Celeriac
 from celeriac.beat.embedded import embedded_beat
 from celeriac.cli import logs
-from celeriac.cli.added import ExtensibleCommand, take_added
+from celeriac.cli.added import take_added
 from celeriac.cli.banner import BannerFacts, render
 from celeriac.cli.context import CLIContext
 from celeriac.cli.detach import detach
@@ -120,7 +120,7 @@ def file_name(path: str | None, node: str, place: int = 0) -> str | None:
     return expand(path, {**values, "i": str(place), "I": f"-{place}" if place else ""})
 
 
-@click.command("worker", cls=ExtensibleCommand, context_settings={"auto_envvar_prefix": "CELERY_WORKER"})
+@click.command("worker", context_settings={"auto_envvar_prefix": "CELERY_WORKER"})
 @click.option("-n", "--hostname", help="Name of this node; %h host, %n its name, %d its domain.")
 @click.option("-l", "--loglevel", type=LogLevel(), default="WARNING", show_default=True, help="What to log.")
 @click.option(
