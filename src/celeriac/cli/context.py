@@ -23,6 +23,7 @@ class CLIContext:
         no_color: Whether the person wants no colours.
         quiet: Whether the person wants only what they asked for.
         workdir: The directory given by ``--workdir``.
+        started_in: The working directory before that counted.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class CLIContext:
         no_color: bool = False,
         quiet: bool = False,
         workdir: str | None = None,
+        started_in: str = ".",
     ) -> None:
         self.app_name = app_name
         self._default_app = default_app
@@ -42,6 +44,7 @@ class CLIContext:
         self.no_color = no_color
         self.quiet = quiet
         self.workdir = workdir
+        self.started_in = started_in
 
     @property
     def app(self) -> Celeriac:

@@ -143,6 +143,10 @@ class LazyCommands(click.Group):
             if meant is not None:
                 raise click.UsageError(f"{exc.message} Did you mean {meant}?", exc.ctx) from exc
             raise
+        if name == "worker" and "--reload" in rest:
+            reloading = importlib.import_module("celeriac.cli.reloading")
+            if reloading.is_asked(rest):
+                return name, reloading.command, rest
         if command is not None:
             command = ctx.meta[_RESOLVED] = added.open_to_options(command)
         return name, command, rest
@@ -219,6 +223,7 @@ def umbrella(ctx: click.Context, /, show_version: bool, **options: Any) -> None:
     if show_version:
         click.echo(given["version"])
         ctx.exit()
+    started_in = os.getcwd()
     _export_options(options)
     ctx.obj = CLIContext(
         options["app"],
@@ -227,6 +232,7 @@ def umbrella(ctx: click.Context, /, show_version: bool, **options: Any) -> None:
         no_color=options["no_color"],
         quiet=options["quiet"],
         workdir=options["workdir"],
+        started_in=started_in,
     )
     command = ctx.meta.get(_RESOLVED)
     app_is_named = options["app"] is not None or given["app_is_given"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib
 import logging
 import os
 import socket
@@ -177,6 +178,12 @@ def file_name(path: str | None, node: str, place: int = 0) -> str | None:
 )
 @click.option("--pidfile", help="Keep the process id in this file, and a second worker away.")
 @click.option("-D", "--detach", is_flag=True, help="Go on in the background, without a terminal.")
+@click.option(
+    "--reload",
+    is_flag=True,
+    allow_from_autoenv=False,
+    help="For development: begin anew when a Python file that was loaded changes. Needs celeriac[reload].",
+)
 @click.option("--executable", help="With --detach: the Python interpreter to use.")
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:  # Any: click's values
@@ -194,6 +201,9 @@ def command(ctx: click.Context, /, **options: Any) -> None:  # Any: click's valu
     purge: bool = options.pop("purge")
     scheduler = options.pop("beat"), options.pop("schedule_filename"), options.pop("scheduler")
     background, executable = options.pop("detach"), options.pop("executable")
+    is_reloaded = options.pop("reload")
+    if is_reloaded and background:
+        raise click.UsageError("--reload is for a worker in the foreground: leave out --detach.")
     node_options = NodeOptions(hostname=node, loglevel=level, logfile=logfile, **options)
     _refuse_pickle_as_root(obj)
     invited = invitation()
@@ -215,6 +225,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:  # Any: click's valu
         worker = Worker(app, node_options, in_child, own_program())
         if invited is not None:
             worker.run_as_child(invited)
+        if is_reloaded:
+            importlib.import_module("celeriac.cli.reloading").tell_loaded()
         _tell_settings_without_effect(app)
         if purge:
             removed = sum(app.transport.purge(queue.name) for queue in worker.queues)
