@@ -265,6 +265,13 @@ def _companion_of(worker: Any) -> Any:  # Any: of the core's floors above its ap
     return importlib.import_module("celery.worker.worker").companion_of(worker)
 
 
+def _requests_of(worker: Any) -> Any:  # Any: as above
+    """Return what calls the hooks of tasks' own classes of requests; nothing is loaded without any."""
+    if not any(getattr(task, "Request", None) is not None for task in worker.app.tasks.values()):
+        return None
+    return importlib.import_module("celery.worker.request_hooks").companion_of(worker)
+
+
 def _worker(app: Celeriac, *args: Any, **kwargs: Any) -> Any:  # Any: a class that nobody else has to load
     """Make a worker of an app."""
     return importlib.import_module("celery.apps.worker").Worker(app, *args, **kwargs)
@@ -283,7 +290,7 @@ def install() -> None:
     Celeriac.on_create.append(_take_in)
     Celeriac.on_shared.append(_shared_by)
     Celeriac.on_finalize.append(_announce_app_finalized)
-    Celeriac.on_worker.append(_companion_of)
+    Celeriac.on_worker += [_companion_of, _requests_of]
     AsyncResult.default_app = get_current_app
     Signature.default_sender = get_current_app
     Task.default_app = get_current_app
@@ -300,6 +307,7 @@ def uninstall() -> None:
     Celeriac.on_shared.remove(_shared_by)
     Celeriac.on_finalize.remove(_announce_app_finalized)
     Celeriac.on_worker.remove(_companion_of)
+    Celeriac.on_worker.remove(_requests_of)
     AsyncResult.default_app = Signature.default_sender = Task.default_app = None
     Celeriac.builtin_fixups = frozenset()
     Celeriac.amqp_cls = None

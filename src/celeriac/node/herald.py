@@ -9,6 +9,7 @@ from celeriac.events.stream import EventStream
 from celeriac.execute.loss import ending_of
 from celeriac.message import Finished, OutcomeKind, TaskHeaders
 from celeriac.node.policy import Policy
+from celeriac.node.witness import Witness
 from celeriac.node.work import Work
 from celeriac.saferepr import saferepr
 
@@ -36,6 +37,7 @@ class Herald:
     def __init__(self, stream: EventStream, *, on: bool = False) -> None:
         self.stream = stream
         self.on: bool = on
+        self.witness: Witness | None = None  # others' code that has to see some of them, events or not
 
     def tells(self, policy: Policy) -> bool:
         """Return whether events of a kind of task are told."""

@@ -158,6 +158,9 @@ class Intake:
         work.ready_at = ready_at
         if self._herald.on:
             self._herald.received(work)
+        witness = self._herald.witness
+        if witness is not None and witness.minds(work.policy.task):
+            work.witnessed = work.tells = True
         return work
 
     def _is_known(self, delivery: Delivery, decision: Admitted | Dead) -> bool:

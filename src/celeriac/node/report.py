@@ -202,6 +202,8 @@ class Reporter:
             if not work.started and work.lost is None:
                 self._herald.started(work, report.started_at)
             self._entries[-1].told = self._herald.ending(work, report)
+        if work.witnessed and work.lost is None:
+            self._entries[-1].seen = work, report
         return True
 
     def _started(self, report: Started) -> None:
@@ -211,6 +213,8 @@ class Reporter:
         if not work.started:
             work.started = True
             self._herald.started(work, report.at)
+            if work.witnessed and self._herald.witness is not None:
+                self._herald.witness.started(work, report)
             if work.lock is not None:
                 self._keeper.began(work)
         if isinstance(verdict(work.policy.terms, report), Start):
@@ -235,6 +239,8 @@ class Reporter:
             if (tally := work.policy.tally) is not None:
                 tally.endings["lost"] += 1
             self._tell_loss(work, report)
+            if work.witnessed and self._herald.witness is not None:
+                self._herald.witness.lost(work, report)
             self.mourn(work, report, decided)
 
     def _tell_loss(self, work: Work, report: Lost) -> None:
@@ -322,6 +328,8 @@ class Reporter:
         for entry in entries:
             if entry.told is not None:
                 self._herald.tell(entry.told)
+            if entry.seen is not None and self._herald.witness is not None:
+                self._herald.witness.ended(*entry.seen)
             if entry.joins:
                 self._join(entry)
             elif isinstance(entry.verdict, DeadLetter):

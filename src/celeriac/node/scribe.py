@@ -14,7 +14,7 @@ import msgspec
 from celeriac.backoff import intervals
 from celeriac.errors import BackendError, BackendUnreachable, TransportError
 from celeriac.locks import Lock
-from celeriac.message import DeadLetter, Delivery, Part, Record, Start, Verdict
+from celeriac.message import DeadLetter, Delivery, Finished, Part, Record, Start, Verdict
 from celeriac.node.herald import Told
 from celeriac.node.keeper import Keeper
 from celeriac.node.link import Link
@@ -39,6 +39,7 @@ class Entry(msgspec.Struct):
     work: Work | None = None  # of a part: what it was
     joins: bool = False  # the part has completed its chord
     told: Told | None = None  # what monitors are to be told when it is written down
+    seen: tuple[Work, Finished] | None = None  # what a witness is to see then
     frees: Lock | None = None  # of a unique task that has ended
     keeps: Lock | None = None  # of one that comes again
 

@@ -36,6 +36,7 @@ class Work:
         "submitted",
         "tells",
         "terminated",
+        "witnessed",
     )
 
     def __init__(self, number: int, delivery: Delivery, headers: TaskHeaders, policy: Policy) -> None:
@@ -50,6 +51,7 @@ class Work:
         self.lost: Lost | None = None  # a child has died of it: what is still to be run is its obituary
         self.obituaries: int = 0  # how many children were asked for one
         self.tells: bool = False  # somebody wants to know what it returns
+        self.witnessed: bool = False  # others' code wants to see what becomes of it
         self.terminated: int | None = None  # the signal by which somebody has ended it
         self.decided: Verdict | None = None  # what becomes of the message after the obituary
         self.lock: Lock | None = lock_of(headers, policy)  # that it holds, as far as we know
