@@ -48,7 +48,8 @@ def test_an_envelope_comes_back_as_it_was(envelope: Envelope) -> None:
 def test_every_property_there_is_has_its_place() -> None:
     names = msgspec.structs.fields(Props)
     values: dict[str, Any] = {
-        field.name: {int: 7, dict[str, Any]: {"a": 1}}.get(field.type, "text") for field in names
+        field.name: {int: 7, int | None: 7, dict[str, Any]: {"a": 1}}.get(field.type, "text")
+        for field in names
     }
     envelope = Envelope(
         headers={"a": 1}, body=b"b", content_type="c", content_encoding="d", properties=Props(**values)
