@@ -30,7 +30,7 @@ from processes import ROOT, Program, user_environment
 
 QUEUE = "celery"
 PATIENCE_SECONDS = 60.0
-_LULL_SECONDS = 0.2
+_LULL_SECONDS = 0.1
 LOOK_SECONDS = 0.02  # what other processes write has no signal to wait for
 LEASE_SECONDS = 3.0  # a process that stalls longer on a busy machine is taken for dead
 _DRAIN_SECONDS = 2 * LEASE_SECONDS
@@ -228,6 +228,7 @@ class Field:
             self.until(nothing_runs, "what has begun to end")
             time.sleep(_LULL_SECONDS)  # for that to be told
             yield
+            time.sleep(_LULL_SECONDS)  # for the latest answer of the broker to be an old one
 
     def release(self) -> None:
         """Let the tasks go on that are held."""

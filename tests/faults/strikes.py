@@ -12,7 +12,7 @@ import time
 
 from celeriac.message import Envelope, Outgoing, Props
 from faults.field import LEASE_SECONDS, QUEUE, Field, Node
-from faults.proxy import Proxy
+from faults.proxy import BOTH, Direction, Proxy
 from redis_probe import command
 from servers import RabbitServer, Server
 from servers.ports import LOOPBACK
@@ -20,6 +20,8 @@ from servers.ports import LOOPBACK
 OUTAGE_SECONDS = 1.0
 LONGER_THAN_A_LEASE_SECONDS = 2 * LEASE_SECONDS
 CUTS = 20
+
+_CUTS: tuple[tuple[Direction, ...], ...] = (("to_server",), BOTH)
 
 # What passes at the steps of the protocols; AMQP: class and method at the beginning of a frame's payload.
 STEPS: dict[str, dict[str, tuple[bytes, ...]]] = {
@@ -264,11 +266,7 @@ def mute(field: Field) -> None:
 
 def cut_off_amid_tasks(field: Field) -> None:
     """Swallow what the worker says, perhaps also what it hears, just when tasks begin and end."""
-    proxy = _proxy(field)
-    if field.dice.random() < 0.5:
-        proxy.block("to_server")
-    else:
-        proxy.block()
+    _proxy(field).block(*field.dice.choice(_CUTS))
     time.sleep(LONGER_THAN_A_LEASE_SECONDS)
     _proxy(field).heal()
 
