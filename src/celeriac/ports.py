@@ -154,6 +154,10 @@ class Tethered(Protocol):
         """
         ...
 
+    def unseen(self) -> Sequence[Delivery]:
+        """Return what was sent to us and nobody has received, without waiting; to be settled as the rest."""
+        ...
+
     def came_to_nothing(self, deliveries: Iterable[Delivery]) -> None:
         """Hear which deliveries had not begun when the connection was lost: they do not count as attempts."""
         ...

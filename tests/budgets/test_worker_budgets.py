@@ -157,7 +157,7 @@ async def test_a_batch_of_reports_takes_two_round_trips() -> None:
     link = Link(app.transport, ConsumeSpec(queues=(), node="w1@host"), RetryPolicy())
     link._consumer = counting
     await link.renew()
-    dispatcher = Dispatcher(counting, "w1@host", 8, lambda work: True, lambda: link.sure)
+    dispatcher = Dispatcher(counting, "w1@host", ReadAhead(8, fair=False), lambda work: True, lambda: link.sure)
     herald = Herald(EventStream(app, app.transport.fanout(), "w1@host"))
     keeper = Keeper(app.transport.locks, SystemClock(), lambda: 1, lambda work: None)
     reporter = Reporter(

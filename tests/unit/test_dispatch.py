@@ -10,6 +10,7 @@ import pytest
 
 from celeriac.message import Delivery, Envelope, Job, Props, TaskHeaders
 from celeriac.node.dispatch import Dispatcher
+from celeriac.node.readahead import ReadAhead
 from celeriac.node.work import Work
 
 
@@ -30,7 +31,7 @@ class Slots:
 
 def dispatcher(prefetch: int) -> Dispatcher:
     pool: Any = Slots()
-    return Dispatcher(pool, "node@here", prefetch, lambda work: True, lambda: True)
+    return Dispatcher(pool, "node@here", ReadAhead(prefetch, fair=False), lambda work: True, lambda: True)
 
 
 def work(number: int) -> Work:
@@ -44,7 +45,7 @@ def test_nothing_begins_while_others_may_have_been_given_it() -> None:
     sure = False
     slots = Slots()
     pool: Any = slots
-    found = Dispatcher(pool, "node@here", 4, lambda work: True, lambda: sure)
+    found = Dispatcher(pool, "node@here", ReadAhead(4, fair=True), lambda work: True, lambda: sure)
     found.add(work(1))
 
     found.pump()

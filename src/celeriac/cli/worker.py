@@ -127,7 +127,11 @@ def file_name(path: str | None, node: str, place: int = 0) -> str | None:
 @click.option(
     "-O", "optimization", type=click.Choice(["default", "fair"]), default="default", help="Always fair."
 )
-@click.option("--prefetch-multiplier", type=click.IntRange(min=0), help="Messages to hold per slot.")
+@click.option(
+    "--prefetch-multiplier",
+    type=click.IntRange(min=0),
+    help="Messages to hold per slot; 0: no limit. Without it none that cannot begin soon.",
+)
 @click.option(
     "-c",
     "--concurrency",

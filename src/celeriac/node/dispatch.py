@@ -7,12 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from celeriac.message import Job
-from celeriac.node.policy import SHORT_SECONDS
+from celeriac.node.readahead import ReadAhead
 from celeriac.node.work import Work
 from celeriac.ports import Pool
-
-_MOST_PER_SLOT = 200  # short tasks fetched ahead
-_WEIGHT = 0.2  # of the latest batch
 
 
 class Dispatcher:
@@ -21,12 +18,12 @@ class Dispatcher:
     1. line up what was taken in
     2. submit as long as the pool has room: short tasks several to a slot, others only to idle slots
     3. take back what has not begun
-    4. know how much may be outstanding: little for tasks that take long, more for short ones
+    4. know how much may be outstanding (`ReadAhead`)
 
     Args:
         pool: Runs the work.
         hostname: The node's name.
-        prefetch: Deliveries to hold when nothing is known or tasks take long; 0 = no limit.
+        ahead: Says how many deliveries to hold.
         wanted: Asked before work is submitted that has a time to expire; it settles what it says no to.
         certain: Asked whether what waits is certainly ours; while it is not, nothing begins.
     """
@@ -35,17 +32,16 @@ class Dispatcher:
         self,
         pool: Pool,
         hostname: str,
-        prefetch: int,
+        ahead: ReadAhead,
         wanted: Callable[[Work], bool],
         certain: Callable[[], bool],
     ) -> None:
         self._pool = pool
         self._hostname = hostname
-        self._base = prefetch
+        self._ahead = ahead
         self._wanted = wanted
         self._certain = certain
         self._line: deque[Work] = deque()
-        self._mean_seconds: float | None = None  # of what has run lately, whatever it was
         self.in_pool: int = 0  # handed to the pool and not ended
         self.short_in_pool: int = 0  # of those, tasks that will end within milliseconds
 
@@ -101,33 +97,25 @@ class Dispatcher:
             runs: How many.
             seconds: All of them together.
         """
-        latest, mean = seconds / runs, self._mean_seconds
-        # Upwards at once: what was fetched for tasks of microseconds must not pile up behind long ones.
-        self._mean_seconds = latest if mean is None or latest > mean else mean + _WEIGHT * (latest - mean)
+        self._ahead.note(runs, seconds)
 
     @property
     def base(self) -> int:
         """How many deliveries are held when nothing is known or tasks take long; 0 = no limit."""
-        return self._base
+        return self._ahead.base
 
     def rebase(self, prefetch: int) -> None:
         """Change how many deliveries to hold when nothing is known or tasks take long; 0 = no limit."""
-        self._base = prefetch
+        self._ahead.rebase(prefetch)
 
     def prefetch(self) -> int:
         """Return how many deliveries may be outstanding now; 0 = no limit."""
-        # One message per slot is asked for to have priorities kept: what is fetched cannot be overtaken.
-        if self._base <= self._pool.size or self._mean_seconds is None:
-            return self._base
-        each = min(max(SHORT_SECONDS / max(self._mean_seconds, 1e-9), 1.0), _MOST_PER_SLOT)
-        # In steps of two: a transport may have to tell the broker of every change.
-        steps = 1 << int(each).bit_length() - 1
-        return max(self._base, self._pool.size * steps)
+        return self._ahead.deliveries(self._pool.size)
 
     @property
     def fetches_ahead(self) -> bool:
-        """Whether more is outstanding than the settings ask for, because tasks are that short."""
-        return self.prefetch() > self._base
+        """Whether many are fetched at a time, because tasks are that short."""
+        return self._ahead.is_much(self._pool.size)
 
     def _job(self, work: Work, short: bool) -> Job:
         work.submitted = True

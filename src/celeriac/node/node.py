@@ -31,6 +31,7 @@ from celeriac.node.link import GiveUp, Link, RetryPolicy
 from celeriac.node.outage import Outage, OutagePolicy
 from celeriac.node.paused import PausedQueues
 from celeriac.node.policy import Policies
+from celeriac.node.readahead import ReadAhead
 from celeriac.node.receive import Receiver
 from celeriac.node.reception import Reception
 from celeriac.node.refusals import Refusals
@@ -40,6 +41,7 @@ from celeriac.node.results import Results
 from celeriac.node.revoked import Revoked
 from celeriac.node.revoker import Revoker
 from celeriac.node.scribe import Scribe
+from celeriac.node.surplus import Surplus
 from celeriac.node.touch import Touch
 from celeriac.node.turnstiles import Turnstiles
 from celeriac.node.watchdog import Stuck
@@ -71,6 +73,7 @@ class NodeSettings(msgspec.Struct, kw_only=True, frozen=True):
     retry: RetryPolicy = RetryPolicy()
     outage: OutagePolicy = OutagePolicy()
     slots: int = 0  # that the prefetch was reckoned for
+    fair: bool = False  # nobody has asked for a prefetch: nothing is held that cannot begin soon
     autoscale: tuple[int, int] | None = None  # slots: at most, at least
     time_limit: float | None = None  # seconds, for tasks with none of their own
     soft_time_limit: float | None = None
@@ -152,7 +155,11 @@ class Node:
         )
         touch = Touch(self.link, self._on_touch)
         self.dispatcher: Dispatcher = Dispatcher(
-            pool, settings.hostname, settings.spec.prefetch, self._still_wanted, touch.certain
+            pool,
+            settings.hostname,
+            ReadAhead(settings.spec.prefetch, fair=settings.fair),
+            self._still_wanted,
+            touch.certain,
         )
         self.keeper: Keeper = Keeper(
             lambda: connect_locks(app.conf, transport, app_name=app.main),
@@ -213,6 +220,8 @@ class Node:
         self._tasks: list[asyncio.Task[Any]] = []
         self._beside: dict[str, Beside] = {}
         self.run_beside("paused queues", self.paused)
+        if settings.fair:
+            self.run_beside("surplus", Surplus(pool, self.dispatcher, self.receiver, self.reporter))
         if self.autoscaler is not None:
             self.run_beside("autoscaler", self.autoscaler)
 

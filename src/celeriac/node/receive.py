@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections.abc import Sequence
 from typing import cast
 
 from celeriac.errors import TransportError
+from celeriac.message import Delivery
 from celeriac.node.dispatch import Dispatcher
 from celeriac.node.intake import Intake
 from celeriac.node.link import Link
@@ -71,7 +73,7 @@ class Receiver:
         """Note that something that waited here for its time, a token or a permit waits no more."""
         # Who was granted more for its sake would be sent more than it can run.
         if self._granted() != self._told_prefetch and (self._adapting is None or self._adapting.done()):
-            self._adapting = asyncio.create_task(self._adapt(), name="prefetch")
+            self._adapting = asyncio.create_task(self.adapt(), name="prefetch")
 
     async def changed(self) -> None:
         """Wait until something was ended or settled."""
@@ -108,13 +110,29 @@ class Receiver:
 
     def take_back(self) -> list[Work]:
         """Return everything that has not begun, in the order of its coming; it stays in the ledger."""
-        works = [*self._dispatcher.take_back(), *self._intake.take_back()]
+        return sorted([*self.unbegun(), *self._intake.take_back()], key=lambda work: work.number)
+
+    def unbegun(self) -> list[Work]:
+        """Return everything that only waits for a slot, in the order of its coming; see `take_back`."""
+        works = self._dispatcher.take_back()
         for number in self._pool.recall():
             work = self._ledger.get(number)
             if work is not None:
                 self._dispatcher.ended(work)
                 works.append(work)
         return sorted(works, key=lambda work: work.number)
+
+    def unseen(self) -> Sequence[Delivery]:
+        """Return what the broker has sent already though there is no room for it."""
+        # After an outage that is one message at least, which would come again as often as it is handed back.
+        if self._link.transport.caps.leases or not self._outage.over:
+            return ()
+        return cast("Tethered", self._link.consumer).unseen()
+
+    async def adapt(self) -> None:
+        """Tell the broker what it may hand out now, also while nothing comes in."""
+        with contextlib.suppress(TransportError):  # then the receiver hears of it, too
+            await self._tell_prefetch()
 
     def sort_out(self) -> None:
         """Forget what was taken from us while we were out of touch and has not begun; go on with the rest."""
@@ -137,7 +155,7 @@ class Receiver:
             return
         self._forget_unstarted()
         self._outage.begin()
-        await self._adapt()  # fetch less, from the first message on that a new connection brings
+        await self.adapt()  # fetch less, from the first message on that a new connection brings
         await self._link.lost(exc)
         self._outage.announce(self._dispatcher.prefetch())
 
@@ -153,11 +171,6 @@ class Receiver:
         await consumer.lost()
         self._lost = True
         self._changed.set()
-
-    async def _adapt(self) -> None:
-        """Tell the broker what it may hand out now, also while nothing comes in."""
-        with contextlib.suppress(TransportError):  # then the receiver hears of it, too
-            await self._tell_prefetch()
 
     async def _room(self) -> int:
         """Wait until it is worth fetching and return how many messages may be fetched."""

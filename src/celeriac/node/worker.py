@@ -261,9 +261,8 @@ class Worker:
 
     def _node_settings(self) -> NodeSettings:
         conf, options = self.app.conf, self.options
-        multiplier = options.prefetch_multiplier
-        if multiplier is None:
-            multiplier = conf.worker_prefetch_multiplier
+        asked = self._asked_per_slot()
+        multiplier = 1 if asked is None else asked
         retry: bool = conf.broker_connection_retry
         at_start = conf.broker_connection_retry_on_startup
         return NodeSettings(
@@ -275,6 +274,7 @@ class Worker:
                 lease_seconds=self._lease_seconds,
             ),
             slots=self.concurrency,
+            fair=asked is None,
             autoscale=options.autoscale,
             retry=RetryPolicy(
                 retry=retry,
@@ -298,6 +298,18 @@ class Worker:
             warm_shutdown_seconds=conf.worker_shutdown_timeout,
             measured=self._http is not None,
         )
+
+    def _asked_per_slot(self) -> int | None:
+        """Return how many messages per slot somebody has asked for, 0 = no limit; None: nobody has."""
+        conf = self.app.conf
+        if conf.worker_disable_prefetch:
+            return 1
+        if self.options.prefetch_multiplier is not None:
+            return self.options.prefetch_multiplier
+        if conf.origin("worker_prefetch_multiplier")[0] == "default":
+            return None
+        multiplier: int = conf.worker_prefetch_multiplier
+        return multiplier
 
     def _close(self) -> None:
         if self._transport is not None and self._transport is not self.app.transport:

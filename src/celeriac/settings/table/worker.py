@@ -65,7 +65,6 @@ WORKER: tuple[Setting, ...] = (
         False,
         "bool",
         "Take a task only when it can begin at once.",
-        has_effect=False,
     ),
     Setting(
         "worker_disable_rate_limits",
@@ -163,7 +162,7 @@ WORKER: tuple[Setting, ...] = (
         "CELERYD_PREFETCH_MULTIPLIER",
         4,
         "int",
-        "Take so many tasks per slot ahead of time; 0 is no limit.",
+        "Take so many tasks per slot ahead of time; 0 is no limit. Not set: only what can begin soon.",
     ),
     Setting(
         "worker_proc_alive_timeout",

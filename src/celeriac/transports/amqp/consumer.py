@@ -25,6 +25,7 @@ from celeriac.ports import ConsumeSpec
 from celeriac.queues import Queue
 from celeriac.transports.amqp import frames, topology
 from celeriac.transports.amqp.address import Address
+from celeriac.transports.amqp.allowance import Allowance
 from celeriac.transports.amqp.connection import Cancelled, ChannelClosed, Event, Lost, Message, Refused
 from celeriac.transports.amqp.custody import CHANNEL as CUSTODY_CHANNEL
 from celeriac.transports.amqp.custody import Custody
@@ -38,7 +39,6 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 _CHANNEL: Final = 1
 _PUBLISH_SECONDS: Final = 5.0  # for dead letters
-_MOST_PREFETCH: Final = 65_535  # the protocol's field ends here; more means no limit
 _NOT_IMPLEMENTED: Final = 540
 
 _Token = tuple[int, int]  # the connection it came through (counted), and its delivery tag there
@@ -65,6 +65,7 @@ class AmqpConsumer:
     4. Publishes dead letters through the transport's producer, and only then lets go of the originals.
     5. Notices that RabbitMQ has forgotten it, which happens when a quorum queue is deleted and made again.
     6. Keeps RabbitMQ from losing patience with what is held for long (`custody`).
+    7. Has what began count as outstanding until it ends, which for RabbitMQ ends with its acknowledgement.
 
     RabbitMQ's lease is the connection: it takes everything back when that ends or misses two heartbeats.
 
@@ -78,9 +79,8 @@ class AmqpConsumer:
         self._addresses = deque(addresses)
         self._producer = producer
         self._node = spec.node
-        self._prefetch = spec.prefetch
         self._queues = {queue.name: queue for queue in spec.queues}
-        self._shared_limit = not any(map(is_quorum, spec.queues))
+        self._allowance = Allowance(spec.prefetch, shared=not any(map(is_quorum, spec.queues)))
         self._stream: Stream | None = None
         self._error: TransportError | None = None  # why the last connection ended; told once
         self._closed = False
@@ -96,15 +96,13 @@ class AmqpConsumer:
         self._replaced = Replaced()
         self._custody = Custody(producer, spec.queues, call, self._write)
         self._renewing = asyncio.Lock()
-        self._told_limit: topology.Method = ()
         self._forget()
 
     def _forget(self) -> None:
         """Begin with a new connection: what came through the old one is RabbitMQ's again."""
         self._epoch += 1
         self._custody.forget(self._epoch)
-        self._in_custody = 0  # copies that RabbitMQ's limit makes up for
-        self._paused = False  # there are as many as we may hold
+        self._allowance.forget()
         # By delivery tag, oldest first, not yet taken ones included; custody has others.
         self._outstanding: dict[int, Message] = {}
         self._queue_of: dict[str, str] = {}  # by consumer tag, ended ones included
@@ -138,6 +136,10 @@ class AmqpConsumer:
             else:
                 self._news.clear()
                 await self._news.wait()
+
+    def unseen(self) -> Sequence[Delivery]:
+        """Return what was sent and not received. See `celeriac.ports.Tethered`."""
+        return self._take(sum(len(source.messages) for source in self._turns))
 
     def _take(self, limit: int) -> list[Delivery]:
         taken: list[Delivery] = []
@@ -173,6 +175,7 @@ class AmqpConsumer:
 
     async def settle(self, verdicts: Sequence[tuple[Delivery, Verdict]]) -> None:
         """Carry out the verdicts in one write. See `celeriac.ports.Consumer`."""
+        self._mind_the_begun(verdicts)
         acks: set[int] = set()
         back: list[bytes] = []
         copies: list[tuple[Delivery, Outgoing]] = []
@@ -209,8 +212,29 @@ class AmqpConsumer:
             finally:
                 self._replacing -= 1
                 self._news.set()
-        if len(self._custody) < self._in_custody:
+        if len(self._custody) < self._allowance.in_custody or self._wants_more():
             await self._mind_custody()
+
+    def _mind_the_begun(self, verdicts: Sequence[tuple[Delivery, Verdict]]) -> None:
+        """Have RabbitMQ send less, before it is told that what has begun is not outstanding any more."""
+        allowance = self._allowance
+        for delivery, verdict in verdicts:
+            if delivery.token[0] == self._epoch:
+                begun = type(verdict) is Start and self._holds(delivery.token)
+                allowance.note(delivery.token[1], begun=begun)
+        if self._stream is None or allowance.paused:
+            return
+        if allowance.is_full:
+            self._pause()
+        elif allowance.shared and allowance.is_off(len(self._queues)):
+            self._tell_the_limit(self._stream)
+
+    def _wants_more(self) -> bool:
+        """Return whether RabbitMQ sends less than it may, as something has ended that had begun."""
+        allowance = self._allowance
+        if allowance.paused:
+            return not allowance.is_full
+        return allowance.is_off(len(self._queues))
 
     async def _replace(self, copies: list[tuple[Delivery, Outgoing]]) -> None:
         """Publish what takes the place of deliveries, and let go of those."""
@@ -316,7 +340,7 @@ class AmqpConsumer:
         fetched = await self._custody.copy([delivery for delivery in old if delivery.defect is None])
         if fetched:
             # RabbitMQ does not count copies, and would send more for what we let go of: first the limit.
-            epoch, self._in_custody = self._epoch, len(self._custody.keys() | fetched.keys())
+            epoch, self._allowance.in_custody = self._epoch, len(self._custody.keys() | fetched.keys())
             await self._mind_the_limit()
             if self._epoch == epoch:
                 released = fetched.keys() & self._outstanding.keys()
@@ -327,30 +351,43 @@ class AmqpConsumer:
 
     async def _mind_custody(self) -> None:
         """Let RabbitMQ send more when less is in custody."""
-        self._in_custody = len(self._custody)
+        self._allowance.in_custody = len(self._custody)
         await self._mind_the_limit()
 
     async def _mind_the_limit(self) -> None:
         """Tell RabbitMQ how much it may send; nothing cannot be told, for 0 means no limit."""
-        full = 0 < self._prefetch <= self._in_custody
-        if self._stream is None or (full and self._paused):
+        allowance = self._allowance
+        if self._stream is None:
             return
-        if full:
-            self._paused = True
-            await self._cancel(list(self._sources))
-        elif self._paused or not self._shared_limit:
+        if allowance.is_full:
+            if not allowance.paused:
+                self._pause()
+        elif allowance.paused or not allowance.shared:
             # RabbitMQ minds a limit that is not shared when a consumer begins, so all begin anew.
-            if self._paused or self._told_limit != self._limit():
-                self._paused = False
-                await self._cancel(list(self._sources))
+            if allowance.paused or not allowance.is_told(len(self._queues)):
+                if not allowance.paused:
+                    await self._cancel(list(self._sources))
+                allowance.paused = False
                 await self._consume(list(self._queues.values()))
         else:
-            # Not waited for: a node changes its mind some 50 times while it empties a long queue, and what it
-            # does next comes behind this on the channel anyway.
-            self._stream.ask(self._limit(), channel=_CHANNEL)
+            self._tell_the_limit(self._stream)
+
+    def _tell_the_limit(self, stream: Stream) -> None:
+        # Not waited for: a node changes its mind some 50 times while it empties a long queue, and what it
+        # does next comes behind this on the channel anyway.
+        stream.ask(self._allowance.tell(len(self._queues)), channel=_CHANNEL)
+
+    def _pause(self) -> None:
+        """Have RabbitMQ send nothing. Not waited for either: what is on its way is taken as ever."""
+        self._allowance.paused = True
+        if self._stream is not None:
+            ends = [("basic.cancel", tag, False) for tag in self._sources]
+            self._stream.ask(*ends, channel=_CHANNEL)
 
     async def _mind_the_silent(self) -> None:
         """Begin anew with queues that had messages and sent none, two looks in a row, though we had room."""
+        if self._allowance.paused:
+            return
         silent = {tag: source for tag, source in self._sources.items() if not source.heard}
         for source in self._sources.values():
             source.heard = False
@@ -382,9 +419,9 @@ class AmqpConsumer:
 
     def _has_room(self, name: str) -> bool:
         """Return whether RabbitMQ may send us one more message from a queue."""
-        limit = self._limit()[2]
+        limit = self._allowance.limit(len(self._queues))
         held = self._outstanding.values()
-        own = (self._shared_limit or self._queue_of[each.consumer] == name for each in held)
+        own = (self._allowance.shared or self._queue_of[each.consumer] == name for each in held)
         return not limit or sum(own) < limit
 
     # --- what is consumed ---
@@ -395,7 +432,7 @@ class AmqpConsumer:
 
     async def set_prefetch(self, limit: int) -> None:
         """Change how many deliveries may be outstanding; 0 = no limit."""
-        self._prefetch = limit
+        self._allowance.prefetch = limit
         await self._mind_the_limit()
 
     async def add_queue(self, queue: Queue) -> None:
@@ -478,8 +515,8 @@ class AmqpConsumer:
             await stream.close()
             cause = exc.__cause__
             if isinstance(cause, Refused):
-                if cause.code == _NOT_IMPLEMENTED and self._shared_limit:
-                    self._shared_limit = False  # a queue is of a kind that knows only limits of its own
+                if cause.code == _NOT_IMPLEMENTED and self._allowance.shared:
+                    self._allowance.shared = False  # a queue is of a kind that knows only limits of its own
                     return await self._connect_to(address)
                 raise address.unreachable(cause) from cause
             if isinstance(exc, TransportError):
@@ -490,23 +527,18 @@ class AmqpConsumer:
     async def _consume(self, queues: Sequence[Queue]) -> None:
         """Declare queues, set the limit and consume, all in one round trip."""
         methods = [method for queue in queues for method in topology.declarations(queue)]
-        self._told_limit = self._limit()
-        methods.append(self._told_limit)
+        methods.append(self._allowance.tell(len(self._queues)))
+        paused = {source.queue.name: tag for tag, source in self._sources.items()}
         for queue in queues:
-            tag = f"{next(self._numbers)}"
-            if self._paused:
+            if self._allowance.paused:
                 continue
-            self._sources[tag] = _Source(queue)
+            # Under its old name where it goes on: each new one would be kept until the connection ends.
+            tag = paused.get(queue.name) or f"{next(self._numbers)}"
+            self._sources.setdefault(tag, _Source(queue))
             self._queue_of[tag] = queue.name
             flags = (False, queue.no_ack, False, False)  # no_local, no_ack, exclusive, nowait
             methods.append(("basic.consume", 0, queue.name, tag, *flags, queue.consumer_arguments))
         await self._call(*methods)
-
-    def _limit(self) -> topology.Method:
-        most = max(1, self._prefetch - self._in_custody) if self._prefetch else 0
-        if not self._shared_limit and most:  # each consumer has a limit of its own: share it out
-            most = -(-most // max(1, len(self._queues)))
-        return ("basic.qos", 0, most if most <= _MOST_PREFETCH else 0, self._shared_limit)
 
     def _write(self, data: bytes) -> None:
         if self._stream is not None and data:
