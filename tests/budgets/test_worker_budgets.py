@@ -22,6 +22,7 @@ from celeriac.node.herald import Herald
 from celeriac.node.keeper import Keeper
 from celeriac.node.link import Link, RetryPolicy
 from celeriac.node.policy import Policies
+from celeriac.node.readahead import ReadAhead
 from celeriac.node.report import Reporter
 from celeriac.node.results import Results
 from celeriac.node.scribe import Scribe
@@ -157,7 +158,9 @@ async def test_a_batch_of_reports_takes_two_round_trips() -> None:
     link = Link(app.transport, ConsumeSpec(queues=(), node="w1@host"), RetryPolicy())
     link._consumer = counting
     await link.renew()
-    dispatcher = Dispatcher(counting, "w1@host", ReadAhead(8, fair=False), lambda work: True, lambda: link.sure)
+    dispatcher = Dispatcher(
+        counting, "w1@host", ReadAhead(8, fair=False), lambda work: True, lambda: link.sure
+    )
     herald = Herald(EventStream(app, app.transport.fanout(), "w1@host"))
     keeper = Keeper(app.transport.locks, SystemClock(), lambda: 1, lambda work: None)
     reporter = Reporter(

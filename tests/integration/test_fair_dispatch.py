@@ -54,9 +54,7 @@ def test_nothing_waits_behind_long_tasks_while_another_worker_has_a_free_slot(
         return name
 
     long = [app.task(name="early")(hold), app.task(name="late", acks_late=True)(hold)]
-    short = [
-        app.task(name=f"short-{late}", acks_late=late)(lambda number: number) for late in (False, True)
-    ]
+    short = [app.task(name=f"short-{late}", acks_late=late)(lambda number: number) for late in (False, True)]
 
     def run(numbers: range) -> list[Any]:
         return [short[number % 2].delay(number) for number in numbers]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from celeriac.message import Ack, DeadLetter, Delivery
+from celeriac.message import Ack, DeadLetter, Delivery, Start
 from celeriac.ports import Consumer, Producer, Transport
 from celeriac.queues import Queue
 from celeriac.testing.conformance.fixtures import (
@@ -100,6 +100,25 @@ class ReceiveTests(TransportFixtures):
             await consumer.set_prefetch(5)
             assert texts(await take(consumer, 2)) == ["4", "5"]
             assert await nothing_arrives(consumer)
+
+    async def test_what_has_begun_counts_below_the_prefetch_limit_until_it_ends(
+        self, producer: Producer, consume: Consume, queue: Queue
+    ) -> None:
+        await producer.asend([to_queue(queue, str(n)) for n in range(4)], deadline=DEADLINE_SECONDS)
+
+        async with consume(queue, prefetch=2) as consumer:
+            first, second = await take(consumer, 2)
+            await consumer.settle([(first, Start())])
+            await consumer.settle([(second, Start())])
+            assert await nothing_arrives(consumer)
+
+            await ack(consumer, [second])
+            [third] = await take(consumer, 1)
+            await consumer.settle([(third, Start())])
+            assert await nothing_arrives(consumer)
+
+            await ack(consumer, [first, third])
+            assert texts(await take(consumer, 1)) == ["3"]
 
     async def test_settling_while_receive_waits_for_room_wakes_it(
         self, producer: Producer, consume: Consume, queue: Queue
