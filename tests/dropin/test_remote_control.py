@@ -49,8 +49,8 @@ def test_commands_of_a_program_see_the_worker(app: Any) -> None:
         after = ask("current_prefetch_count")
         assert ask("plain") == {"error": "no"}
 
-    assert before == {"prefetch_count": 8, "app": True, "host": "w1@here"}
-    assert after["prefetch_count"] == 11
+    assert before == {"prefetch_count": 2, "app": True, "host": "w1@here"}
+    assert after["prefetch_count"] == 5
     assert {"ping", "current_prefetch_count"} <= set(Panel.data)
     assert Panel.meta["increase_prefetch_count"].type == "control"
     assert Panel.meta["increase_prefetch_count"].help == "Hold more messages."

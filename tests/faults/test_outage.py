@@ -140,7 +140,7 @@ def test_less_is_fetched_while_tasks_go_on_unless_that_is_not_wished(
     # Given two tasks that take all slots, and ten behind them
     stage.app.conf.worker_enable_prefetch_count_reduction = reduced
     early = stage.app.tasks["early"]
-    with start_worker(stage.app, pool="prefork", concurrency=2):
+    with start_worker(stage.app, pool="prefork", concurrency=2, prefetch_multiplier=4):
         running = [early.delay(name) for name in ("one", "two")]
         stage.await_beginnings("one", 1)
         stage.await_beginnings("two", 1)

@@ -366,7 +366,7 @@ def test_a_warm_stop_waits_for_what_runs_and_hands_back_the_rest(app: Celeriac) 
         go.wait(TIMEOUT)
         return number
 
-    with start_worker(app, pool="threads", concurrency=1) as worker:
+    with start_worker(app, pool="threads", concurrency=1, prefetch_multiplier=4) as worker:
         results = [slow.delay(number) for number in range(4)]
         assert begun.wait(TIMEOUT)
         until(lambda: app.transport.size("celery") == 0)  # the others are fetched ahead

@@ -125,7 +125,7 @@ def test_prefetched_tasks_return_at_once(app: Celeriac, tmp_path: Path) -> None:
             time.sleep(0.01)
         return number
 
-    with start_worker(app, pool="prefork", concurrency=1) as worker:
+    with start_worker(app, pool="prefork", concurrency=1, prefetch_multiplier=4) as worker:
         results = [slow.delay(number) for number in range(4)]
         end = time.monotonic() + TIMEOUT
         while not any(tmp_path.glob("begun-*")) and time.monotonic() < end:

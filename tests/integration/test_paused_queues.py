@@ -58,7 +58,7 @@ def test_what_was_fetched_and_has_not_begun_goes_back(app: Celeriac) -> None:
         assert gate.wait(TIMEOUT)
         return "done"
 
-    with start_worker(app, pool="threads", hostname=NODE):
+    with start_worker(app, pool="threads", hostname=NODE, prefetch_multiplier=4):
         inspect = app.control.inspect([NODE], timeout=TIMEOUT)
         running = wait.delay()
         until(lambda: inspect.active()[NODE])

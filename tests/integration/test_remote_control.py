@@ -51,7 +51,7 @@ def ask(app: Celeriac, command: str, **arguments: Any) -> Any:
 
 
 def test_a_worker_answers_while_every_slot_is_busy(app: Celeriac, gate: threading.Event) -> None:
-    with start_worker(app, pool="threads", hostname=NODE):
+    with start_worker(app, pool="threads", hostname=NODE, prefetch_multiplier=4):
         inspect = app.control.inspect(timeout=TIMEOUT, limit=1)
         running = app.tasks["wait"].delay()
         [active] = until(lambda: inspect.active()[NODE])
@@ -93,7 +93,7 @@ def test_a_task_that_waits_is_revoked_and_never_runs(app: Celeriac, gate: thread
     def note(text: str) -> None:
         ran.append(text)
 
-    with start_worker(app, pool="threads", hostname=NODE):
+    with start_worker(app, pool="threads", hostname=NODE, prefetch_multiplier=4):
         app.tasks["wait"].delay()
         until(lambda: ask(app, "active"))
         prefetched, queued = note.delay("prefetched"), [note.delay(f"queued {n}") for n in range(20)]
