@@ -7,6 +7,7 @@ import signal
 
 import msgspec
 
+from celeriac.message import Delivery
 from celeriac.node.dispatch import Dispatcher
 from celeriac.node.work import Ledger, Work
 from celeriac.ports import Pool
@@ -42,7 +43,7 @@ class Outage:
         self._pool = pool
         self._ledger = ledger
         self._dispatcher = dispatcher
-        self._stranded: set[int] = set()  # numbers of work that goes on
+        self._stranded: dict[int, Delivery] = {}  # by the numbers of work that goes on: with what it came
 
     def begin(self) -> None:
         """Note that the connection was lost; what had not begun is not in the ledger any more."""
@@ -50,7 +51,7 @@ class Outage:
             for work in self._ledger:
                 self._cancel(work)
         if self._policy.fetch_less:
-            self._stranded = {work.number for work in self._ledger}
+            self._stranded = {work.number: work.delivery for work in self._ledger}
 
     def announce(self, prefetch: int) -> None:
         """Say what is fetched from now on, when the broker is back."""
@@ -74,7 +75,7 @@ class Outage:
         """Return how many deliveries may be outstanding, of this many without an outage; 0 = no limit."""
         if not self._stranded or not prefetch:
             return prefetch
-        still = {number for number in self._stranded if self._ledger.get(number) is not None}
+        still = {number: came for number, came in self._stranded.items() if self._is_stranded(number, came)}
         if self._stranded and not still:
             logger.info(
                 "Resuming normal operations following a restart.\n"
@@ -84,6 +85,11 @@ class Outage:
         self._stranded = still
         least = self._policy.least_prefetch
         return min(prefetch, max(least, prefetch - least * len(still)))
+
+    def _is_stranded(self, number: int, came: Delivery) -> bool:
+        """Return whether work goes on whose message has not come again: that would count at the broker."""
+        work = self._ledger.get(number)
+        return work is not None and work.delivery is came
 
     def _cancel(self, work: Work) -> None:
         """End a running task whose message the broker gives to somebody else now, or to us again."""

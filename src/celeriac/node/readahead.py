@@ -8,6 +8,9 @@ AHEAD_SECONDS = 0.1  # of work at most that waits for a slot, where nobody has a
 _FEW_PER_SLOT = 4  # what a slot needs so that it is not idle for a round trip to the broker
 _MOST_PER_SLOT = 200  # short tasks fetched ahead
 _WEIGHT = 0.2  # of the latest batch
+_FAIR_WEIGHT = (
+    0.5  # what is fetched too soon goes back, and few at a time are slow: rather believe what is said
+)
 
 
 def per_slot(mean_seconds: float | None, *, fair: bool) -> int:
@@ -39,6 +42,7 @@ class ReadAhead:
     def __init__(self, base: int, *, fair: bool) -> None:
         self.base: int = base
         self._fair = fair
+        self._weight = _FAIR_WEIGHT if fair else _WEIGHT
         self._mean_seconds: float | None = None  # of what has run lately, whatever it was
 
     def note(self, runs: int, seconds: float) -> None:
@@ -50,7 +54,9 @@ class ReadAhead:
         """
         latest, mean = seconds / runs, self._mean_seconds
         # Upwards at once: what was fetched for tasks of microseconds must not pile up behind long ones.
-        self._mean_seconds = latest if mean is None or latest > mean else mean + _WEIGHT * (latest - mean)
+        self._mean_seconds = (
+            latest if mean is None or latest > mean else mean + self._weight * (latest - mean)
+        )
 
     def rebase(self, base: int) -> None:
         """Hold so many from now on when nothing is known or tasks take long; 0 = no limit."""
