@@ -386,8 +386,7 @@ class QueueMachine(RuleBasedStateMachine):
         """Return how many messages a node may get."""
         if not node.prefetch:
             return limit
-        held = [c for c in self.model.held[node.name] if self.caps.leases or not c.started]
-        return min(limit, node.prefetch - len(held))
+        return min(limit, node.prefetch - len(self.model.held[node.name]))
 
     def owed(self, node: _Node) -> bool:
         """Return whether a node that asks has to get something."""
