@@ -253,7 +253,7 @@ class AmqpConsumer:
             self._stream.write(self._acknowledge(tags))
             # RabbitMQ answers no acknowledgement; but it answers what comes behind it on the channel.
             with contextlib.suppress(TransportError):  # `receive` tells it
-                await self._call(self._limit())
+                await self._call(self._allowance.tell(len(self._queues)))
                 self._replaced.forget(originals)
 
     def _originals(self, copies: list[tuple[Delivery, Outgoing]]) -> list[Identity]:
