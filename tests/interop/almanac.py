@@ -1,12 +1,15 @@
 """Tells what schedules say, case by case; runs under real Celery and under ours, and answers in JSON."""
 
 import datetime
+import importlib
 import json
 import pickle
 import sys
 from zoneinfo import ZoneInfo
 
 from celery import Celery
+from celery.beat import PersistentScheduler
+from celery.beat import Scheduler as PlainScheduler
 from celery.schedules import crontab, maybe_schedule, schedule, solar
 
 MAKERS = {"crontab": crontab, "schedule": schedule, "solar": solar, "from_string": crontab.from_string}
@@ -90,12 +93,69 @@ def ticks(case):
     return sent
 
 
+class Turned:
+    """The time of an app, of its schedules and of its scheduler."""
+
+    def __init__(self, now):
+        self.now = now
+
+    def time(self):
+        """Return it in seconds since the epoch."""
+        return self.now.timestamp()
+
+    monotonic = time
+
+    def advance(self, seconds):
+        """Let time pass, by the clocks that nobody changes."""
+        zone = self.now.tzinfo
+        self.now = (self.now.astimezone(datetime.UTC) + datetime.timedelta(seconds=seconds)).astimezone(zone)
+
+
+def scheduled(case):
+    """Return what a scheduler sends, entry by entry, in seconds since the epoch."""
+    turned = Turned(datetime.datetime.fromisoformat(case["now"]).astimezone(ZoneInfo(case["zone"])))
+    end = turned.time() + case["days"] * 86400
+    sent = {name: [] for name in case["entries"]}
+
+    class App(Celery):
+        def now(self):
+            return turned.now
+
+    # Real Celery's writes entries to a file and reads them back without their app, and so without its time.
+    ours = hasattr(PersistentScheduler, "open_timetable")
+
+    class Scheduler(PersistentScheduler if ours else PlainScheduler):
+        producer = None
+        clock = turned  # ours asks this, too
+        look_seconds = 3600.0
+
+        def open_timetable(self):
+            return importlib.import_module("celeriac.transports.memory_timetable").MemoryTimetable()
+
+        def apply_entry(self, entry, producer=None):
+            sent[entry.name].append(turned.time())
+
+    app = App("almanac", broker="memory://", set_as_current=False)
+    app.conf.timezone = case["zone"]
+    app.conf.result_expires = None
+    app.conf.beat_schedule = {
+        name: {"task": "t", "schedule": make(one, app), **one.get("entry", {})}
+        for name, one in case["entries"].items()
+    }
+    scheduler = Scheduler(app, max_interval=3600)
+    while turned.time() < end:
+        turned.advance(max(scheduler.tick(), 0.001))
+    scheduler.close()
+    return sent
+
+
 OPERATIONS = {
     "answer": answer,
     "fields": fields,
     "maybe": lambda seconds: repr(maybe_schedule(seconds)),
     "pickled": pickled,
     "same": same,
+    "scheduled": scheduled,
     "ticks": ticks,
     "unpickle": unpickle,
 }

@@ -266,3 +266,68 @@ def test_a_month_of_ticks_is_celerys_also_where_clocks_are_changed(
 
     for line, real, ours in zip(lines, almanac.real(*questions), almanac.ours(*questions), strict=True):
         assert [round(tick) for tick in ours] == [round(tick) for tick in real], line
+
+
+def line(text: str) -> Case:
+    """Return the crontab of a line."""
+    return {"make": "from_string", "args": [text]}
+
+
+# Entries whose ticks are real Celery's also in the month in which clocks are put forward.
+ANYWHERE: dict[str, Case] = {
+    **{
+        text: line(text)
+        for text in (
+            "*/20 4-6 * * *",
+            "0 * * * *",
+            "30 2 * * *",
+            "30 1 * * *",
+            "0 3 * * *",
+            "*/30 1-3 * * sun",
+            "59 23 * * *",
+            "0 0 * * *",
+            "5 4 1,8,29-31 * *",
+            "0 0 * * mon",
+            "15,45 6-22/4 * * mon-fri",
+            "0 12 1-7 * tue",
+            "7 7 */5 3,10,11 *",
+            "0 22-2 * * sat",
+            "10 10 * mar-nov fri-sun",
+            "0 0 31 * *",
+        )
+    },
+    "each hour": {"make": "schedule", "args": [3600]},
+    "each hour, relative": {"make": "schedule", "args": [3600, True]},
+    "each 2 hours, relative": {"make": "schedule", "args": [7200, True]},
+}
+# There real Celery is an hour off with these: decision 110, which also has the month of putting back.
+WHERE_NO_CLOCK_IS_CHANGED: dict[str, Case] = {
+    "each 2.5 hours": {"make": "schedule", "args": [9000.0]},
+    "each 26 hours": {"make": "schedule", "args": [26 * 3600]},
+    "each day, relative": {"make": "schedule", "args": [86400, True]},
+    "each week": {"make": "schedule", "args": [7 * 86400]},
+    **{event: {"make": "solar", "args": [event, 47.4, 8.5]} for event in EVENTS},
+    "sunrise, elsewhere": {"make": "solar", "args": ["sunrise", -33.9, 151.2]},
+}
+
+
+@pytest.mark.parametrize(
+    ("zone", "start", "entries", "number"),
+    [
+        ("UTC", "2026-02-27T08:10:30+00:00", {**ANYWHERE, **WHERE_NO_CLOCK_IS_CHANGED}, 6),
+        ("Europe/Berlin", "2026-03-10T08:10:30+00:00", ANYWHERE, 4),
+    ],
+)
+def test_a_month_of_the_scheduler_is_celerys(
+    almanac: Almanac, zone: str, start: str, entries: dict[str, Case], number: int
+) -> None:
+    # Real Celery takes long for all of them: CELERIAC_ALL_ENTRIES=1.
+    number = len(entries) if os.environ.get("CELERIAC_ALL_ENTRIES") else number
+    some = dict(random.sample(sorted(entries.items()), number))
+    question = ("scheduled", {"entries": some, "zone": zone, "now": start, "days": 30})
+
+    [real], [ours] = almanac.real(question), almanac.ours(question)
+
+    for name in some:
+        assert ours[name] == pytest.approx(real[name], abs=2.0, rel=0), name
+        assert ours[name], name

@@ -12,6 +12,7 @@ from celeriac.schedules.base import BaseSchedule, SchedulingApp, schedstate
 __all__ = ["humanize_seconds", "maybe_schedule", "round_to_resolution", "schedule"]
 
 _UTC: Final = datetime.UTC
+_DAY: Final = datetime.timedelta(days=1)
 _UNITS: Final = (("day", 86400.0), ("hour", 3600.0), ("minute", 60.0), ("second", 1.0))
 
 
@@ -57,11 +58,23 @@ class schedule(BaseSchedule):  # noqa: N801, PLW1641 - Celery's name; unhashable
         Args:
             after: That run; a naive time is UTC.
         """
-        after = self.maybe_make_aware(after)
-        due = after.astimezone(_UTC) + self.run_every
-        if self.relative:
-            due = round_to_resolution(due.astimezone(after.tzinfo), self.run_every).replace(microsecond=0)
-        return due.astimezone(_UTC)
+        return self._later(self.maybe_make_aware(after).astimezone(_UTC), 1)
+
+    def _later(self, after: datetime.datetime, times: int) -> datetime.datetime:
+        """Return when it is due after a run, and so many intervals; times of UTC."""
+        if not self.relative:
+            return after + times * self.run_every
+        zone = self.tz
+        if self.run_every >= _DAY:
+            # Days of the calendar: in the night in which clocks are put back one has 25 hours, and its
+            # midnight would be the next one again.
+            wall = after.astimezone(zone).replace(tzinfo=None) + times * self.run_every
+            return round_to_resolution(wall, self.run_every).replace(tzinfo=zone).astimezone(_UTC)
+        exact = after + times * self.run_every
+        rounded = round_to_resolution(exact.astimezone(zone), self.run_every).replace(microsecond=0)
+        found = rounded.astimezone(_UTC)
+        # Where clocks are put back by half an hour, the hour that has begun may be that of the last run.
+        return found if found > after or times < 1 else exact
 
     def last_slot(self, first: datetime.datetime, until: datetime.datetime) -> datetime.datetime:
         """Return the last of its slots up to a time, in UTC.
@@ -75,7 +88,7 @@ class schedule(BaseSchedule):  # noqa: N801, PLW1641 - Celery's name; unhashable
             return until
         # A relative one is rounded at each step: the last steps are made one by one.
         steps = int((until - first) / self.run_every) - (2 if self.relative else 0)
-        found = first + max(steps, 0) * self.run_every
+        found = self._later(first, steps) if steps > 0 else first
         if self.relative:
             while (following := self.next_run(found)) <= until and following > found:
                 found = following

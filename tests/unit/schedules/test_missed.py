@@ -92,6 +92,44 @@ def test_each_missed_run_comes_once_in_order() -> None:
     assert slots == [at("13:00"), at("14:00"), at("15:00"), at("16:00")]
 
 
+@pytest.mark.parametrize("policy", ["once", "all"])
+def test_a_relative_interval_of_days_is_due_at_each_midnight_of_its_zone(policy: MissedPolicy) -> None:
+    daily = schedule(86400, relative=True, tz="Europe/Berlin")
+    last = start = datetime.datetime(2026, 10, 23, 22, 0, tzinfo=UTC)  # clocks are put back on the 25th
+    slots = []
+
+    for hour in range(1, 24 * 4):
+        now = start + datetime.timedelta(hours=hour)
+        while (found := owed(daily, last, now, policy)).slot is not None:
+            assert found.slot > last
+            slots.append(found.slot)
+            last = found.slot
+
+    assert [f"{slot:%d %H}" for slot in slots[:3]] == ["24 22", "25 23", "26 23"]
+
+
+def test_the_last_midnight_is_found_over_changes_of_the_clock() -> None:
+    every_other = schedule(2 * 86400, relative=True, tz="Europe/Berlin")
+    start, now = (datetime.datetime(2026, month, 2, 12, tzinfo=UTC) for month in (10, 12))
+
+    one_by_one = start
+    while (following := every_other.next_run(one_by_one)) <= now:
+        one_by_one = following
+
+    assert owed(every_other, start, now, "once").slot == one_by_one
+
+
+def test_a_relative_hour_goes_on_where_clocks_are_put_back_by_half_an_hour() -> None:
+    hourly = schedule(3600, relative=True, tz="Australia/Lord_Howe")
+    moment, slots = datetime.datetime(2026, 4, 4, 13, 0, tzinfo=UTC), []  # put back at 15:00
+
+    for _ in range(4):
+        moment = hourly.next_run(moment)
+        slots.append(moment)
+
+    assert [f"{slot:%H:%M}" for slot in slots] == ["14:00", "15:00", "15:30", "16:30"]
+
+
 def test_a_schedule_of_another_class_is_asked_and_named_by_its_last_run() -> None:
     class Odd(schedule):
         def is_due(self, last_run_at: datetime.datetime) -> tuple[bool, Any]:
