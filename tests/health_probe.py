@@ -37,7 +37,10 @@ def until(path: str, what: str, status: int) -> str:
     """Ask again until the answer has a status, and return its text."""
     deadline = time.monotonic() + TIMEOUT
     while True:
-        found, text = ask(path, what)
+        try:
+            found, text = ask(path, what)
+        except (FileNotFoundError, ConnectionRefusedError) as exc:  # nobody listens yet
+            found, text = 0, str(exc)
         if found == status:
             return text
         assert time.monotonic() < deadline, (found, text)

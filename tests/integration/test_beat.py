@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from health_probe import until
 from processes import Program, celery, user_environment
 
 PROGRAM = """
@@ -85,16 +86,21 @@ def test_a_worker_sends_periodic_tasks_too_and_takes_the_scheduler_along(folder:
 
 
 def test_a_worker_that_begins_anew_has_one_scheduler(folder: Path) -> None:
+    with (folder / "prog.py").open("a") as program:
+        program.write('app.conf.beat_http_address = "unix:health"\n')
     command = celery("-A", "prog", "worker", "-B", "-l", "info", "-c", "1")
     with Program(command, cwd=folder, env=user_environment(folder)) as worker:
         worker.wait_for(r"beat: Starting\.\.\.")
         worker.wait_for(r" ready\.")
+        until(str(folder / "health"), "/readyz", 200)
 
         worker.signal(signal.SIGHUP)
 
         worker.wait_for(r"beat: Shutting down\.\.\.")
         worker.wait_for(r"beat: Starting\.\.\.", count=2)
         worker.wait_for(r" ready\.", count=2)
+        worker.wait_for(r"Health and figures at unix:health", count=2)
+        until(str(folder / "health"), "/readyz", 200)
         assert worker.stop() == 0
     assert worker.output.count("beat: Shutting down...") == 2
 

@@ -8,17 +8,22 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Final
 
 from celeriac.app import Celeriac
-from celeriac.beat.service import Service
+from celeriac.beat.service import Service, address_of
+from celeriac.errors import ConfigError
+from celeriac.node.health.address import HttpAddress
 
 __all__ = ["embedded_beat"]
 
 logger: logging.Logger = logging.getLogger("celery.beat")
 
 _LOOK_SECONDS: Final = 1.0  # for whether the worker is still there
+_LET_GO_SECONDS: Final = 5.0
+_AGAIN_SECONDS: Final = 0.05
 
 
 @contextlib.contextmanager
@@ -31,7 +36,13 @@ def embedded_beat(app: Celeriac, schedule_filename: str | None, scheduler_cls: s
         app: The app, finalized.
         schedule_filename: The file that keeps when entries were sent; the setting's without.
         scheduler_cls: Class or name of the scheduler; the setting's without.
+
+    Raises:
+        ConfigError: Nothing can listen at the address of ``beat_http_address``.
     """
+    address = address_of(app)
+    if address is not None:
+        _await_free(address)  # told here, where a person sees it; it is bound for good over there
     parent = os.getpid()
     # Its end is closed when this process becomes another program, as a worker does that begins anew.
     theirs, ours = os.pipe()
@@ -56,6 +67,19 @@ def embedded_beat(app: Celeriac, schedule_filename: str | None, scheduler_cls: s
             os.kill(pid, signal.SIGTERM)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, 0)
+
+
+def _await_free(address: HttpAddress) -> None:
+    """Wait for the scheduler of a worker that begins anew to let go of it."""
+    until = time.monotonic() + _LET_GO_SECONDS
+    while True:
+        try:
+            address.release(address.bind())
+            return
+        except ConfigError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_AGAIN_SECONDS)
 
 
 def _run(service: Service, parent: int, pipe: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -97,6 +98,15 @@ class PersistentScheduler(Scheduler):
     def info(self) -> str:
         """A line for the banner."""
         return f"    . db -> {self._timetable.address}"
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is sent although it may be due; None: nothing is wrong."""
+        return f"the timetable at {self._timetable.address} cannot be used" if self._store_is_away else None
+
+    def runs(self) -> Mapping[str, Run] | None:
+        """Return the runs of the entries by name; None when another scheduler leads. Safe for threads."""
+        return None if self._leadership.term is None else dict(self._book.runs)
 
     # --- ticking ------------------------------------------------------------------------------------
 

@@ -324,3 +324,8 @@ class Scheduler:
     def info(self) -> str:
         """A line for the banner."""
         return ""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is sent although it may be due; None: nothing is wrong."""
+        return None

@@ -8,10 +8,13 @@ from typing import Any, Final
 
 from celeriac import drivers
 from celeriac.app import Celeriac
+from celeriac.beat.health import asked_over_http
 from celeriac.beat.persistent import PersistentScheduler
+from celeriac.beat.pulse import Pulse
 from celeriac.errors import ConfigError
+from celeriac.node.health.address import HttpAddress, http_address
 
-__all__ = ["Service"]
+__all__ = ["Service", "address_of"]
 
 logger: logging.Logger = logging.getLogger("celery.beat")
 
@@ -46,6 +49,7 @@ class Service:
         self.max_interval: float | None = max_interval or app.conf.beat_max_loop_interval
         self.scheduler_cls = scheduler_cls or app.conf.beat_scheduler or self.scheduler_cls
         self.schedule_filename: str = schedule_filename or app.conf.beat_schedule_filename
+        self.pulse: Pulse = Pulse()
         self._scheduler: Any = None
         self._is_shutdown = threading.Event()
         self._is_stopped = threading.Event()
@@ -91,30 +95,41 @@ class Service:
 
         Args:
             embedded_process: Whether it is a part of a worker.
+
+        Raises:
+            ConfigError: Nothing can listen at the address of ``beat_http_address``.
         """
         logger.info("beat: Starting...")
         scheduler = self.scheduler
         logger.debug("beat: Ticking with max interval->%.2f s", scheduler.max_interval)
         self._announce(embedded_process)
-        pause_seconds = _FIRST_PAUSE_SECONDS
         try:
-            while not self._is_shutdown.is_set():
-                try:
-                    interval = scheduler.tick()
-                    if scheduler.should_sync():
-                        scheduler._do_sync()
-                except Exception:
-                    # The wall: the database of a plug-in may be away for a while, and beat goes on.
-                    logger.exception("beat: The schedule cannot be followed; again in %.0f s", pause_seconds)
-                    self._is_shutdown.wait(pause_seconds)
-                    pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
-                    continue
-                pause_seconds = _FIRST_PAUSE_SECONDS
-                if interval and interval > 0:
-                    self._is_shutdown.wait(interval)
+            with asked_over_http(scheduler, self.pulse, address_of(self.app)):
+                self._tick()
         finally:
             logger.info("beat: Shutting down...")
             self.sync()
+
+    def _tick(self) -> None:
+        scheduler = self.scheduler
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while not self._is_shutdown.is_set():
+            try:
+                interval = scheduler.tick()
+                if scheduler.should_sync():
+                    scheduler._do_sync()
+            except Exception as exc:
+                # The wall: the database of a plug-in may be away for a while, and beat goes on.
+                logger.exception("beat: The schedule cannot be followed; again in %.0f s", pause_seconds)
+                self.pulse.looked(pause_seconds, f"the schedule cannot be followed: {exc}")
+                self._is_shutdown.wait(pause_seconds)
+                pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+                continue
+            pause_seconds = _FIRST_PAUSE_SECONDS
+            # Those of other packages need not know what trouble is.
+            self.pulse.looked(interval or 0.0, getattr(scheduler, "trouble", None))
+            if interval and interval > 0:
+                self._is_shutdown.wait(interval)
 
     def _announce(self, embedded: bool) -> None:
         hooks = self.app.hooks
@@ -139,3 +154,12 @@ class Service:
         self._is_shutdown.set()
         if wait:
             self._is_stopped.wait()
+
+
+def address_of(app: Any) -> HttpAddress | None:  # Any: a Celeriac
+    """Return where the schedulers of an app are asked how they are.
+
+    Raises:
+        ConfigError: ``beat_http_address`` is no address.
+    """
+    return http_address(app.conf.beat_http_address, "beat_http_address")

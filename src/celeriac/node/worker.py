@@ -25,6 +25,7 @@ from celeriac.errors import ConfigError
 from celeriac.execute.executor import Executor
 from celeriac.node.companion import Companion
 from celeriac.node.health.address import HttpAddress, http_address
+from celeriac.node.health.node_condition import NodeCondition
 from celeriac.node.health.server import HealthServer
 from celeriac.node.heart import DEFAULT_SECONDS
 from celeriac.node.leases import lease_seconds
@@ -235,7 +236,9 @@ class Worker:
             companion.join(node)
         if self._asked is not None:
             node.stop(self._asked)
-        health = nullcontext() if self._http is None else HealthServer(node, watchdog, self._http)
+        health = (
+            nullcontext() if self._http is None else HealthServer(NodeCondition(node, watchdog), self._http)
+        )
         async with health:
             return await node.run(self._ready)
 

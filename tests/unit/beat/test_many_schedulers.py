@@ -232,9 +232,11 @@ def test_while_the_store_is_away_nothing_is_sent_and_then_all_that_is_owed(
     fleet.timetable.away = True
     fleet.run(30, scheduler)
     assert fleet.sent() == before
+    assert scheduler.trouble == "the timetable at moody cannot be used"
 
     fleet.timetable.away = False
     fleet.run(1.5, scheduler)
+    assert scheduler.trouble is None
 
     # The store is back for the look at 32 s; the one slot of the others stands for all before.
     assert {info.name: info.times for info in _infos(fleet)} == {"all": 32, "once": 2, "skip": 2}

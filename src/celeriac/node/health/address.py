@@ -1,4 +1,4 @@
-"""The address at which a worker is asked how it is."""
+"""The address at which a worker or a scheduler is asked how it is."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class HttpAddress(msgspec.Struct, frozen=True):
     host: str = ""
     port: int = 0
     path: str = ""  # of a unix socket; empty: there is none
+    setting: str = "worker_http_address"  # that says so; for what is told when it does not work
 
     def __str__(self) -> str:
         """Return it as it is written in a URL."""
@@ -38,8 +39,8 @@ class HttpAddress(msgspec.Struct, frozen=True):
             return self._bound_to_path() if self.path else self._bound_to_port()
         except OSError as exc:
             raise ConfigError(
-                f"worker_http_address: nothing can listen at {self}: {exc.strerror or exc}. "
-                "Each worker of a machine needs an address of its own that is free and may be used."
+                f"{self.setting}: nothing can listen at {self}: {exc.strerror or exc}. "
+                "Each process of a machine needs an address of its own that is free and may be used."
             ) from exc
 
     def release(self, bound: socket.socket) -> None:
@@ -80,8 +81,8 @@ class HttpAddress(msgspec.Struct, frozen=True):
                 os.unlink(self.path)
 
 
-def http_address(text: str | None) -> HttpAddress | None:
-    """Return what ``worker_http_address`` says: ``host:port``, ``[v6]:port`` or ``unix:path``; None: nothing.
+def http_address(text: str | None, setting: str = "worker_http_address") -> HttpAddress | None:
+    """Return what a setting says: ``host:port``, ``[v6]:port`` or ``unix:path``; None: nothing.
 
     Raises:
         ConfigError: It is none of these.
@@ -91,15 +92,15 @@ def http_address(text: str | None) -> HttpAddress | None:
     if text.startswith(_UNIX):
         path = text.removeprefix(_UNIX)
         if path:
-            return HttpAddress(path=path)
+            return HttpAddress(path=path, setting=setting)
     else:
         host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         host = host[1:-1] if bracketed else host
         is_port = port.isascii() and port.isdigit() and int(port) < 65536
         if colon and host and is_port and bracketed == (":" in host):
-            return HttpAddress(host, int(port))
+            return HttpAddress(host, int(port), setting=setting)
     raise ConfigError(
-        f"worker_http_address = {text!r} is no address: it takes host:port, such as 127.0.0.1:9808 or "
+        f"{setting} = {text!r} is no address: it takes host:port, such as 127.0.0.1:9808 or "
         "0.0.0.0:9808, or unix:/path/to/socket."
     )

@@ -1,55 +1,66 @@
-"""Answers over HTTP how a node is: ``/livez``, ``/readyz`` and ``/metrics``."""
+"""Answers over HTTP how a process is: ``/livez``, ``/readyz`` and ``/metrics``."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import socket
-import time
 from contextlib import suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-from celeriac.errors import TransportError
+import msgspec
+
 from celeriac.node.health import exposition
 from celeriac.node.health.address import HttpAddress
-from celeriac.node.health.figures import QueueFigures, families
-
-if TYPE_CHECKING:
-    from celeriac.node.node import Node
-    from celeriac.node.watchdog import Watchdog
+from celeriac.node.health.exposition import Family
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 _MOST_HEAD_BYTES: Final = 8192
 _MOST_CLIENTS: Final = 32
 _CLIENT_SECONDS: Final = 5.0  # to say what it wants and to take the answer
-_LOOK_SECONDS: Final = 2.0  # for the broker to tell how long the queues are
 _PLAIN: Final = "text/plain; charset=utf-8"
 
 Answer = tuple[HTTPStatus, str, str]  # status, content type, text
 
 
-class HealthServer:
-    """Serves as long as it is entered, from before the broker is reached to after the last task has ended.
+class Condition(Protocol):
+    """What is asked for; called on the loop of the server."""
 
-    It shares the node's loop: a loop that hangs does not answer, which is an answer as well. The broker is
-    asked for the lengths and ages of queues in a thread, by one request at a time.
+    @property
+    def dead(self) -> str | None:
+        """Why the process had better be started again; None: it gets on."""
+        ...
+
+    @property
+    def unready(self) -> str | None:
+        """Why it does not do its work now; None: it does."""
+        ...
+
+    async def figures(self) -> list[Family]:
+        """Return its figures."""
+        ...
+
+    async def close(self) -> None:
+        """End what is under way for those who asked."""
+        ...
+
+
+class HealthServer:
+    """Serves as long as it is entered; it shares a loop, and one that hangs does not answer.
 
     Args:
-        node: The node.
-        watchdog: Knows whether it gets on; None: nobody looks.
+        condition: How the process is.
         address: Where to listen.
     """
 
-    def __init__(self, node: Node, watchdog: Watchdog | None, address: HttpAddress) -> None:
-        self._node = node
-        self._watchdog = watchdog
+    def __init__(self, condition: Condition, address: HttpAddress) -> None:
+        self._condition = condition
         self._address = address
         self._bound: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
-        self._look: asyncio.Task[dict[str, QueueFigures]] | None = None
 
     async def __aenter__(self) -> None:
         """Begin to listen.
@@ -61,7 +72,7 @@ class HealthServer:
         start = asyncio.start_unix_server if bound.family == socket.AF_UNIX else asyncio.start_server
         self._server = await start(self._on_client, sock=bound, limit=_MOST_HEAD_BYTES)
         port = self._address.port or (0 if self._address.path else bound.getsockname()[1])
-        self._address = HttpAddress(self._address.host, port, self._address.path)
+        self._address = msgspec.structs.replace(self._address, port=port)
         logger.info("Health and figures at %s: /livez, /readyz, /metrics", self._address)
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -69,8 +80,9 @@ class HealthServer:
         assert self._server is not None
         assert self._bound is not None
         self._server.close()
-        for task in (*self._clients, *([self._look] if self._look is not None else [])):
+        for task in self._clients:
             task.cancel()
+        await self._condition.close()
         await asyncio.gather(*self._clients, return_exceptions=True)
         self._address.release(self._bound)
 
@@ -104,34 +116,12 @@ class HealthServer:
         if method not in ("GET", "HEAD"):
             return HTTPStatus.METHOD_NOT_ALLOWED, _PLAIN, "There is only GET.\n"
         if path == "/metrics":
-            figures = families(self._node, await self._depths(), time.time())
-            return HTTPStatus.OK, exposition.CONTENT_TYPE, exposition.render(figures)
-        wrong = self._node.unready if path == "/readyz" else self._dead()
+            figures = exposition.render(await self._condition.figures())
+            return HTTPStatus.OK, exposition.CONTENT_TYPE, figures
+        wrong = self._condition.unready if path == "/readyz" else self._condition.dead
         if wrong is not None:
             return HTTPStatus.SERVICE_UNAVAILABLE, _PLAIN, f"{wrong}\n"
         return HTTPStatus.OK, _PLAIN, "ok\n"
-
-    def _dead(self) -> str | None:
-        return None if self._watchdog is None else self._watchdog.found
-
-    # --- the queues --------------------------------------------------------------------------------------
-
-    async def _depths(self) -> dict[str, QueueFigures]:
-        """Return what there is to know of the queues; nothing when the broker does not tell in time."""
-        if not self._node.link.is_up:
-            return {}
-        if self._look is None or self._look.done():
-            self._look = asyncio.create_task(asyncio.to_thread(self._sizes), name="depths")
-        done, _ = await asyncio.wait([self._look], timeout=_LOOK_SECONDS)
-        try:
-            return self._look.result() if done else {}
-        except TransportError as exc:
-            logger.info("The queues could not be looked at: %s", exc)
-            return {}
-
-    def _sizes(self) -> dict[str, QueueFigures]:
-        transport = self._node.link.transport
-        return {name: QueueFigures.of(transport, name) for name in list(self._node.queues)}
 
 
 def _head(status: HTTPStatus, kind: str, length: int) -> bytes:

@@ -177,6 +177,13 @@ UNDECLARED: tuple[Setting, ...] = (
 
 OWN: tuple[Setting, ...] = (
     Setting(
+        "beat_http_address",
+        "BEAT_HTTP_ADDRESS",
+        None,
+        "text",
+        "Where a scheduler answers /livez, /readyz and /metrics: host:port or unix:path; None: nowhere.",
+    ),
+    Setting(
         "beat_store_url",
         "BEAT_STORE_URL",
         None,
