@@ -15,7 +15,9 @@ def test_an_order_is_confirmed_by_mail_and_one_that_is_rolled_back_is_not(
     shell.run("python", "manage.py", "migrate", "-v", "0")
     port = free_port()
     server = shell.start("python", "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}")
-    worker = shell.start("python", "manage.py", "celery", "-A", "shop", "worker", "-l", "info", "-c", "1")
+    worker = shell.start(
+        "python", "manage.py", "celery", "-A", "shop", "worker", "-B", "-l", "info", "-c", "1"
+    )
     server.wait_for(r"Quit the server")
     url = f"http://127.0.0.1:{port}/orders/"
 
@@ -27,5 +29,9 @@ def test_an_order_is_confirmed_by_mail_and_one_that_is_rolled_back_is_not(
     assert recipients == ["ada@example.com"]
     assert "Subject: Your order of a telescope" in text
     worker.wait_for(r"Task orders\.tasks\.confirm\[.*\] succeeded")
+    shell.run("python", "manage.py", "celery", "-A", "shop", "schedule", "run-now", "each morning")
+    recipients, text = mail.messages.get(timeout=60)
+    assert recipients == ["shop@example.com"]
+    assert "Subject: Orders: 1" in text
     assert worker.stop() == 0
     assert mail.messages.empty()

@@ -1,7 +1,9 @@
-"""The settings: a database, a mail server, and the outbox."""
+"""The settings: a database, a mail server, the outbox, and what is due each morning."""
 
 import os
 from pathlib import Path
+
+from celery.schedules import crontab
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -30,3 +32,7 @@ DEFAULT_FROM_EMAIL = "shop@example.com"
 
 # CELERY_BROKER_URL = "redis://localhost:6379/0"  # without one, tasks queue in a file on this machine
 CELERY_TASK_ACKS_LATE = True
+CELERY_TIMEZONE = "Europe/Berlin"
+CELERY_BEAT_SCHEDULE = {
+    "each morning": {"task": "orders.tasks.report", "schedule": crontab(0, 7), "missed": "once"},
+}
