@@ -153,8 +153,7 @@ def test_a_worker_without_its_broker_lives_and_takes_nothing(app: Celeriac, task
     thread.start()
     try:
         # Then it says so
-        wait_for_file(path)
-        assert ask(path, "/readyz") == (503, "It is starting.\n")
+        assert until(path, "/readyz", 503) == "It is starting.\n"
         assert ask(path, "/livez") == (200, "ok\n")
         text = ask(path, "/metrics")[1]
         assert figure(text, "celeriac_broker_up") == 0
@@ -163,13 +162,6 @@ def test_a_worker_without_its_broker_lives_and_takes_nothing(app: Celeriac, task
         back.set()
         worker.stop("warm")
         thread.join(TIMEOUT)
-
-
-def wait_for_file(path: str) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not Path(path).exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_whoever_asks_for_nothing_there_is_told_or_left_alone(app: Celeriac, path: str) -> None:
