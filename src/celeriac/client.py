@@ -17,16 +17,17 @@ import msgspec
 from celeriac import context, ids, states
 from celeriac.backoff import publish_intervals
 from celeriac.bursts import Turn
-from celeriac.errors import BrokerUnreachable, PartlySent, PublishTimeout, TransportError
+from celeriac.errors import BrokerUnreachable, ConfigError, PartlySent, PublishTimeout, TransportError
 from celeriac.forklock import ForkLock
 from celeriac.guard import Guard
 from celeriac.locks import Lock
 from celeriac.message import Outgoing, Props
 from celeriac.options import check_spelling
 from celeriac.ports import Producer
+from celeriac.rounds import FAIR_KEY_HEADER
 from celeriac.routing import Route, Router
 from celeriac.settings.settings import Settings
-from celeriac.wire.task import LIMIT_KEY_HEADER, RESENT_HEADER, Body, TaskMessage, compose, compose_v1, seal
+from celeriac.wire.task import RESENT_HEADER, Body, TaskMessage, compose, compose_v1, seal
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -347,7 +348,10 @@ class Client:
         task_type = pop("task_type", None)
         keyed = self._app.key_paths.get(name)
         if keyed is not None:
-            options["headers"] = {**(options.get("headers") or {}), LIMIT_KEY_HEADER: keyed.key(args, kwargs)}
+            if FAIR_KEY_HEADER in keyed and not self._app.transport.caps.rounds:
+                raise _unfair(name, self._app.transport.address)
+            keys = {header: path.key(args, kwargs) for header, path in keyed.items()}
+            options["headers"] = {**(options.get("headers") or {}), **keys}
         route = plan.router.route(pop("route_name", None) or name, args, kwargs, options, task_type)
         for key, value in route.options.items():
             options.setdefault(key, value)
@@ -668,6 +672,14 @@ def _announce(
     )
     extra = {key: value for key, value in properties.items() if key not in known}
     return Props(**{key: properties.get(key, known[key]) for key in known}, extra=extra)
+
+
+def _unfair(task: str, broker: str) -> ConfigError:
+    return ConfigError(
+        f"The call of task {task} was not sent: it has fair_by=, and the broker {broker} keeps one line for "
+        "all. Use a Redis or SQLite broker; or remove fair_by and give tenants queues of their own "
+        "(task_routes), or a concurrency_limit with per=."
+    )
 
 
 def _partly(sent: int, failure: TransportError, results: Sequence[Any] = ()) -> PartlySent:

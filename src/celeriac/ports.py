@@ -48,6 +48,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     timetable: bool = False  # it can keep the timetable of periodic tasks
     once: bool = False  # honours `Outgoing.once`, in one step with taking the message
     ages: bool = False  # `oldest` can look into queues
+    rounds: bool = False  # messages with a key take turns by it, see `celeriac.rounds`
     gossip: bool = False  # nodes may hear each other all the time: a broadcast costs only those who listen
 
 
@@ -99,7 +100,8 @@ class Consumer(Protocol):
         Cancelling it loses nothing: a message is either returned by the next call or still at the broker.
         A message that cannot be read comes with ``defect`` set, never as an exception. Unless the broker is
         strict about it, queues take turns, so that a full one cannot starve another; within a queue it is
-        priority first, then first in, first out.
+        priority first, then first in, first out; with ``caps.rounds`` messages that have a key take turns
+        by it before that.
 
         Raises:
             TransportError: The connection was lost; the node calls again after a pause and the consumer

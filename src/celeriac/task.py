@@ -118,6 +118,7 @@ class Task(TaskHooks, Generic[P, R_co]):
     rate_limit_scope: str = "worker"  # whether each worker counts alone, or all together: "global"
     concurrency_limit: int | None = None  # how many run at a time in all workers together
     per: str | None = None  # count for limits of all workers by an argument, such as "args.tenant_id"
+    fair_by: str | None = None  # the calls of a queue take turns by an argument, such as "args.tenant_id"
     # A call like one that is not over yet is not sent, and has its result: over when it starts, when it is
     # done, or after so many seconds.
     unique: Literal["until_started", "until_done"] | float | None = None
@@ -234,7 +235,8 @@ class Task(TaskHooks, Generic[P, R_co]):
             BrokerUnreachable: Nobody answers at the broker's address.
             PublishTimeout: The broker did not confirm within ``publish_timeout_seconds``.
             EncodeError: An argument has no form in the serializer.
-            UsageError: The arguments do not have what ``per`` or ``unique_on`` names.
+            UsageError: The arguments do not have what ``per``, ``unique_on`` or ``fair_by`` names.
+            ConfigError: It has ``fair_by``, and the broker cannot do that.
         """
         app = self._get_app()
         args, kwargs, options = self._prepare(app, args, kwargs, shadow, options)

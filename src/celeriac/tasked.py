@@ -14,10 +14,12 @@ from celeriac.hooks import Signal
 from celeriac.keypath import KeyPath
 from celeriac.registry import Registry
 from celeriac.retry import add_autoretry
+from celeriac.rounds import FAIR_KEY_HEADER
 from celeriac.settings.load import import_by_name
 from celeriac.standard_tasks import add_standard_tasks
 from celeriac.task import Task as BaseTask
 from celeriac.uniqueness import Uniqueness
+from celeriac.wire.task import LIMIT_KEY_HEADER
 
 if TYPE_CHECKING:
     from celeriac.declaration import CoroutineTask
@@ -50,7 +52,7 @@ class Tasked(Configured):
         self.on_after_finalize: Signal = Signal(name="app.on_after_finalize")
         self._lock = ForkLock()
         self._tasks = Registry()
-        self.key_paths: dict[str, KeyPath] = {}  # by task, what its limits count by
+        self.key_paths: dict[str, dict[str, KeyPath]] = {}  # by task, what each header of its calls tells
         self.uniques: dict[str, Uniqueness] = {}  # by task, which of its calls are the same
         self._annotations: tuple[Annotations, ...] | None = None
 
@@ -182,8 +184,13 @@ class Tasked(Configured):
         if task._app is None or task._app is not self:
             task._app = self
         limits.check(task)
-        if task.per is not None:
-            self.key_paths[task.name] = KeyPath(task.per, task.name, task.run)
+        paths = {
+            header: KeyPath(path, task.name, task.run, option)
+            for header, option in ((LIMIT_KEY_HEADER, "per"), (FAIR_KEY_HEADER, "fair_by"))
+            if (path := getattr(task, option)) is not None
+        }
+        if paths:
+            self.key_paths[task.name] = paths
         rule = uniqueness.of_task(task)
         if rule is not None:
             self.uniques[task.name] = rule

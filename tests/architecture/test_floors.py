@@ -32,6 +32,7 @@ FLOORS: dict[str, int] = {
             "parameters",
             "keypath",
             "uniqueness",
+            "rounds",
         ],
         1,
     ),

@@ -135,7 +135,7 @@ class Broker:
         if not self._file.exists():
             return 0
         with contextlib.closing(sqlite3.connect(f"file:{self._file}?mode=ro", uri=True, timeout=30)) as file:
-            tables = ("ready", "parked", "leases")
+            tables = ("ready", "keyed", "parked", "leases")
             count = "SELECT count(*) FROM {} WHERE queue = 'celery'"
             return sum(int(file.execute(count.format(table)).fetchone()[0]) for table in tables)
 
@@ -148,7 +148,7 @@ class Broker:
                 continue
             if name.startswith("celeriac.lease:"):
                 count += int(command(self.url, "HLEN", name))
-            elif name.startswith("celeriac.parked:"):
+            elif name.startswith(("celeriac.parked:", "celeriac.keyed:")):
                 count += int(command(self.url, "ZCARD", name))
             elif name.startswith(lists) and command(self.url, "TYPE", name) in (b"list", "list"):
                 count += int(command(self.url, "LLEN", name))

@@ -140,6 +140,7 @@ def test_a_file_of_the_first_version_is_upgraded(tmp_path: Path) -> None:
     connection.executescript(
         "DROP TABLE claims; DROP TABLE chords; PRAGMA user_version = 1;"
         "DROP TABLE listeners; DROP TABLE broadcasts;"
+        "DROP TABLE keyed; DROP TABLE lines; DROP TABLE rounds; ALTER TABLE messages DROP COLUMN fair_key;"
         "ALTER TABLE dead DROP COLUMN kind; ALTER TABLE dead DROP COLUMN node;"
         "CREATE TABLE chords (id TEXT PRIMARY KEY, size INTEGER NOT NULL, finisher TEXT, expires REAL)"
         " WITHOUT ROWID;"

@@ -36,6 +36,7 @@ CAPS = Caps(
     timetable=True,
     once=True,
     ages=True,
+    rounds=True,
 )
 
 

@@ -9,7 +9,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from celeriac import ages
 from celeriac.clock import Clock
@@ -30,6 +30,7 @@ from celeriac.message import (
 from celeriac.net.url import parse
 from celeriac.ports import ConsumeSpec
 from celeriac.queues import Queue
+from celeriac.rounds import FAIR_KEY_HEADER, fair_key
 from celeriac.transports.blob import pack, unpack_or_defect
 from celeriac.transports.exchanges import Bound, bindings_of, route
 from celeriac.transports.memory_bursts import MemoryBursts
@@ -38,6 +39,7 @@ from celeriac.transports.memory_locks import MemoryLocks
 from celeriac.transports.memory_pauses import MemoryPauses
 from celeriac.transports.memory_permits import MemoryPermits
 from celeriac.transports.memory_revocations import MemoryRevocations
+from celeriac.transports.memory_shelf import Buried, Message, Shelf
 from celeriac.transports.memory_timetable import MemoryTimetables
 from celeriac.transports.terms import Terms, dead_letter_address, terms_of, unroutable
 
@@ -55,78 +57,14 @@ class Holder(Protocol):
         ...
 
 
-class _Message:
-    """One message in one queue, whatever state it is in."""
-
-    __slots__ = (
-        "blob",
-        "exchange",
-        "handed",
-        "lost",
-        "order",
-        "queue",
-        "redelivered",
-        "routing_key",
-        "terms",
-    )
-
-    def __init__(self, order: int, queue: str, blob: bytes, exchange: str, key: str, terms: Terms) -> None:
-        self.order: int = order
-        self.queue: str = queue
-        self.blob: bytes = blob
-        self.exchange: str = exchange
-        self.routing_key: str = key
-        self.terms: Terms = terms
-        self.handed: int = 0
-        self.redelivered: bool = False
-        self.lost: bool = False
-
-
 class Lease:
     """A message in the hands of a consumer; its identity is the fencing token."""
 
     __slots__ = ("message", "started")
 
-    def __init__(self, message: _Message) -> None:
-        self.message: _Message = message
+    def __init__(self, message: Message) -> None:
+        self.message: Message = message
         self.started: bool = False
-
-
-class _Buried(NamedTuple):
-    """A dead letter."""
-
-    message: _Message
-    verdict: DeadLetter
-    at: float  # epoch seconds
-    node: str
-
-
-class _Shelf:
-    """What one queue holds: ready messages by priority and age, parked ones by the moment they are due."""
-
-    def __init__(self, queue: Queue, clock: Clock) -> None:
-        self._clock = clock
-        self.queue = queue
-        self.ready: list[tuple[int, int, _Message]] = []
-        self.parked: list[tuple[float, int, _Message]] = []
-        self.dead: deque[_Buried] = deque(maxlen=MOST_LETTERS)
-        self.consumers: set[Holder] = set()
-
-    def put(self, message: _Message, not_before: float | None = None) -> None:
-        if not_before is not None and not_before > self._clock.time():
-            heapq.heappush(self.parked, (not_before, message.order, message))
-        else:
-            heapq.heappush(self.ready, (-message.terms.priority, message.order, message))
-
-    def take(self, now: float) -> _Message | None:
-        """Return the next message that is due and has not expired."""
-        while self.parked and self.parked[0][0] <= now:
-            self.put(heapq.heappop(self.parked)[2])
-        while self.ready:
-            message = heapq.heappop(self.ready)[2]
-            if not message.terms.expired(now):
-                return message
-        return None
 
 
 class Broker:
@@ -141,7 +79,7 @@ class Broker:
         self.pid: int = os.getpid()
         self._lock = threading.RLock()
         self._order = itertools.count(1)
-        self._shelves: dict[str, _Shelf] = {}
+        self._shelves: dict[str, Shelf] = {}
         self._kinds: dict[str, str] = {}
         self._bound: dict[str, list[Bound]] = {}
         self._owners: set[Holder] = set()
@@ -159,7 +97,7 @@ class Broker:
         with self._lock:
             shelf = self._shelves.get(queue.name)
             if shelf is None:
-                self._shelves[queue.name] = _Shelf(queue, self.clock)
+                self._shelves[queue.name] = Shelf(queue, self.clock)
             elif shelf.queue == queue:
                 return
             else:
@@ -181,7 +119,7 @@ class Broker:
                     self.declare(outgoing.queue)
                 names = self._route(outgoing.exchange, outgoing.routing_key, outgoing.envelope.headers)
                 routed.append((names, outgoing, blob))
-            touched: dict[str, _Shelf] = {}
+            touched: dict[str, Shelf] = {}
             for names, outgoing, blob in routed:
                 once = outgoing.once
                 if once is not None:
@@ -191,9 +129,11 @@ class Broker:
                 for name in names:
                     shelf = touched[name] = self._shelf(name)
                     terms = terms_of(outgoing.envelope, shelf.queue.arguments, now)
-                    message = _Message(
+                    message = Message(
                         next(self._order), name, blob, outgoing.exchange, outgoing.routing_key, terms
                     )
+                    if FAIR_KEY_HEADER in outgoing.envelope.headers:
+                        message.key = fair_key(outgoing.envelope.headers)
                     shelf.put(message, outgoing.not_before)
             self._ring(touched.values())
 
@@ -269,32 +209,26 @@ class Broker:
     def purge(self, name: str) -> int:
         """Throw away what waits, parked messages included."""
         with self._lock:
-            shelf = self._shelf(name)
-            count = len(shelf.ready) + len(shelf.parked)
-            shelf.ready.clear()
-            shelf.parked.clear()
-            return count
+            return self._shelf(name).clear()
 
     def size(self, name: str) -> int:
         """Return how many messages wait, parked ones included."""
         with self._lock:
             shelf = self._shelves.get(name)
-            return len(shelf.ready) + len(shelf.parked) if shelf else 0
+            return shelf.ready() + len(shelf.parked) if shelf else 0
 
     def ready(self, name: str) -> int:
         """Return how many messages anybody may receive now."""
         with self._lock:
             shelf = self._shelves.get(name)
-            return len(shelf.ready) if shelf else 0
+            return shelf.ready() if shelf else 0
 
     def oldest(self, name: str) -> float | None:
         """Return since when the message waits that has waited longest of the ready ones."""
         with self._lock:
             shelf = self._shelves.get(name)
-            first = (
-                heapq.nsmallest(ages.MOST_LOOKED_AT, shelf.ready, key=lambda entry: entry[1]) if shelf else []
-            )
-            found = ((unpack_or_defect(message.blob)[0], None) for _, _, message in first)
+            first = shelf.oldest(ages.MOST_LOOKED_AT) if shelf else []
+            found = ((unpack_or_defect(message.blob)[0], None) for message in first)
             return ages.oldest(found, self.clock.time())
 
     def parked(self, name: str, limit: int) -> list[tuple[Delivery, float]]:
@@ -319,11 +253,11 @@ class Broker:
             shelf = self._shelf(name)
             for message in found:
                 terms = Terms(priority=message.terms.priority)
-                shelf.put(
-                    _Message(
-                        next(self._order), name, message.blob, message.exchange, message.routing_key, terms
-                    )
+                again = Message(
+                    next(self._order), name, message.blob, message.exchange, message.routing_key, terms
                 )
+                again.key = message.key
+                shelf.put(again)
             self._ring([shelf])
         return [str(message.order) for message in found]
 
@@ -332,7 +266,7 @@ class Broker:
         with self._lock:
             return [str(message.order) for message in self._exhume(name, ids)]
 
-    def _exhume(self, name: str, ids: Collection[str]) -> list[_Message]:
+    def _exhume(self, name: str, ids: Collection[str]) -> list[Message]:
         shelf = self._shelves.get(name)
         found = [one for one in shelf.dead if str(one.message.order) in ids] if shelf else []
         if shelf and found:
@@ -344,13 +278,13 @@ class Broker:
         """Put bytes into a queue as they are, to see what a worker does with a broken message."""
         with self._lock:
             shelf = self._shelf(name)
-            shelf.put(_Message(next(self._order), name, blob, "", name, Terms()))
+            shelf.put(Message(next(self._order), name, blob, "", name, Terms()))
             self._ring([shelf])
 
-    def _shelf(self, name: str) -> _Shelf:
+    def _shelf(self, name: str) -> Shelf:
         shelf = self._shelves.get(name)
         if shelf is None:
-            shelf = self._shelves[name] = _Shelf(Queue(name=name), self.clock)
+            shelf = self._shelves[name] = Shelf(Queue(name=name), self.clock)
         return shelf
 
     # Any: header values are whatever the sender put there
@@ -363,7 +297,7 @@ class Broker:
             raise unroutable(exchange, routing_key, known=kind is not None)
         return names
 
-    def _hand_out(self, consumer: Holder, message: _Message) -> Delivery:
+    def _hand_out(self, consumer: Holder, message: Message) -> Delivery:
         message.handed += 1
         lease = Lease(message)
         consumer.leases[lease] = None
@@ -383,7 +317,7 @@ class Broker:
                 self._reject(message, shelf)
             case Requeue(untouched=True):
                 message.handed -= 1
-                shelf.put(message)
+                shelf.put_back(message)
             case Requeue(willing=willing):
                 message.redelivered = True
                 if willing:
@@ -394,10 +328,10 @@ class Broker:
                 message.handed -= 1
                 shelf.put(message, until)
             case DeadLetter():
-                shelf.dead.append(_Buried(message, verdict, self.clock.time(), consumer.spec.node))
+                shelf.dead.append(Buried(message, verdict, self.clock.time(), consumer.spec.node))
         self._ring([shelf])
 
-    def _reject(self, message: _Message, shelf: _Shelf) -> None:
+    def _reject(self, message: Message, shelf: Shelf) -> None:
         address = dead_letter_address(shelf.queue.arguments, message.routing_key)
         if address is None:
             return
@@ -410,15 +344,15 @@ class Broker:
         for name in names:
             target = self._shelf(name)
             terms = Terms(priority=message.terms.priority)
-            target.put(_Message(next(self._order), name, message.blob, exchange, routing_key, terms))
+            target.put(Message(next(self._order), name, message.blob, exchange, routing_key, terms))
             self._ring([target])
 
-    def _give_back(self, lease: Lease, *, died: bool) -> _Shelf:
+    def _give_back(self, lease: Lease, *, died: bool) -> Shelf:
         message = lease.message
         message.redelivered = message.redelivered or died
         message.lost = message.lost or lease.started
         shelf = self._shelf(message.queue)
-        shelf.put(message)
+        shelf.put_back(message)
         return shelf
 
     def reap(self) -> int:
@@ -435,13 +369,13 @@ class Broker:
             owner.leases.clear()
         return count
 
-    def _ring(self, shelves: Iterable[_Shelf]) -> None:
+    def _ring(self, shelves: Iterable[Shelf]) -> None:
         for shelf in shelves:
             for consumer in shelf.consumers:
                 consumer.ring()
 
 
-def _delivery(message: _Message, lease: Lease | None) -> Delivery:
+def _delivery(message: Message, lease: Lease | None) -> Delivery:
     envelope, defect = unpack_or_defect(message.blob)
     return Delivery(
         envelope=envelope,
@@ -456,7 +390,7 @@ def _delivery(message: _Message, lease: Lease | None) -> Delivery:
     )
 
 
-def _letter(buried: _Buried) -> Letter:
+def _letter(buried: Buried) -> Letter:
     message = buried.message
     return Letter(
         id=str(message.order),

@@ -41,6 +41,7 @@ CAPS = Caps(
     timetable=True,
     once=True,
     ages=True,
+    rounds=True,
 )
 T = TypeVar("T")
 _NOBODY = 0  # no owner has this number
@@ -129,23 +130,11 @@ class SqliteTransport:
 
     def size(self, queue: str) -> int:
         """Return how many messages wait in a queue, parked ones included."""
-        row = self._admin.read(
-            lambda c: c.execute(
-                "SELECT (SELECT count(*) FROM ready WHERE queue = ?) + "
-                "(SELECT count(*) FROM parked WHERE queue = ?)",
-                (queue, queue),
-            ).fetchone()
-        )
-        count: int = row[0]
-        return count
+        return self._count(queue, "ready", "keyed", "parked")
 
     def ready(self, queue: str) -> int:
         """See `celeriac.ports.Transport`."""
-        row = self._admin.read(
-            lambda c: c.execute("SELECT count(*) FROM ready WHERE queue = ?", (queue,)).fetchone()
-        )
-        count: int = row[0]
-        return count
+        return self._count(queue, "ready", "keyed")
 
     def oldest(self, queue: str) -> float | None:
         """See `celeriac.ports.Transport`."""
@@ -223,6 +212,12 @@ class SqliteTransport:
     def close(self) -> None:
         """Close the connection for administration."""
         self._admin.close()
+
+    def _count(self, queue: str, *tables: str) -> int:
+        counts = " + ".join(f"(SELECT count(*) FROM {table} WHERE queue = :queue)" for table in tables)  # noqa: S608
+        row = self._admin.read(lambda c: c.execute(f"SELECT {counts}", {"queue": queue}).fetchone())
+        count: int = row[0]
+        return count
 
     def _handle(self, synchronous: str) -> Handle:
         return Handle(self.location, synchronous=synchronous, unreachable=BrokerUnreachable, failed=_failed)

@@ -1,8 +1,8 @@
 """The embedded broker's file: where it is, what is in it, and handles on it that are safe to use.
 
 WAL, so that readers never wait; every write is a ``BEGIN IMMEDIATE``, so that it waits at its beginning
-only. Messages are rows that are written once: what changes is which small table names them (ready, parked,
-leases or dead), so that a claim does not write the messages' bodies again.
+only. Messages are rows that are written once: what changes is which small table names them (ready,
+keyed, parked, leases or dead), so that a claim does not write the messages' bodies again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from celeriac.net.url import Url
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 SCHEMA = """
 CREATE TABLE queues (name TEXT PRIMARY KEY, arguments BLOB, auto_delete INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE exchanges (name TEXT PRIMARY KEY, kind TEXT NOT NULL) WITHOUT ROWID;
@@ -38,7 +38,7 @@ CREATE TABLE bindings (exchange TEXT, queue TEXT, routing_key TEXT, arguments BL
 -- exchange and routing_key are NULL when the message went straight to its queue; expires: epoch seconds
 CREATE TABLE messages (id INTEGER PRIMARY KEY, exchange TEXT, routing_key TEXT, expires REAL,
     blob BLOB NOT NULL);
--- rank: 255 - priority; handed: how many consumers have had it; flags: 1 redelivered, 2 lost
+-- rank: 255 - priority; handed: how many consumers have had it; flags: 1 redelivered, 2 lost, 4 has a key
 CREATE TABLE ready (queue TEXT, rank INTEGER, id INTEGER, handed INTEGER NOT NULL, flags INTEGER NOT NULL,
     PRIMARY KEY (queue, rank, id)) WITHOUT ROWID;
 CREATE TABLE parked (queue TEXT, due REAL, id INTEGER, rank INTEGER NOT NULL, handed INTEGER NOT NULL,
@@ -83,11 +83,25 @@ CREATE TABLE broadcasts (id INTEGER PRIMARY KEY AUTOINCREMENT, exchange TEXT NOT
     routing_key TEXT NOT NULL, at REAL NOT NULL, blob BLOB NOT NULL);
 CREATE INDEX broadcasts_by_exchange ON broadcasts (exchange, id);
 """
+ROUNDS = """
+-- what a message takes turns by, see `celeriac.rounds`; those that do wait in `keyed` instead of `ready`
+ALTER TABLE messages ADD COLUMN fair_key TEXT;
+CREATE TABLE keyed (queue TEXT, rank INTEGER, round INTEGER, id INTEGER, handed INTEGER NOT NULL,
+    flags INTEGER NOT NULL, PRIMARY KEY (queue, rank, round, id)) WITHOUT ROWID;
+-- now: the round under way; plain: that of the last message without a key, NULL when none is known
+CREATE TABLE lines (queue TEXT, rank INTEGER, now INTEGER NOT NULL, plain INTEGER,
+    PRIMARY KEY (queue, rank)) WITHOUT ROWID;
+-- last: that of the last message of a key; forgotten when it is over
+CREATE TABLE rounds (queue TEXT, rank INTEGER, key TEXT, last INTEGER NOT NULL,
+    PRIMARY KEY (queue, rank, key)) WITHOUT ROWID;
+CREATE INDEX rounds_by_last ON rounds (queue, rank, last);
+"""
 _CHANGES = {
-    0: SCHEMA + BROADCASTS,
-    1: FROM_VERSION_1 + FROM_VERSION_2 + BROADCASTS,
-    2: FROM_VERSION_2 + BROADCASTS,
-    3: BROADCASTS,
+    0: SCHEMA + BROADCASTS + ROUNDS,
+    1: FROM_VERSION_1 + FROM_VERSION_2 + BROADCASTS + ROUNDS,
+    2: FROM_VERSION_2 + BROADCASTS + ROUNDS,
+    3: BROADCASTS + ROUNDS,
+    4: ROUNDS,
 }
 
 READ_SECONDS = 5.0

@@ -7,6 +7,7 @@ import sqlite3
 from celeriac import ages, states
 from celeriac.message import Delivery
 from celeriac.transports.blob import unpack_or_defect
+from celeriac.transports.sqlite_leases import REDELIVERED
 
 
 def whereabouts(connection: sqlite3.Connection, task_id: str) -> str | None:
@@ -29,8 +30,10 @@ def whereabouts(connection: sqlite3.Connection, task_id: str) -> str | None:
 def oldest(connection: sqlite3.Connection, queue: str, now: float) -> float | None:
     """Return since when (epoch seconds) the message waits that has waited longest of the ready ones."""
     rows = connection.execute(
-        "SELECT m.blob FROM ready r JOIN messages m ON m.id = r.id WHERE r.queue = ? ORDER BY r.id LIMIT ?",
-        (queue, ages.MOST_LOOKED_AT),
+        "SELECT m.blob FROM messages m JOIN (SELECT id FROM ready WHERE queue = :queue "
+        "UNION ALL SELECT id FROM keyed WHERE queue = :queue ORDER BY id LIMIT :most) USING (id) "
+        "ORDER BY m.id",
+        {"queue": queue, "most": ages.MOST_LOOKED_AT},
     )
     return ages.oldest(((unpack_or_defect(blob)[0], None) for (blob,) in rows), now)
 
@@ -50,7 +53,7 @@ def parked(connection: sqlite3.Connection, queue: str, limit: int) -> list[tuple
             queue=queue,
             exchange=exchange or "",
             routing_key=key,
-            redelivered=bool(flags),
+            redelivered=bool(flags & REDELIVERED),
             attempt=handed,
             defect=defect,
         )
@@ -62,7 +65,12 @@ def _place(connection: sqlite3.Connection, number: int) -> str | None:
     lease = connection.execute("SELECT started FROM leases WHERE id = ?", (number,)).fetchone()
     if lease is not None:
         return states.STARTED if lease[0] else states.RECEIVED
-    for table, state in (("ready", states.QUEUED), ("parked", states.SCHEDULED), ("dead", states.REJECTED)):
+    for table, state in (
+        ("ready", states.QUEUED),
+        ("keyed", states.QUEUED),
+        ("parked", states.SCHEDULED),
+        ("dead", states.REJECTED),
+    ):
         query = f"SELECT 1 FROM {table} WHERE id = ?"  # noqa: S608 - of the names above
         if connection.execute(query, (number,)).fetchone():
             return state

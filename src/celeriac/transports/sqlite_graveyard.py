@@ -11,6 +11,8 @@ from celeriac.errors import TransportError
 from celeriac.letters import EVERYTHING, Letter, Wanted, matches
 from celeriac.message import DeadLetter, Verdict
 from celeriac.net.doorbell import Ringer
+from celeriac.transports import sqlite_leases as leases
+from celeriac.transports import sqlite_rounds as rounds
 from celeriac.transports.blob import unpack_or_defect
 from celeriac.transports.sqlite_file import Handle, Location
 from celeriac.transports.sqlite_producer import MESSAGES
@@ -86,15 +88,14 @@ class SqliteGraveyard:
             for number, rank in moved:
                 # A new number puts it behind those that wait.
                 row = connection.execute(
-                    "INSERT INTO messages (exchange, routing_key, expires, blob) "
-                    "SELECT exchange, routing_key, NULL, blob FROM messages WHERE id = ? RETURNING id",
+                    "INSERT INTO messages (exchange, routing_key, expires, blob, fair_key) "
+                    "SELECT exchange, routing_key, NULL, blob, fair_key FROM messages WHERE id = ? "
+                    "RETURNING id, fair_key",
                     (number,),
                 ).fetchone()
                 connection.execute("DELETE FROM messages WHERE id = ?", (number,))
-                connection.execute(
-                    "INSERT INTO ready (queue, rank, id, handed, flags) VALUES (?, ?, ?, 0, 0)",
-                    (queue, rank, row[0]),
-                )
+                flags = 0 if row[1] is None else rounds.KEYED
+                leases.put(connection, queue, rank, row[1], (row[0], 0, flags))
             return [str(number) for number, _ in moved]
 
         moved = self._write(work, f"Dead letters of queue {queue!r} were not sent again")

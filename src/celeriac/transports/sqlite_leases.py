@@ -1,8 +1,8 @@
 """Who holds which message in the embedded broker's file. Every function runs in the caller's transaction.
 
-A message is always in exactly one of `ready`, `parked`, `leases` and `dead`. A lease belongs to an owner,
-one registration of one consumer; when the owner's row is gone, its leases have gone with it and whatever it
-still does to them is refused. That makes the owner's number the fencing token.
+A message is always in exactly one of `ready`, `keyed`, `parked`, `leases` and `dead`. A lease belongs to an
+owner, one registration of one consumer; when the owner's row is gone, its leases have gone with it and
+whatever it still does to them is refused. That makes the owner's number the fencing token.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import itertools
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from celeriac.errors import TransportError
 from celeriac.message import Ack, DeadLetter, Park, Reject, Requeue, Start, Verdict
+from celeriac.transports import sqlite_rounds as rounds
 from celeriac.transports import sqlite_routes as routes
 from celeriac.transports.blob import unpack_or_defect
 from celeriac.transports.terms import dead_letter_address
@@ -24,6 +25,14 @@ REDELIVERED = 1
 LOST = 2
 
 Row = tuple[int, int, int, int, bytes, str | None, str | None, float | None]
+
+
+_PLAIN: Final = (
+    "SELECT r.rank, r.id, r.handed, r.flags, m.blob, m.exchange, m.routing_key, m.expires "
+    "FROM ready r JOIN messages m ON m.id = r.id WHERE r.queue = ? "
+)
+_PLAIN_OF_ALL: Final = _PLAIN + "ORDER BY r.rank, r.id LIMIT ?"
+_PLAIN_OF_RANK: Final = _PLAIN + "AND r.rank = ? ORDER BY r.id LIMIT ?"
 
 
 class Claimed(NamedTuple):
@@ -115,8 +124,10 @@ def look(connection: sqlite3.Connection, queues: Sequence[str], now: float) -> t
         now: Epoch seconds.
     """
     for queue in queues:
-        if connection.execute("SELECT 1 FROM ready WHERE queue = ? LIMIT 1", (queue,)).fetchone():
-            return True, None
+        for table in ("ready", "keyed"):
+            query = f"SELECT 1 FROM {table} WHERE queue = ? LIMIT 1"  # noqa: S608 - of the names above
+            if connection.execute(query, (queue,)).fetchone():
+                return True, None
     due = next_due(connection, queues)
     return due is not None and due <= now, due
 
@@ -164,25 +175,43 @@ def _claim_from(
     """Lease the head of one queue's line; tell also whether there may be more."""
     due = (queue, now)
     if connection.execute("SELECT 1 FROM parked WHERE queue = ? AND due <= ? LIMIT 1", due).fetchone():
+        rounds.join_due(connection, queue, now)
         connection.execute(
             "INSERT INTO ready (queue, rank, id, handed, flags) "
-            "SELECT queue, rank, id, handed, flags FROM parked WHERE queue = ? AND due <= ?",
-            due,
+            "SELECT queue, rank, id, handed, flags FROM parked "
+            "WHERE queue = ? AND due <= ? AND NOT flags & ?",
+            (*due, rounds.KEYED),
         )
-        connection.execute("DELETE FROM parked WHERE queue = ? AND due <= ?", due)
-    rows: list[Row] = connection.execute(
-        "SELECT r.rank, r.id, r.handed, r.flags, m.blob, m.exchange, m.routing_key, m.expires "
-        "FROM ready r JOIN messages m ON m.id = r.id WHERE r.queue = ? ORDER BY r.rank, r.id LIMIT ?",
-        (queue, limit),
-    ).fetchall()
-    if not rows:
-        return [], False
+        connection.execute(
+            "DELETE FROM parked WHERE queue = ? AND due <= ? AND NOT flags & ?", (*due, rounds.KEYED)
+        )
+    if connection.execute("SELECT 1 FROM keyed WHERE queue = ? LIMIT 1", (queue,)).fetchone():
+        rows = _lease_in_turn(connection, owner, queue, limit)
+    else:
+        rows = _lease_plain(connection, owner, queue, limit)
     more = len(rows) == limit
+    stale = [row[1] for row in rows if row[7] is not None and row[7] <= now]
+    if stale:
+        remove(connection, stale)
+        gone = set(stale)
+        rows = [row for row in rows if row[1] not in gone]
+    return [Claimed(row[1], queue, row[2] + 1, row[3], row[4], row[5], row[6]) for row in rows], more
+
+
+def _lease_plain(
+    connection: sqlite3.Connection, owner: int, queue: str, limit: int, rank: int | None = None
+) -> list[Row]:
+    """Lease the first messages that have no key, of one rank only when it is given."""
+    if rank is None:
+        found = connection.execute(_PLAIN_OF_ALL, (queue, limit))
+    else:
+        found = connection.execute(_PLAIN_OF_RANK, (queue, rank, limit))
+    rows: list[Row] = found.fetchall()
     # What was read is the head of the line, so each rank of it is one range: three statements for the
     # usual batch of one priority, however large it is.
-    for rank, of_rank in itertools.groupby(rows, key=lambda row: row[0]):
+    for its_rank, of_rank in itertools.groupby(rows, key=lambda row: row[0]):
         *_, last = of_rank
-        head = (queue, rank, last[1])
+        head = (queue, its_rank, last[1])
         connection.execute(
             "INSERT INTO leases (id, owner, queue, rank, handed, flags) "
             "SELECT id, ?, queue, rank, handed + 1, flags FROM ready "
@@ -190,12 +219,40 @@ def _claim_from(
             (owner, *head),
         )
         connection.execute("DELETE FROM ready WHERE queue = ? AND rank = ? AND id <= ?", head)
-    stale = [row[1] for row in rows if row[7] is not None and row[7] <= now]
-    if stale:
-        remove(connection, stale)
-        gone = set(stale)
-        rows = [row for row in rows if row[1] not in gone]
-    return [Claimed(row[1], queue, row[2] + 1, row[3], row[4], row[5], row[6]) for row in rows], more
+    return rows
+
+
+def _lease_in_turn(connection: sqlite3.Connection, owner: int, queue: str, limit: int) -> list[Row]:
+    """Lease what is served next of a queue where messages have keys."""
+    rows: list[Row] = []
+    while len(rows) < limit and (head := rounds.serve(connection, queue, limit - len(rows))) is not None:
+        if head.keyed is not None:
+            rows += _lease_keyed(connection, owner, queue, head.rank, head.keyed)
+        if head.plain:
+            rows += _lease_plain(connection, owner, queue, head.plain, head.rank)
+        rounds.forget_if_empty(connection, queue, head.rank)
+    return rows
+
+
+def _lease_keyed(
+    connection: sqlite3.Connection, owner: int, queue: str, rank: int, last: tuple[int, int]
+) -> list[Row]:
+    """Lease the messages with a key up to the one of this round and number."""
+    head = (queue, rank, *last)
+    rows: list[Row] = connection.execute(
+        "SELECT k.rank, k.id, k.handed, k.flags, m.blob, m.exchange, m.routing_key, m.expires FROM keyed k "
+        "JOIN messages m ON m.id = k.id WHERE k.queue = ? AND k.rank = ? AND (k.round, k.id) <= (?, ?) "
+        "ORDER BY k.round, k.id",
+        head,
+    ).fetchall()
+    connection.execute(
+        "INSERT INTO leases (id, owner, queue, rank, handed, flags) "
+        "SELECT id, ?, queue, rank, handed + 1, flags FROM keyed "
+        "WHERE queue = ? AND rank = ? AND (round, id) <= (?, ?)",
+        (owner, *head),
+    )
+    connection.execute("DELETE FROM keyed WHERE queue = ? AND rank = ? AND (round, id) <= (?, ?)", head)
+    return rows
 
 
 def remove(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
@@ -258,16 +315,28 @@ def _requeue(connection: sqlite3.Connection, number: int, verdict: Requeue) -> N
         return
     # A new number puts it behind its equals, or a task that refuses itself would starve them.
     row = connection.execute(
-        "INSERT INTO messages (exchange, routing_key, expires, blob) "
-        "SELECT exchange, routing_key, expires, blob FROM messages WHERE id = ? RETURNING id",
+        "INSERT INTO messages (exchange, routing_key, expires, blob, fair_key) "
+        "SELECT exchange, routing_key, expires, blob, fair_key FROM messages WHERE id = ? "
+        "RETURNING id, fair_key",
         (number,),
     ).fetchone()
-    connection.execute(
-        "INSERT INTO ready (queue, rank, id, handed, flags) "
-        "SELECT queue, rank, ?, iif(?, 1, handed), flags | 1 FROM leases WHERE id = ?",
-        (row[0], verdict.willing, number),
-    )
+    queue, rank, handed, flags = connection.execute(
+        "SELECT queue, rank, iif(?, 1, handed), flags | 1 FROM leases WHERE id = ?", (verdict.willing, number)
+    ).fetchone()
+    put(connection, queue, rank, row[1], (row[0], handed, flags))
     remove(connection, [number])
+
+
+def put(
+    connection: sqlite3.Connection, queue: str, rank: int, key: str | None, row: tuple[int, int, int]
+) -> None:
+    """Put a message at the end of the line; see `sqlite_rounds.join`, also for one without a key."""
+    if key is not None:
+        rounds.join(connection, queue, rank, key, row)
+        return
+    connection.execute(
+        "INSERT INTO ready (queue, rank, id, handed, flags) VALUES (?, ?, ?, ?, ?)", (queue, rank, *row)
+    )
 
 
 def _park(connection: sqlite3.Connection, number: int, until: float) -> None:

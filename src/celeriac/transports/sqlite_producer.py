@@ -15,6 +15,8 @@ from celeriac.errors import PublishTimeout, TransportError
 from celeriac.message import Once, Outgoing
 from celeriac.net.doorbell import Ringer
 from celeriac.queues import Queue
+from celeriac.rounds import FAIR_KEY_HEADER, fair_key
+from celeriac.transports import sqlite_rounds as rounds
 from celeriac.transports import sqlite_routes as routes
 from celeriac.transports.blob import pack
 from celeriac.transports.sqlite_file import Handle, Location, unused_bytes
@@ -202,28 +204,30 @@ class _Rows:
         self._next = newest + 1
         self._now = now
         self._arguments: dict[str, routes.Arguments] = {}
-        self._messages: list[tuple[int, str | None, str | None, float | None, bytes]] = []
+        self._messages: list[tuple[int, str | None, str | None, float | None, bytes, str | None]] = []
         self._ready: list[tuple[str, int, int]] = []
-        self._parked: list[tuple[str, float, int, int]] = []
+        self._parked: list[tuple[str, float, int, int, int]] = []
+        self._keyed: list[tuple[str, int, str, int]] = []
 
-    def mark(self) -> tuple[int, int, int, int]:
+    def mark(self) -> tuple[int, int, int, int, int]:
         """Return where the rows end now."""
-        return self._next, len(self._messages), len(self._ready), len(self._parked)
+        return self._next, len(self._messages), len(self._ready), len(self._parked), len(self._keyed)
 
-    def cut(self, mark: tuple[int, int, int, int]) -> None:
+    def cut(self, mark: tuple[int, int, int, int, int]) -> None:
         """Drop the rows behind a mark."""
         self._next = mark[0]
         del self._messages[mark[1] :]
         del self._ready[mark[2] :]
         del self._parked[mark[3] :]
+        del self._keyed[mark[4] :]
 
     def add(self, connection: sqlite3.Connection, outgoing: Outgoing, blob: bytes) -> None:
         """Add one message, once for each queue that it goes to; none that was sent before, if that counts."""
         if outgoing.once is not None and not _is_next(connection, outgoing.once):
             return
-        exchange = outgoing.exchange
+        exchange, headers = outgoing.exchange, outgoing.envelope.headers
+        fair = fair_key(headers) if FAIR_KEY_HEADER in headers else None
         if exchange:
-            headers = outgoing.envelope.headers
             names = routes.targets(connection, exchange, outgoing.routing_key, headers)
         else:
             names = [outgoing.routing_key]
@@ -235,24 +239,30 @@ class _Rows:
             rank = HIGHEST_PRIORITY - terms.priority
             number, self._next = self._next, self._next + 1
             key = outgoing.routing_key if exchange else None
-            self._messages.append((number, exchange or None, key, terms.expires_at, blob))
+            self._messages.append((number, exchange or None, key, terms.expires_at, blob, fair))
             if outgoing.not_before is not None and outgoing.not_before > self._now:
-                self._parked.append((name, outgoing.not_before, number, rank))
+                flags = 0 if fair is None else rounds.KEYED
+                self._parked.append((name, outgoing.not_before, number, rank, flags))
+            elif fair is not None:
+                self._keyed.append((name, rank, fair, number))
             else:
                 self._ready.append((name, rank, number))
 
     def insert(self, connection: sqlite3.Connection) -> None:
         """Write all rows."""
         connection.executemany(
-            "INSERT INTO messages (id, exchange, routing_key, expires, blob) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO messages (id, exchange, routing_key, expires, blob, fair_key) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
             self._messages,
         )
         connection.executemany(
             "INSERT INTO ready (queue, rank, id, handed, flags) VALUES (?, ?, ?, 0, 0)", self._ready
         )
         connection.executemany(
-            "INSERT INTO parked (queue, due, id, rank, handed, flags) VALUES (?, ?, ?, ?, 0, 0)", self._parked
+            "INSERT INTO parked (queue, due, id, rank, handed, flags) VALUES (?, ?, ?, ?, 0, ?)", self._parked
         )
+        for name, rank, key, number in self._keyed:
+            rounds.join(connection, name, rank, key, (number, 0, rounds.KEYED))
 
     def _arguments_of(
         self, connection: sqlite3.Connection, name: str, queue: Queue | None

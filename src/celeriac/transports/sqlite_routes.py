@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from celeriac.queues import Queue
+from celeriac.transports import sqlite_rounds as rounds
 from celeriac.transports.exchanges import Bound, bindings_of, route
 from celeriac.transports.terms import unroutable
 
@@ -106,8 +107,12 @@ def unconsume(connection: sqlite3.Connection, owner: int, queue: str | None = No
 
 def purge(connection: sqlite3.Connection, name: str) -> int:
     """Throw away what waits in a queue and return how many messages that were."""
-    waiting = "SELECT id FROM ready WHERE queue = ? UNION ALL SELECT id FROM parked WHERE queue = ?"
-    count = connection.execute(f"DELETE FROM messages WHERE id IN ({waiting})", (name, name)).rowcount  # noqa: S608
+    waiting = " UNION ALL ".join(
+        f"SELECT id FROM {table} WHERE queue = ?"  # noqa: S608 - of these names
+        for table in ("ready", "keyed", "parked")
+    )
+    count = connection.execute(f"DELETE FROM messages WHERE id IN ({waiting})", (name,) * 3).rowcount  # noqa: S608
     connection.execute("DELETE FROM ready WHERE queue = ?", (name,))
     connection.execute("DELETE FROM parked WHERE queue = ?", (name,))
+    rounds.purge(connection, name)
     return count

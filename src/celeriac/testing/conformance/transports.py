@@ -12,6 +12,7 @@ from celeriac.testing.conformance.permits import PermitTests
 from celeriac.testing.conformance.publishing import PublishTests
 from celeriac.testing.conformance.receiving import ReceiveTests
 from celeriac.testing.conformance.revocations import RevocationTests
+from celeriac.testing.conformance.rounds import RoundTests
 from celeriac.testing.conformance.settling import SettleTests
 
 __all__ = ["TransportConformance"]
@@ -29,5 +30,6 @@ class TransportConformance(
     BurstTests,
     RevocationTests,
     PauseTests,
+    RoundTests,
 ):
     """Derive from it and override `broker_url`; see `TransportFixtures` for what else there is."""

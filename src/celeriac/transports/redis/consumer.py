@@ -526,8 +526,12 @@ class RedisConsumer:
         self._hungry = self._hungry or bool(filled)
         now = float(got[0] or time.time())  # when nothing is parked the server does not tell its own
         if not fetch.partial:
+            due = float(got[1]) if got[1] else None
             self._due = None
-            self._note_due(float(got[1]) if got[1] else None, now)
+            if due is not None and due <= now:
+                self._hungry = True  # messages are left that take turns
+            else:
+                self._note_due(due, now)
         number, at = fetch.first_number, _HEAD_OF_A_FETCH
         while at < len(got):
             self._hot = fetch.keys[got[at] - 1]

@@ -12,7 +12,7 @@ from celeriac.letters import EVERYTHING, Letter, Wanted, matches
 from celeriac.net.redis_link import pack
 from celeriac.transports.redis import postmarks
 from celeriac.transports.redis.names import Names
-from celeriac.transports.redis.scripts import RETRY
+from celeriac.transports.redis.sender_scripts import RETRY
 
 _AT_ONCE: Final = 200  # letters in one step, so that no step holds up the server
 

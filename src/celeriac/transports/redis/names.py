@@ -81,6 +81,10 @@ class Names:
         """Return the sorted set of messages that wait for their time, scored with it in epoch seconds."""
         return self.key(f"celeriac.parked:{queue}")
 
+    def keyed(self, list_: bytes) -> bytes:
+        """Return the sorted set of a list's messages that take turns by a key, scored with their round."""
+        return self.key("celeriac.keyed:") + self.bare(list_)
+
     def dead(self, queue: str) -> bytes:
         """Return the list of dead letters."""
         return self.key(f"celeriac.dead:{queue}")

@@ -6,16 +6,20 @@ its own. Real Celery workers read the first and step over the rest.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from celeriac.errors import DecodeError
 from celeriac.message import Delivery, Envelope, Props
+from celeriac.rounds import FAIR_KEY_HEADER, fair_key
 from celeriac.wire import virtual
 
 NOT_BEFORE: Final = "celeriac_not_before"  # a property: epoch seconds
 _REDELIVERED: Final = b'"redelivered"'
+_FAIR_KEY: Final = FAIR_KEY_HEADER.encode()
 _write: Final = msgspec.json.Encoder().encode
 
 
@@ -78,6 +82,17 @@ def opened(raw: bytes) -> Opened:
         # kombu counts nothing: then it was delivered once before at least.
         found.attempt = max(marks.attempt, 2) if marks.redelivered else 1
     return found
+
+
+def round_key(headers: Mapping[str, Any]) -> str | None:  # Any: whatever the sender put there
+    """Return what a message takes turns by, as text of one line, never empty; None when it does not."""
+    key = fair_key(headers)
+    return None if key is None else json.dumps(key)
+
+
+def key_of(raw: bytes) -> str | None:
+    """Return the same for a message as it was in a list; one without a key is not read for that."""
+    return round_key(opened(raw).envelope.headers) if _FAIR_KEY in raw else None
 
 
 def redelivered(raw: bytes, attempt: int) -> bytes:

@@ -13,12 +13,13 @@ import msgspec
 from celeriac.ids import IdSource
 from celeriac.message import Envelope, Once, Outgoing
 from celeriac.net.redis_link import Links, RedisFailure, checked, pack
+from celeriac.rounds import FAIR_KEY_HEADER
 from celeriac.transports.exchanges import bindings_of
 from celeriac.transports.redis.bindings import declaration, routed
 from celeriac.transports.redis.errors import translated
 from celeriac.transports.redis.names import Names
-from celeriac.transports.redis.postmarks import NOT_BEFORE
-from celeriac.transports.redis.scripts import SEND_ONCE
+from celeriac.transports.redis.postmarks import NOT_BEFORE, round_key
+from celeriac.transports.redis.sender_scripts import SEND_KEYED, SEND_ONCE
 from celeriac.transports.terms import unroutable
 from celeriac.wire import virtual
 
@@ -81,7 +82,9 @@ class RedisProducer:
         commands: list[bytes] = []
         count = 0
         declared: list[str] = []
-        lists: dict[bytes, list[bytes]] = {}  # messages of one list go in one command, in their order
+        lists: dict[bytes, list[bytes | str]] = {}  # messages of one list go in one command, in their order
+        turns: dict[bytes, list[bytes | str]] = {}  # likewise, each after its key
+        words: tuple[bytes | str, ...]
         routes: dict[str, list[bytes]] = {}
         for outgoing in batch:
             envelope = outgoing.envelope
@@ -116,10 +119,15 @@ class RedisProducer:
                 commands += [SEND_ONCE.load(), _send_once(names, found, outgoing.once, message)]
                 count += 2
                 continue
+            fair = round_key(envelope.headers) if FAIR_KEY_HEADER in envelope.headers else None
+            pushed, words = (lists, (message,)) if fair is None else (turns, (fair, message))
             for target in targets:
-                lists.setdefault(names.list_of(target, priority), []).append(message)
+                pushed.setdefault(names.list_of(target, priority), []).extend(words)
         for list_, messages in lists.items():
             commands.append(pack(("LPUSH", list_, *messages)))
+        if turns:
+            commands += _send_keyed(names, turns)
+            count += 1 + len(turns)
         return b"".join(commands), count + len(lists), declared
 
     def _say(self, commands: list[bytes], count: int, until: float) -> tuple[list[bytes], int]:
@@ -135,6 +143,15 @@ class RedisProducer:
 
 def _send_once(names: Names, lists: list[bytes], once: Once, message: bytes) -> bytes:
     return SEND_ONCE.call([names.sent_once, *lists], [once.row, repr(once.number), message])
+
+
+def _send_keyed(names: Names, turns: dict[bytes, list[bytes | str]]) -> list[bytes]:
+    """Return the packed commands that put messages into line, each after its key; one more than lists."""
+    scripts = [
+        SEND_KEYED.call([names.due], [names.prefix, names.bare(list_), *pairs])
+        for list_, pairs in turns.items()
+    ]
+    return [SEND_KEYED.load(), *scripts]
 
 
 def _delayed(envelope: Envelope, not_before: float) -> Envelope:

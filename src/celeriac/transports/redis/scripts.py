@@ -1,4 +1,4 @@
-"""The Lua scripts of the transport: each step that must not be torn apart by a crash is one of them.
+"""The Lua scripts of a consumer: each step that must not be torn apart by a crash is one of them.
 
 They run on Redis 6.0 and later, hence LRANGE and LTRIM instead of RPOP with a count. What they share:
 
@@ -10,8 +10,15 @@ They run on Redis 6.0 and later, hence LRANGE and LTRIM instead of RPOP with a c
 ``celeriac.catching``     hash    id -> the list that it waits for; when its node is dead a newline and the
                                   time at which that was seen follow
 ``celeriac.outage``       hash    ``heard``: when any consumer renewed last; ``until``: when to reap again
-``celeriac.parked:<q>``   zset    messages that wait for their time: ``<list>\\n<message>``, scored with it
-``celeriac.due``          zset    the queues that have such messages, scored with the time of the first one
+``celeriac.parked:<q>``   zset    messages that wait for their time: ``<list>\\n<message>``, scored with it;
+                                  those that take turns have ``\\r<key>\\r`` before that
+``celeriac.due``          zset    the queues that have such messages, scored with the time of the first one;
+                                  and with -1 the lists whose messages take turns: ``\\n<list>``
+``celeriac.keyed:<l>``    zset    messages of a list that take turns by a key: ``<number>\\n<message>``,
+                                  scored with their round
+``celeriac.rounds:<l>``   zset    key -> the round of its last message; beside them the round under way, under
+                                  "", that of the last message without a key, under "-", and how many have
+                                  come, below 0, under "#". Gone when none wait
 ``celeriac.dead:<q>``     list    dead letters, newest first: one line of JSON about it, then the message
 ``celeriac.sent_once``    hash    of those who number what they send the last number
 ========================  ======  ====================================================================
@@ -26,6 +33,7 @@ from __future__ import annotations
 from typing import Final
 
 from celeriac.net.redis_script import Script
+from celeriac.transports.redis.sender_scripts import JOIN_ROUND
 
 _ALIVE: Final = """
 local function alive(nodes, id)
@@ -84,20 +92,30 @@ return kept
 # short queue a node takes no more than its part among the nodes, so that a handful of long tasks is spread
 # over all of them. Messages that have waited for their time go to the front of their list before.
 #
+# Messages that take turns by a key come into their list here, right before they are taken: as many as
+# `celeriac.rounds.next_ones` says. None are looked for unless `due` tells of them, so others pay nothing.
+#
 # Every redis.call costs 1.5 µs here, so nothing is counted that popping tells as well.
 #
 # KEYS  1 nodes   2 our lease   3 due   then the lists of every queue
 # ARGV  1 our id   2 number for the first field   3 most messages   4 lists per queue
 #       5 queue to begin with (0 = the first)   6 key prefix   7 nodes alive
-# returns  {now ("" when nothing is parked), when the next parked message is due (""),
+# returns  {now ("" when nothing is parked), when the next parked message is due ("", or 0 when messages are
+#           left that take turns),
 #           index of a list in KEYS, count, that many messages, index, count, messages, …}
 #          or {} when we were reaped
 FETCH: Final = Script(
     _ALIVE
+    + JOIN_ROUND
     + """
 if not alive(KEYS[1], ARGV[1]) then return {} end
 local out = {'', ''}
 local head = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
+local turns = head[1] and tonumber(head[2]) < 0
+local function first_due()
+  return redis.call('ZRANGEBYSCORE', KEYS[3], 0, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+end
+if turns then head = first_due() end
 if head[1] then
   local t = redis.call('TIME')
   local now = t[1] + t[2] / 1000000
@@ -107,7 +125,15 @@ if head[1] then
     local ready = redis.call('ZRANGEBYSCORE', parked, '-inf', now, 'LIMIT', 0, 200)
     for i = #ready, 1, -1 do
       local newline = string.find(ready[i], '\\n', 1, true)
-      redis.call('RPUSH', ARGV[6] .. string.sub(ready[i], 1, newline - 1), string.sub(ready[i], newline + 1))
+      local list, message = string.sub(ready[i], 1, newline - 1), string.sub(ready[i], newline + 1)
+      if string.byte(list) ~= 13 then redis.call('RPUSH', ARGV[6] .. list, message) end
+    end
+    for i = 1, #ready do
+      local key, list, message = string.match(ready[i], '^\\r([^\\r]*)\\r([^\\n]*)\\n(.*)$')
+      if key then
+        join_round(ARGV[6], KEYS[3], list, key, message)
+        turns = true
+      end
     end
     if #ready > 0 then redis.call('ZREMRANGEBYRANK', parked, 0, #ready - 1) end
     local next = redis.call('ZRANGE', parked, 0, 0, 'WITHSCORES')
@@ -116,7 +142,7 @@ if head[1] then
     else
       redis.call('ZREM', KEYS[3], head[1])
     end
-    head = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
+    head = first_due()
   end
   out[2] = head[2] or ''
 end
@@ -124,11 +150,51 @@ local number, limit, per = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4
 local first, alive = tonumber(ARGV[5]), tonumber(ARGV[7])
 local queues = (#KEYS - 3) / per
 local cut, used, fields, done = #ARGV[6] + 1, 2, {}, {}
+local taking = {}
+if turns then
+  local marks = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(0')
+  for i = 1, #marks do taking[ARGV[6] .. string.sub(marks[i], 2)] = string.sub(marks[i], 2) end
+end
+local function choose(l, list, n)
+  local line, rounds = ARGV[6] .. 'celeriac.keyed:' .. list, ARGV[6] .. 'celeriac.rounds:' .. list
+  local waiting = redis.call('ZRANGE', line, 0, n - 1, 'WITHSCORES')
+  local others, keyed, plain = redis.call('LLEN', KEYS[l]), 0, 0
+  local now, last = tonumber(redis.call('ZSCORE', rounds, '') or 0), redis.call('ZSCORE', rounds, '-')
+  local own = last and math.max(now, last + 1) or now
+  while keyed + plain < n do
+    local round = tonumber(waiting[2 * keyed + 2])
+    if round and (plain == others or round <= own) then
+      now, own, keyed = round, math.max(own, round), keyed + 1
+    elseif plain < others then
+      now, last, own, plain = own, own, own + 1, plain + 1
+    else
+      break
+    end
+  end
+  for i = keyed, 1, -1 do
+    local member = waiting[2 * i - 1]
+    redis.call('RPUSH', KEYS[l], string.sub(member, string.find(member, '\\n', 1, true) + 1))
+  end
+  if keyed > 0 then redis.call('ZREMRANGEBYRANK', line, 0, keyed - 1) end
+  if redis.call('EXISTS', line) == 0 then
+    redis.call('DEL', rounds)
+    redis.call('ZREM', KEYS[3], '\\n' .. list)
+    taking[KEYS[l]] = nil
+  else
+    redis.call('ZADD', rounds, now, '')
+    if last then redis.call('ZADD', rounds, last, '-') end
+    redis.call('ZREMRANGEBYSCORE', rounds, 0, '(' .. string.format('%.0f', now))
+  end
+end
 local function pop(l, n)
+  local list = taking[KEYS[l]]
   if alive > 1 then
-    n = math.min(n, math.ceil(redis.call('LLEN', KEYS[l]) / alive))
+    local waiting = redis.call('LLEN', KEYS[l])
+    if list then waiting = waiting + redis.call('ZCARD', ARGV[6] .. 'celeriac.keyed:' .. list) end
+    n = math.min(n, math.ceil(waiting / alive))
     if n == 0 then return 0 end
   end
+  if list then choose(l, list, n) end
   local got = redis.pcall('RPOP', KEYS[l], n)
   if not got then return 0 end
   if got.err then -- Redis 6.0 pops one at a time
@@ -170,6 +236,9 @@ for round = 1, 2 do
   end
   part = limit
 end
+for l = 4, #KEYS do
+  if taking[KEYS[l]] then out[2] = '0' end
+end
 return out
 """
 )
@@ -201,11 +270,14 @@ return {'', '', 3, 1, message}
 #       "start", field
 #       "back", field                          to the front of its list, as it was
 #       "again", field, message                to the end of its list, in this new form
+#       "turn", field, message, key            likewise, to take turns by that key
 #       "park", field, queue, epoch seconds
+#       "rest", field, queue, epoch seconds, key   likewise, to take turns after that
 #       "dead", field, key of the list, line about it
 # returns  how many of the deliveries were still ours
 SETTLE: Final = Script(
-    """
+    JOIN_ROUND
+    + """
 local lease, ours, i = KEYS[1], 0, 3
 while i <= #ARGV do
   local verb, field = ARGV[i], ARGV[i + 1]
@@ -221,10 +293,13 @@ while i <= #ARGV do
         redis.call('RPUSH', list, message)
       elseif verb == 'again' then
         redis.call('LPUSH', list, ARGV[i + 2])
-      elseif verb == 'park' then
+      elseif verb == 'turn' then
+        join_round(ARGV[1], KEYS[2], string.sub(list, #ARGV[1] + 1), ARGV[i + 3], ARGV[i + 2])
+      elseif verb == 'park' or verb == 'rest' then
         local queue, at = ARGV[i + 2], ARGV[i + 3]
-        redis.call('ZADD', ARGV[1] .. 'celeriac.parked:' .. queue, at,
-                   string.sub(list, #ARGV[1] + 1) .. '\\n' .. message)
+        local parked = string.sub(list, #ARGV[1] + 1) .. '\\n' .. message
+        if verb == 'rest' then parked = '\\r' .. ARGV[i + 4] .. '\\r' .. parked end
+        redis.call('ZADD', ARGV[1] .. 'celeriac.parked:' .. queue, at, parked)
         local earlier = redis.call('ZSCORE', KEYS[2], queue)
         if not earlier or tonumber(at) < tonumber(earlier) then redis.call('ZADD', KEYS[2], at, queue) end
       else
@@ -233,7 +308,7 @@ while i <= #ARGV do
       end
     end
   end
-  i = i + ((verb == 'start' or verb == 'back') and 2 or verb == 'again' and 3 or 4)
+  i = i + (({start = 2, back = 2, again = 3, rest = 5})[verb] or 4)
 end
 return ours
 """
@@ -413,55 +488,4 @@ return back
 """
 )
 
-# PURGE: throw away what waits in a queue.
-#
-# KEYS  1 parked set   2 due   then its lists
-# ARGV  1 the queue
-# returns  how many messages that were
-PURGE: Final = Script(
-    """
-local count = redis.call('ZCARD', KEYS[1])
-for i = 3, #KEYS do
-  count = count + redis.call('LLEN', KEYS[i])
-  redis.call('DEL', KEYS[i])
-end
-redis.call('DEL', KEYS[1])
-redis.call('ZREM', KEYS[2], ARGV[1])
-return count
-"""
-)
-
-# RETRY: send dead letters again.
-#
-# KEYS  1 the list of dead letters
-# ARGV  item of that list, list to send to, message, and so on
-# returns  which of them were there, counted from 1
-RETRY: Final = Script(
-    """
-local moved = {}
-for i = 1, #ARGV, 3 do
-  if redis.call('LREM', KEYS[1], 1, ARGV[i]) == 1 then
-    redis.call('LPUSH', ARGV[i + 1], ARGV[i + 2])
-    moved[#moved + 1] = (i + 2) / 3
-  end
-end
-return moved
-"""
-)
-
 OF_A_CONSUMER: Final = (JOIN, FETCH, QUICK, TAKE_IN, PUT_BACK, SETTLE, RENEW, SALVAGE, INHERIT, LEAVE)
-
-# SEND_ONCE: put a message into its lists, unless it or one after it has been there.
-#
-# KEYS  1 sent_once   then the lists
-# ARGV  1 the row that it is numbered in   2 its number   3 the message
-# returns  1 when it was put, or 0
-SEND_ONCE: Final = Script(
-    """
-local last = redis.call('HGET', KEYS[1], ARGV[1])
-if last and tonumber(last) >= tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-for i = 2, #KEYS do redis.call('LPUSH', KEYS[i], ARGV[3]) end
-return 1
-"""
-)

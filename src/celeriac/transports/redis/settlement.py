@@ -114,9 +114,12 @@ def _operation(token: Token, attempt: int, verdict: Verdict, names: Names, note:
         if verdict.untouched:
             return ("back", field)
         following = 2 if verdict.willing else attempt + 1
-        return ("again", field, postmarks.redelivered(token.message, following))
+        message, key = postmarks.redelivered(token.message, following), postmarks.key_of(token.message)
+        return ("again", field, message) if key is None else ("turn", field, message, key)
     if type(verdict) is Park:
-        return ("park", field, names.queue_of(list_of(field)), verdict.until)
+        queue, key = names.queue_of(list_of(field)), postmarks.key_of(token.message)
+        parked = (field, queue, verdict.until)
+        return ("park", *parked) if key is None else ("rest", *parked, key)
     assert type(verdict) is DeadLetter
     return ("dead", field, names.dead(names.queue_of(list_of(field))), note.line(verdict, attempt))
 

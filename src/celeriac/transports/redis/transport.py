@@ -28,7 +28,7 @@ from celeriac.transports.redis.caller import Caller
 from celeriac.transports.redis.graveyard import RedisGraveyard
 from celeriac.transports.redis.names import Names
 from celeriac.transports.redis.producer import RedisProducer
-from celeriac.transports.redis.scripts import PURGE
+from celeriac.transports.redis.sender_scripts import PURGE
 
 if TYPE_CHECKING:
     from celeriac.transports.redis.consumer import RedisConsumer
@@ -44,6 +44,7 @@ CAPS: Final = Caps(
     timetable=True,
     once=True,
     ages=True,
+    rounds=True,
 )
 
 
@@ -89,37 +90,43 @@ class RedisTransport:
     def purge(self, queue: str) -> int:
         """See `celeriac.ports.Transport`."""
         keys = [self._names.parked(queue), self._names.due, *self._names.lists(queue)]
-        answers = self._caller.call(PURGE.load() + PURGE.call(keys, [queue]), 2, f"purging {queue!r}")
+        answers = self._caller.call(
+            PURGE.load() + PURGE.call(keys, [queue, self._names.prefix]), 2, f"purging {queue!r}"
+        )
         return int(answers[1])
 
     def size(self, queue: str) -> int:
         """See `celeriac.ports.Transport`; messages that wait for their time count."""
-        lists = self._names.lists(queue)
-        data = pack(("ZCARD", self._names.parked(queue))) + b"".join(pack(("LLEN", key)) for key in lists)
-        return sum(self._caller.call(data, 1 + len(lists), f"counting {queue!r}"))
+        return self._count(queue, pack(("ZCARD", self._names.parked(queue))), 1)
 
     def ready(self, queue: str) -> int:
         """See `celeriac.ports.Transport`."""
-        lists = self._names.lists(queue)
-        data = b"".join(pack(("LLEN", key)) for key in lists)
-        return sum(self._caller.call(data, len(lists), f"counting {queue!r}"))
+        return self._count(queue)
 
     def oldest(self, queue: str) -> float | None:
-        """See `celeriac.ports.Transport`; the first message of each list is looked at, more where need be."""
+        """See `celeriac.ports.Transport`; the first message of each list is looked at, more where need be.
+
+        Of those that take turns by a key the first ones in line are; others may have waited a little longer.
+        """
         lists, now = self._names.lists(queue), time.time()
         fronts = self._fronts(queue, lists, 1)
-        more = [
-            key for key, front in zip(lists, fronts, strict=True) if front and not ages.is_telling(*front[0])
-        ]
+        untold = [bool(front) and not ages.is_telling(*front[0]) for front in fronts]
+        more = [key for at, key in enumerate(lists) if untold[2 * at] or untold[2 * at + 1]]
         if more:
             fronts += self._fronts(queue, more, ages.MOST_LOOKED_AT)
         return min(filter(None, (ages.oldest(front, now) for front in fronts)), default=None)
 
     def _fronts(self, queue: str, lists: Sequence[bytes], most: int) -> list[list[ages.Found]]:
-        """Return the first messages of some lists, the first first."""
-        data = b"".join(pack(("LRANGE", key, -most, -1)) for key in lists)
-        answers = self._caller.call(data, len(lists), f"looking for the oldest in {queue!r}")
-        found = [[postmarks.opened(raw) for raw in reversed(answer)] for answer in answers]
+        """Return the first messages of some lists, the first first; after each those that take turns."""
+        data = b"".join(
+            pack(("LRANGE", key, -most, -1)) + pack(("ZRANGE", self._names.keyed(key), 0, most - 1))
+            for key in lists
+        )
+        answers = self._caller.call(data, 2 * len(lists), f"looking for the oldest in {queue!r}")
+        for at in range(0, len(answers), 2):
+            answers[at] = answers[at][::-1]
+            answers[at + 1] = [member.partition(b"\n")[2] for member in answers[at + 1]]
+        found = [[postmarks.opened(raw) for raw in answer] for answer in answers]
         return [[(message.envelope, message.not_before) for message in front] for front in found]
 
     def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:
@@ -209,6 +216,12 @@ class RedisTransport:
             self._servers, self.address, self._names, spec, dead_letter_limit=limit
         )
         return consumer
+
+    def _count(self, queue: str, also: bytes = b"", answers: int = 0) -> int:
+        for key in self._names.lists(queue):
+            also += pack(("LLEN", key)) + pack(("ZCARD", self._names.keyed(key)))
+            answers += 2
+        return sum(self._caller.call(also, answers, f"counting {queue!r}"))
 
     def _another_caller(self) -> Caller:
         """Return one with connections of its own, that outlive ours."""
