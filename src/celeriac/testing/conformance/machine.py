@@ -277,6 +277,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     def stall(self, node: _Node) -> None:
         """A node stops for longer than its lease, then goes on."""
+        held = self.model.held[node.name]
+        if len(self.nodes) == 1 and held and all(copy.started or copy.lost for copy in held):
+            return  # nobody is there who could take that over and tell of it: it stays the node's
         self.outlive(node)
         self.forget_held(node)
 
