@@ -31,7 +31,7 @@ BOUND_SECONDS = 15.0  # for an end that waits for nothing: on a busy machine
 def test_term_gives_back_at_once_what_has_not_begun_and_waits_for_what_has(
     home: Path, proj: ModuleType, start: Start, pool: str
 ) -> None:
-    worker = start(pool)
+    worker = start(pool, worker_prefetch_multiplier=4)
     results = [proj.early.delay(name) for name in ("one", "two", "three")]
     begun(home, "one")
     worker.wait_for(r"\] received", count=3)  # what is still at the broker could not be given back
@@ -55,7 +55,7 @@ def test_term_gives_back_at_once_what_has_not_begun_and_waits_for_what_has(
 def test_quit_gives_everything_back_that_is_acknowledged_late(
     home: Path, proj: ModuleType, start: Start, pool: str
 ) -> None:
-    worker = start(pool)
+    worker = start(pool, worker_prefetch_multiplier=4)
     results = [proj.late.delay(name) for name in ("one", "two")]
     begun(home, "one")
 
