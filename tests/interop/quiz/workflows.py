@@ -141,6 +141,14 @@ def own_value(result):
     return [result.state, shown(repr(value)) if isinstance(value, Exception) else as_json(value)]
 
 
+def settled(result):
+    """Return a result and its parents once none is to be tried again: real Celery tells of others first."""
+    deadline = time.monotonic() + WAIT
+    while "RETRY" in repr(parents(result)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return parents(result)
+
+
 def parents(result):
     found = []
     while result is not None and len(found) < 10:
@@ -159,7 +167,7 @@ def sent(makers):
             found[name] = ["not sent", type(exc).__name__, shown(str(exc))]
     values = {name: value_of(result) for name, result in results.items()}
     time.sleep(PAUSE)
-    return {**found, **{name: [value, parents(results[name])] for name, value in values.items()}}
+    return {**found, **{name: [value, settled(results[name])] for name, value in values.items()}}
 
 
 def called(key, result):
