@@ -277,7 +277,7 @@ def test_the_lock_of_what_runs_again_stays_with_its_message(
 
 @pytest.mark.parametrize("servers", BROKERS[::2], indirect=True)
 def test_what_is_never_run_keeps_nobody_out(home: Path, proj: ModuleType, start: Start) -> None:
-    worker = start()
+    worker = start(worker_prefetch_multiplier=4)
     proj.early.delay("held")
     begun(home, "held")
     revoked, waits = proj.alone.delay("revoked"), proj.waits.delay("revoked")

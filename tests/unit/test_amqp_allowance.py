@@ -54,6 +54,24 @@ def test_a_limit_that_is_not_shared_is_shared_out() -> None:
     assert Allowance(5, shared=False).tell(2) == ("basic.qos", 0, 3, False)
 
 
+@pytest.mark.parametrize(("shared", "alone"), [(False, False), (True, True)])
+def test_what_has_begun_takes_no_room_where_the_limit_cannot_be_changed_at_any_time(
+    shared: bool, alone: bool
+) -> None:
+    allowance = begun(Allowance(2, shared=shared, alone=alone), 2)
+
+    assert (allowance.is_full, allowance.limit(1)) == (False, 2)
+
+
+def test_what_it_was_told_is_told_once_more_though_another_limit_would_be_due() -> None:
+    allowance = Allowance(3, shared=True)
+    told = allowance.tell(1)
+    begun(allowance, 2)
+
+    assert allowance.repeat(1) == told
+    assert allowance.is_off(1)
+
+
 def test_a_new_connection_knows_nothing_of_the_old_one() -> None:
     allowance = begun(Allowance(2, shared=True), 2)
     allowance.paused = True

@@ -14,17 +14,22 @@ class Allowance:
     """What may be outstanding, without what RabbitMQ does not count.
 
     That is what copies stand for (`custody`), and what has begun and is acknowledged early, until it ends:
-    RabbitMQ takes it for settled, and would send the next message for a slot that is taken.
+    RabbitMQ takes it for settled, and would send the next message for a slot that is taken. The latter only
+    where the limit can be changed at any time: a quorum queue heeds it only when a consumer begins, and one
+    that ends and begins at every task gets stuck there; where only one consumer may be active, it would hand
+    that on to another one.
 
     Args:
         prefetch: Deliveries that may be outstanding; 0 = no limit.
         shared: Whether RabbitMQ takes a limit for all queues together, at any time; otherwise it takes one
             for each, when we begin to consume.
+        alone: Whether a queue is among them of which one consumer at a time gets everything.
     """
 
-    def __init__(self, prefetch: int, *, shared: bool) -> None:
+    def __init__(self, prefetch: int, *, shared: bool, alone: bool = False) -> None:
         self.prefetch: int = prefetch
         self.shared: bool = shared
+        self._alone = alone
         self.forget()
 
     def forget(self) -> None:
@@ -36,7 +41,7 @@ class Allowance:
 
     def note(self, tag: int, *, begun: bool) -> None:
         """Note that a delivery has begun and is acknowledged for that, or has ended."""
-        if begun:
+        if begun and self.shared and not self._alone:
             self._begun.add(tag)
         else:
             self._begun.discard(tag)
@@ -74,6 +79,14 @@ class Allowance:
         """Return what tells RabbitMQ, and take that for told."""
         self._told = self.limit(queues)
         return ("basic.qos", 0, self._told, self.shared)
+
+    def repeat(self, queues: int) -> Method:
+        """Return something that RabbitMQ answers and that changes nothing: what it was told last.
+
+        Args:
+            queues: How many are consumed from.
+        """
+        return ("basic.qos", 0, self.limit(queues) if self._told is None else self._told, self.shared)
 
     def _filled(self) -> int:
         return self.in_custody + len(self._begun)

@@ -40,6 +40,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 _CHANNEL: Final = 1
 _PUBLISH_SECONDS: Final = 5.0  # for dead letters
 _NOT_IMPLEMENTED: Final = 540
+_ALONE: Final = "x-single-active-consumer"
 
 _Token = tuple[int, int]  # the connection it came through (counted), and its delivery tag there
 
@@ -80,7 +81,11 @@ class AmqpConsumer:
         self._producer = producer
         self._node = spec.node
         self._queues = {queue.name: queue for queue in spec.queues}
-        self._allowance = Allowance(spec.prefetch, shared=not any(map(is_quorum, spec.queues)))
+        self._allowance = Allowance(
+            spec.prefetch,
+            shared=not any(map(is_quorum, spec.queues)),
+            alone=any((queue.arguments or {}).get(_ALONE) for queue in spec.queues),
+        )
         self._stream: Stream | None = None
         self._error: TransportError | None = None  # why the last connection ended; told once
         self._closed = False
@@ -222,11 +227,11 @@ class AmqpConsumer:
             if delivery.token[0] == self._epoch:
                 begun = type(verdict) is Start and self._holds(delivery.token)
                 allowance.note(delivery.token[1], begun=begun)
-        if self._stream is None or allowance.paused:
+        if self._stream is None or allowance.paused or not allowance.shared:
             return
         if allowance.is_full:
             self._pause()
-        elif allowance.shared and allowance.is_off(len(self._queues)):
+        elif allowance.is_off(len(self._queues)):
             self._tell_the_limit(self._stream)
 
     def _wants_more(self) -> bool:
@@ -234,7 +239,7 @@ class AmqpConsumer:
         allowance = self._allowance
         if allowance.paused:
             return not allowance.is_full
-        return allowance.is_off(len(self._queues))
+        return allowance.shared and allowance.is_off(len(self._queues))
 
     async def _replace(self, copies: list[tuple[Delivery, Outgoing]]) -> None:
         """Publish what takes the place of deliveries, and let go of those."""
@@ -253,7 +258,7 @@ class AmqpConsumer:
             self._stream.write(self._acknowledge(tags))
             # RabbitMQ answers no acknowledgement; but it answers what comes behind it on the channel.
             with contextlib.suppress(TransportError):  # `receive` tells it
-                await self._call(self._allowance.tell(len(self._queues)))
+                await self._call(self._allowance.repeat(len(self._queues)))
                 self._replaced.forget(originals)
 
     def _originals(self, copies: list[tuple[Delivery, Outgoing]]) -> list[Identity]:
@@ -360,8 +365,11 @@ class AmqpConsumer:
         if self._stream is None:
             return
         if allowance.is_full:
-            if not allowance.paused:
+            if not allowance.paused and allowance.shared:
                 self._pause()
+            elif not allowance.paused:
+                allowance.paused = True
+                await self._cancel(list(self._sources))
         elif allowance.paused or not allowance.shared:
             # RabbitMQ minds a limit that is not shared when a consumer begins, so all begin anew.
             if allowance.paused or not allowance.is_told(len(self._queues)):
