@@ -229,10 +229,10 @@ def test_after_rabbitmq_has_forgotten_that_the_worker_consumes(scene: Scene) -> 
             operator.producer().ask(name, *arguments)
 
         # When there is more to do than RabbitMQ believes to have sent
-        results = [scene.echo.delay(1) for _ in range(20)]
+        results = [scene.echo.delay(1) for _ in range(300)]
 
         # Then the worker finds out, and runs it
-        assert [result.get(timeout=TIMEOUT) for result in results] == [1] * 20
+        assert [result.get(timeout=TIMEOUT) for result in results] == [1] * 300
 
 
 @pytest.mark.parametrize("scene", ["rabbitmq"], indirect=True)
