@@ -199,7 +199,7 @@ def test_a_call_is_left_to_the_first_until_that_starts(home: Path, proj: ModuleT
     first = proj.waits.delay("first")
     assert proj.waits.delay("first").id == first.id
 
-    worker = start()
+    worker = start(worker_prefetch_multiplier=4)
     begun(home, "first")
     second = proj.waits.delay("first")
     assert second.id != first.id
