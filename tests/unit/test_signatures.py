@@ -175,6 +175,15 @@ def test_who_follows_whom(joined: Any, expected: Any) -> None:
     assert [repr(s) for s in (a, b, c, d, g1, g2)] == before
 
 
+def test_a_group_of_one_at_the_end_of_a_chords_body_is_no_header_of_what_follows_the_chord() -> None:
+    body = _chain([b, g1])
+
+    joined = chord(g2, body) | (c | d)
+
+    assert shape(joined) == [(header, [1, {10}]), 2, 3]
+    assert [shape(step) for step in joined.unrolled()] == [(header, [1, {10}]), 2, 3]
+
+
 def test_a_signature_is_joined_with_signatures_only() -> None:
     with pytest.raises(TypeError, match=r"unsupported operand type\(s\) for \|"):
         a | 1

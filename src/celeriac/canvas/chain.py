@@ -138,7 +138,10 @@ class _chain(Signature):  # noqa: N801 - Celery's name
     @property
     def ends_in_group(self) -> bool:
         """Whether its result is that of several calls."""
-        return bool(self.tasks) and self.tasks[-1].ends_in_group
+        last = self.tasks[-1] if self.tasks else None
+        while isinstance(last, group) and len(last.tasks) == 1:
+            last = last.tasks[0]  # as `unrolled` has it
+        return last is not None and bool(last.ends_in_group)
 
     @property
     def group_id(self) -> str | None:
