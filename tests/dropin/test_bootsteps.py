@@ -252,6 +252,7 @@ def test_a_consumers_step_steers_its_worker(app: Any) -> None:
             found.extend([before, consumer.controller.hostname == consumer.hostname])
             done.set()
 
+    app.conf.worker_prefetch_multiplier = 4
     app.steps["consumer"].add(Steers)
 
     nothing = app.task(name="nothing")(lambda: "done")

@@ -19,7 +19,7 @@ from celeriac.testing.worker import start_worker
 from job_factory import memory_app
 from workflows.chance import Growth
 from workflows.checks import differences, unready
-from workflows.model import Node, interpret
+from workflows.model import Call, Chain, Chord, Group, Node, interpret
 from workflows.notation import described
 from workflows.tasks import Tasks
 
@@ -114,6 +114,19 @@ def site() -> Iterator[Site]:
 @pytest.mark.parametrize("first", range(0, WORKFLOWS, AT_ONCE))
 def test_random_workflows_end_as_the_reference_interpreter_says(site: Site, first: int) -> None:
     site.check([Growth(Random(seed)).workflow() for seed in range(first, first + AT_ONCE)])
+
+
+def test_what_50_000_random_workflows_have_found(site: Site) -> None:
+    one, other, last = Call("one"), Call("other"), Call("last")
+    replaced = Call("replaced", how="replace", instead=Group((Call("instead"),)))
+    in_a_body = Chain((Chord((one,), other), replaced, Chord((Call("member"),), last)))
+    group_of_one = Chain((Group((one, other)), Chain((Call("inner"), Group((last,))), plain=True)), plain=True)
+    site.check(
+        [
+            Chord((in_a_body,), Call("after")),  # was counted in another chord: nothing came after
+            Chain((group_of_one, Chain((Call("then"), Call("on"))))),  # handed on a list of its value
+        ]
+    )
 
 
 @pytest.mark.parametrize("first", range(0, WORKFLOWS, AT_ONCE))
