@@ -43,10 +43,15 @@ def in_place_of(task: Any, sig: Any) -> Any:  # Any: a Task, whose module import
     if request.reply_to:
         sig.options["reply_to"] = request.reply_to  # over rpc:// its caller waits there, not at ours
     sig.freeze(request.id)
+    _take_place(sig, request)
+    for step in reversed(request.chain or ()):
+        sig |= maybe_signature(step, app=app)
+    return sig
+
+
+def _take_place(sig: Any, request: Any) -> None:
+    """Put a signature where the call of a request is, among those around it."""
     sig.set(root_id=request.root_id, replaced_task_nesting=request.replaced_task_nesting + 1)
     if not (request.chain and isinstance(sig, (_chain, _chord))):
         # Otherwise the end of the chain would take them for its own, and be counted in another chord.
         sig.set(chord=request.chord, group_id=request.group, group_index=request.group_index)
-    for step in reversed(request.chain or ()):
-        sig |= maybe_signature(step, app=app)
-    return sig

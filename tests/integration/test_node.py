@@ -36,6 +36,7 @@ from celeriac.queues import Queue
 from celeriac.result import AsyncResult
 from celeriac.task import Task
 from celeriac.testing.worker import start_worker
+from celeriac.wire.task import RESENT_HEADER
 from job_factory import memory_app
 from worker_program import until
 
@@ -752,6 +753,37 @@ def test_two_calls_under_one_id_both_run_although_one_comes_again(app: Celeriac)
         # Then it runs, too
         until(lambda: runs == ["monday", "tuesday"])
         go.set()
+    assert app.transport.size("celery") == app.transport.size("other") == 0
+
+
+def test_a_copy_that_was_sent_in_doubt_is_not_run_beside_the_first_one_though_it_comes_again(
+    app: Celeriac,
+) -> None:
+    runs: list[str] = []
+    begun, go = threading.Event(), threading.Event()
+
+    @app.task(acks_late=True)
+    def pay() -> None:
+        runs.append("paid")
+        begun.set()
+        go.wait(TIMEOUT)
+
+    # Given a worker that is at a call
+    with start_worker(app, pool="threads", concurrency=2) as worker:
+        assert worker.node is not None
+        result = pay.apply_async(task_id="call")
+        assert begun.wait(TIMEOUT)
+
+        # When the copy that its sender has sent in doubt comes from a worker that has let go of it
+        pay.apply_async(task_id="call", queue="other", headers={RESENT_HEADER: True})
+        come_again(app, worker, Queue(name="other"))
+        until(lambda: app.transport.size("other") == 0)
+        until(lambda: worker.node is not None and worker.node.reporter.backlog == 0)
+        go.set()
+        result.get(timeout=TIMEOUT)
+
+    # Then it does not run
+    assert runs == ["paid"]
     assert app.transport.size("celery") == app.transport.size("other") == 0
 
 

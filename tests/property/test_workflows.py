@@ -120,7 +120,9 @@ def test_what_50_000_random_workflows_have_found(site: Site) -> None:
     one, other, last = Call("one"), Call("other"), Call("last")
     replaced = Call("replaced", how="replace", instead=Group((Call("instead"),)))
     in_a_body = Chain((Chord((one,), other), replaced, Chord((Call("member"),), last)))
-    group_of_one = Chain((Group((one, other)), Chain((Call("inner"), Group((last,))), plain=True)), plain=True)
+    group_of_one = Chain(
+        (Group((one, other)), Chain((Call("inner"), Group((last,))), plain=True)), plain=True
+    )
     site.check(
         [
             Chord((in_a_body,), Call("after")),  # was counted in another chord: nothing came after

@@ -188,8 +188,13 @@ class Intake:
         Its sender lost the connection before the broker could confirm the first one.
         """
         headers, envelope = decision.headers, delivery.envelope
-        here = self._work_for(headers, envelope) is not None
-        if not delivery.redelivered and (here or self._reporter.recent.has_turn(headers, envelope)):
+        work = self._work_for(headers, envelope)
+        if delivery.redelivered:
+            # Is it the copy under way, come again because it is not ours any more? `_is_known` tells of that.
+            second = work is not None and self._reporter.is_ours(work)
+        else:
+            second = work is not None or self._reporter.recent.has_turn(headers, envelope)
+        if second:
             self._reporter.add(None, delivery, Ack())
             return True
         delivery.redelivered = True  # the first copy may be running elsewhere

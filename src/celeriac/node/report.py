@@ -129,13 +129,17 @@ class Reporter:
         self._entries[-1].frees = frees
         self._schedule()
 
+    def is_ours(self, work: Work) -> bool:
+        """Return whether the broker still counts with us for work under way."""
+        return self._scribe.holds(work.delivery)
+
     def replace(self, work: Work, delivery: Delivery) -> bool:
         """Let a delivery take the place of the one that work under way has come with, if that is void.
 
         Returns:
             False when it is not: then the delivery is of another message, sent under the same id.
         """
-        if self._scribe.holds(work.delivery):
+        if self.is_ours(work):
             return False
         work.delivery = delivery
         if work.started and not work.policy.terms.acks_late and work.lost is None:
