@@ -67,14 +67,16 @@ class Surplus:
         dispatcher.note(1, PATIENCE_SECONDS)
         # First of all the broker has to know, or it would send at once what goes back.
         await self._receiver.adapt()
+        if dispatcher.waiting() + dispatcher.in_pool > len(running):
+            works = self._receiver.unbegun()
+            kept = max(
+                0, dispatcher.base - len(running)
+            )  # by who has raised that, or for slots still to come
+            for work in reversed(works[:kept]):
+                dispatcher.add_first(work)
+            for work in works[kept:]:
+                self._reporter.hand_back(work, Requeue(untouched=True))
+        # Behind those that came before: a quorum queue has what comes back in the order of its coming back.
         for delivery in self._receiver.unseen():
             self._reporter.add(None, delivery, Requeue(untouched=True))
-        if dispatcher.waiting() + dispatcher.in_pool <= len(running):
-            return
-        works = self._receiver.unbegun()
-        kept = max(0, dispatcher.base - len(running))  # by who has raised that, or for slots still to come
-        for work in reversed(works[:kept]):
-            dispatcher.add_first(work)
-        for work in works[kept:]:
-            self._reporter.hand_back(work, Requeue(untouched=True))
         dispatcher.pump()

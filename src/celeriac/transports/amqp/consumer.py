@@ -537,12 +537,14 @@ class AmqpConsumer:
         methods = [method for queue in queues for method in topology.declarations(queue)]
         methods.append(self._allowance.tell(len(self._queues)))
         paused = {source.queue.name: tag for tag, source in self._sources.items()}
+        unread = {source.queue.name: source for source in self._turns}
         for queue in queues:
             if self._allowance.paused:
                 continue
             # Under its old name where it goes on: each new one would be kept until the connection ends.
             tag = paused.get(queue.name) or f"{next(self._numbers)}"
-            self._sources.setdefault(tag, _Source(queue))
+            # In one line with what came under the old name: else the two would take turns.
+            self._sources.setdefault(tag, unread.get(queue.name) or _Source(queue))
             self._queue_of[tag] = queue.name
             flags = (False, queue.no_ack, False, False)  # no_local, no_ack, exclusive, nowait
             methods.append(("basic.consume", 0, queue.name, tag, *flags, queue.consumer_arguments))
