@@ -522,6 +522,21 @@ class TestSettling:
         await consumer.close()
         assert (waits.attempt, waits.redelivered) == (1, True)
 
+    async def test_a_connection_that_is_there_after_the_end_is_not_kept(
+        self, transport: AmqpTransport, queue: Queue
+    ) -> None:
+        consumer = await consume(transport, queue)
+        consumer._stream.abort(ConnectionResetError("cut by the test"))  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+        connecting = asyncio.create_task(consumer.connect())  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+
+        await consumer.close()
+        with contextlib.suppress(TransportError):
+            await connecting
+
+        assert consumer._stream is None  # type: ignore[attr-defined]
+
     async def test_acknowledging_out_of_order_leaves_nothing(
         self, transport: AmqpTransport, queue: Queue
     ) -> None:

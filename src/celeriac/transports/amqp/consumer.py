@@ -512,6 +512,9 @@ class AmqpConsumer:
     async def _connect_to(self, address: Address) -> None:
         stream = Stream(address, self._on_events, self._on_end)
         await stream.connect()
+        if self._closed:  # meanwhile: nobody would close this one
+            await stream.close()
+            raise TransportError("The consumer is closed.", retryable=False)
         self._forget()
         self._error = None
         self._lost.clear()
