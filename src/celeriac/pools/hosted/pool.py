@@ -19,7 +19,7 @@ logger: logging.Logger = logging.getLogger("celery.pool")
 
 # The host watches soft limits itself. When its loop is blocked it cannot, and is interrupted by a signal.
 _NUDGE_SECONDS = 0.1
-_GRACE_SECONDS = 0.5  # for a job to end that was told to
+_GRACE_SECONDS = 2.0  # for a job to end that was told to: a machine with too much to do is slow, not blocked
 _FIRST_PAUSE_SECONDS = 1.0  # before a host is made again that died while it started
 _MOST_PAUSE_SECONDS = 30.0
 _END_SECONDS = 30.0  # for a host that was told to end
