@@ -308,3 +308,30 @@ def test_limits_interrupt_a_sleep_in_the_main_thread(
         assert isinstance(report, Lost)
         assert report.limit_seconds == hard
     assert signal.getsignal(signal.SIGRTMIN + 3) == signal.SIG_DFL
+
+
+def test_a_signal_that_does_not_wake_the_waiting_main_thread_is_heeded_all_the_same(tmp_path: Path) -> None:
+    pool = SoloPool(PoolOptions(size=1), lambda: CommandRunner(tmp_path))
+    heeded = threading.Event()
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: heeded.set())
+    seen: list[bool] = []
+
+    async def scenario() -> None:
+        reports = Reports()
+        await pool.start(reports)
+        first = job("echo", 1)
+        pool.submit([first])
+        await reports.ended(first)
+        signal.pthread_kill(
+            threading.get_ident(), signal.SIGUSR2
+        )  # to this thread: it is as if it came too early
+        seen.append(await asyncio.to_thread(heeded.wait, 10))
+        await pool.stop(graceful=True)
+
+    node = threading.Thread(target=asyncio.run, args=(scenario(),))
+    node.start()
+    pool.serve_here()
+    node.join()
+    signal.signal(signal.SIGUSR2, before)
+
+    assert seen == [True]

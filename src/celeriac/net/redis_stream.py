@@ -260,11 +260,23 @@ async def open_stream(
         Unreachable: None of the servers would have us.
     """
     lane = Lane("celeriac-redis-connect")
+    opened: list[Link] = []
+
+    def open_one() -> None:
+        opened.append(open_link(servers, time.monotonic() + servers.connect_seconds))
+
+    def close_all() -> None:
+        while opened:
+            opened.pop().close()
+
     try:
-        # A link that comes after we were cancelled closes itself when it is dropped.
-        link = await lane.run(open_link, servers, time.monotonic() + servers.connect_seconds)
+        await lane.run(open_one)
+    except asyncio.CancelledError:
+        lane.post(close_all, lambda *answer: None)  # in line: it may still be opening
+        raise
     finally:
         lane.close(timeout_seconds=0)
+    (link,) = opened
 
     def lost(failure: RedisFailure) -> None:
         if isinstance(failure, NoAnswer):
@@ -295,12 +307,14 @@ class Streams:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stream: Stream | None = None
         self._opening = asyncio.Lock()
+        self._closings = 0
 
     async def get(self) -> Stream:
         """Return the connection of the running loop.
 
         Raises:
             Unreachable: There is none to be had.
+            ConnectionLost: `close` was called meanwhile.
         """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
@@ -311,7 +325,12 @@ class Streams:
             return stream
         async with self._opening:
             if self._stream is None or not self._stream.alive:
-                self._stream = await open_stream(self._servers, self._on_push, self._on_lost)
+                closings = self._closings
+                stream = await open_stream(self._servers, self._on_push, self._on_lost)
+                if closings != self._closings:  # meanwhile: nobody would close this one
+                    stream.close()
+                    raise ConnectionLost("closed here")
+                self._stream = stream
             return self._stream
 
     def current(self) -> Stream | None:
@@ -320,6 +339,7 @@ class Streams:
 
     def close(self) -> None:
         """Close the connection; from any thread."""
+        self._closings += 1
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close_from_anywhere()

@@ -11,10 +11,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 from celeriac.message import Finished, Job, Lost, Report, Started
 from celeriac.pools.base import PoolOptions, Runner, exit_code, exit_text, tell_hard_limit, tell_soft_limit
 from celeriac.pools.limits import SeatLimit, ThreadLimit
+
+T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("celery.pool")
 
@@ -178,7 +181,7 @@ class SeatPool:
 
     def serve(self, seat: Seat) -> None:
         """Run jobs in this thread until the pool ends."""
-        while not seat.abandoned and (job := self._queue.get()) is not None and seat.take(job):
+        while not seat.abandoned and (job := self.await_item(self._queue)) is not None and seat.take(job):
             report = self._run(seat, job)
             seat.number = NOBODY
             self._out.append(report)
@@ -188,6 +191,10 @@ class SeatPool:
                 self._call_loop(self._flush)
         seat.runner.close()
         self._call_loop(lambda: self._on_end(seat))
+
+    def await_item(self, queue: SimpleQueue[T]) -> T:
+        """Wait for what comes next; a pool whose seat has something else to hear overrides it."""
+        return queue.get()
 
     def _run(self, seat: Seat, job: Job) -> Finished | Lost:
         limit = seat.limit  # also of a job without limits: somebody may want to end it

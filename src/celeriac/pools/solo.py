@@ -5,13 +5,18 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from celeriac.errors import TimeLimitExceeded
 from celeriac.message import Job
 from celeriac.pools.base import PoolOptions, Runner
 from celeriac.pools.limits import MainThreadLimit, SeatLimit, ThreadLimit
-from celeriac.pools.seats import NOBODY, Seat, SeatPool
+from celeriac.pools.seats import NOBODY, Seat, SeatPool, T
+
+# Python runs signal handlers in the main thread alone, between two of its steps. A signal that comes after
+# the last of them and before the thread sleeps wakes nobody: it would be acted on with the next task.
+_HEED_SECONDS = 0.5
 
 
 class SoloPool(SeatPool):
@@ -51,7 +56,7 @@ class SoloPool(SeatPool):
         if isinstance(self._limit, MainThreadLimit):
             before = signal.signal(MainThreadLimit.SIGNAL, self._limit.on_signal)
         try:
-            seat = self._offered.get()
+            seat = self.await_item(self._offered)
             if seat is not None:
                 self._serve(seat)
         finally:
@@ -89,6 +94,12 @@ class SoloPool(SeatPool):
     def occupy(self, seat: Seat) -> None:
         """Offer the seat to the thread that serves."""
         self._offered.put(seat)
+
+    def await_item(self, queue: SimpleQueue[T]) -> T:
+        """Wait for what comes next, and heed signals meanwhile."""
+        while True:
+            with suppress(Empty):
+                return queue.get(timeout=_HEED_SECONDS)
 
     def overrun(self, seat: Seat, job: Job) -> None:
         """Get the job out of the way, as far as Python can."""
