@@ -112,6 +112,7 @@ class _Node:
         self.prefetch = prefetch
         self.deliveries: dict[str, Delivery] = {}  # by text, what it holds
         self.interrupted = False  # a `receive` was cancelled: it may hold what nobody has seen
+        self.lapsed = False  # out of touch for longer than its lease, and not renewed since
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -187,6 +188,7 @@ class QueueMachine(RuleBasedStateMachine):
     def receive(self, pick: int, limit: int, ways: list[tuple[int, str]]) -> None:
         """A node asks for messages, gets what it is owed and settles some of what it has by then."""
         node = self.node(pick)
+        self.regain(node)
         room = self.room(node, limit)
         owed = room > 0 and self.owed(node)
         seconds = self.bench.owed_seconds if owed else MOMENT_SECONDS
@@ -196,6 +198,8 @@ class QueueMachine(RuleBasedStateMachine):
         to_run = [delivery for delivery in got if not delivery.lost]  # those may come on top of the limit
         assert len(to_run) <= max(0, room), f"{texts(got)} is more than {room}"
         assert len(got) <= limit
+        if not got and room > 0 and self.model.ready:
+            self.note_interrupted(node)  # the moment may have been too short for the answer
         self.take_in(node, got)
         self.settle_some(node, ways)
 
@@ -204,6 +208,7 @@ class QueueMachine(RuleBasedStateMachine):
     def receive_and_give_up(self, pick: int, ticks: int) -> None:
         """A node asks and is cancelled at some point: nothing may be lost by that."""
         node = self.node(pick)
+        self.regain(node)
 
         async def interrupted() -> Sequence[Delivery]:
             waiting = asyncio.ensure_future(node.consumer.receive(1))
@@ -216,8 +221,8 @@ class QueueMachine(RuleBasedStateMachine):
                 return []
 
         got = self.run(interrupted())
-        node.interrupted = not got
-        self.exact = self.exact and not node.interrupted
+        if not got:
+            self.note_interrupted(node)
         self.take_in(node, got)
 
     @precondition(lambda self: self.nodes)
@@ -281,6 +286,7 @@ class QueueMachine(RuleBasedStateMachine):
         if len(self.nodes) == 1 and held and all(copy.started or copy.lost for copy in held):
             return  # nobody is there who could take that over and tell of it: it stays the node's
         self.outlive(node)
+        node.lapsed = True
         self.forget_held(node)
 
     def die(self, node: _Node) -> None:
@@ -301,7 +307,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.model.end(node.name, died=True)
             node.deliveries.clear()
             self.drop_stale(node)
-        self.run(self.again(node.consumer.renew))
+        self.renew(node)
 
     def leave(self, node: _Node) -> None:
         """A node ends in good order."""
@@ -431,6 +437,27 @@ class QueueMachine(RuleBasedStateMachine):
             node.deliveries[text] = delivery
         node.interrupted = node.interrupted and not got
 
+    def note_interrupted(self, node: _Node) -> None:
+        """Note that a node may hold what nobody has seen, which goes back as if it had been tried."""
+        node.interrupted = True
+        self.exact = False
+
+    def regain(self, node: _Node) -> None:
+        """Do what a node does that was out of touch: renew before anything begins, keep what is still its own.
+
+        What the broker had sent it before may come first.
+        """
+        if not node.lapsed:
+            return
+        early = self.run(self.again(lambda: self.receive_within(node, 1, MOMENT_SECONDS)))
+        self.renew(node)
+        self.take_in(node, [delivery for delivery in early if node.consumer.holds(delivery)])
+
+    def renew(self, node: _Node) -> None:
+        """Have a node renew."""
+        self.run(self.again(node.consumer.renew))
+        node.lapsed = False
+
     def check_some(self, node: _Node, got: Sequence[Delivery]) -> None:
         """See that something was received."""
         if not got:
@@ -458,7 +485,7 @@ class QueueMachine(RuleBasedStateMachine):
     def renew_all(self) -> None:
         """Have every node renew."""
         for node in self.nodes:
-            self.run(self.again(node.consumer.renew))
+            self.renew(node)
 
     def outlive(self, node: _Node) -> None:
         """Let a lease end while all others are renewed, and have somebody take over."""
@@ -466,7 +493,7 @@ class QueueMachine(RuleBasedStateMachine):
         for _ in range(3):
             self.pass_time(0.5 * self.bench.lease_seconds)
             for other in others:
-                self.run(self.again(other.consumer.renew))
+                self.renew(other)
         if not others:
             self.transport.reap()
         self.model.end(node.name, died=True)
