@@ -443,7 +443,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.exact = False
 
     def regain(self, node: _Node) -> None:
-        """Do what a node does that was out of touch: renew before anything begins, keep what is still its own.
+        """Renew before anything begins, as a node that was out of touch does, and keep what is its own.
 
         What the broker had sent it before may come first.
         """
