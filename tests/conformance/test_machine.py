@@ -102,7 +102,8 @@ class TestAmqpMachine(MachineTests):
         assert isinstance(consumer, AmqpConsumer)
         stream = consumer._stream
         if stream is not None:
-            await consumer._call(consumer._allowance.tell(len(consumer._queues)))
+            sources = consumer._sources
+            await consumer._call(sources.allowance.tell(len(sources.queues)))
             stream.abort(ConnectionResetError("the test hung up"))
             await asyncio.wait_for(asyncio.shield(stream._closed), 10)
         return True

@@ -510,7 +510,7 @@ class TestSettling:
         transport.producer().send([to_queue(queue, "waits")], deadline=DEADLINE_SECONDS)
         consumer = await consume(transport, queue)
         for _ in range(3):
-            while not consumer._turns:  # type: ignore[attr-defined]
+            while not consumer._sources.turns:  # type: ignore[attr-defined]
                 await asyncio.sleep(0.01)
             consumer._stream.abort(ConnectionResetError("cut by the test"))  # type: ignore[attr-defined]
             await asyncio.sleep(0)

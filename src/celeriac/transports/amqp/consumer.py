@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import itertools
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -25,14 +24,14 @@ from celeriac.ports import ConsumeSpec
 from celeriac.queues import Queue
 from celeriac.transports.amqp import frames, topology
 from celeriac.transports.amqp.address import Address
-from celeriac.transports.amqp.allowance import Allowance
-from celeriac.transports.amqp.connection import Cancelled, ChannelClosed, Event, Lost, Message, Refused
+from celeriac.transports.amqp.connection import ChannelClosed, Event, Lost, Message, Refused
 from celeriac.transports.amqp.custody import CHANNEL as CUSTODY_CHANNEL
 from celeriac.transports.amqp.custody import Custody
 from celeriac.transports.amqp.producer import AmqpProducer
 from celeriac.transports.amqp.replaced import Identity, Replaced, identity_of, stands_beside
+from celeriac.transports.amqp.sources import Sources
 from celeriac.transports.amqp.stream import Stream
-from celeriac.transports.amqp.substitute import Held, is_quorum, substitute
+from celeriac.transports.amqp.substitute import Held, substitute
 from celeriac.transports.amqp.unbegun import Unbegun
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -40,28 +39,15 @@ logger: logging.Logger = logging.getLogger(__name__)
 _CHANNEL: Final = 1
 _PUBLISH_SECONDS: Final = 5.0  # for dead letters
 _NOT_IMPLEMENTED: Final = 540
-_ALONE: Final = "x-single-active-consumer"
 
 _Token = tuple[int, int]  # the connection it came through (counted), and its delivery tag there
-
-
-class _Source:
-    """A queue that we consume from, and what it has sent that the node has not taken yet."""
-
-    __slots__ = ("heard", "messages", "queue", "waited_for")
-
-    def __init__(self, queue: Queue) -> None:
-        self.queue = queue
-        self.messages: deque[Message] = deque()
-        self.heard = False  # since we looked last
-        self.waited_for = False  # it had messages, and room with us, and sent nothing
 
 
 class AmqpConsumer:
     """Leases messages to one node over a connection of its own.
 
-    1. Connects, declares the queues and consumes; does so again by itself when the connection is lost.
-    2. Keeps what RabbitMQ pushed until the node takes it, the queues in turn.
+    1. Connects and has queues consumed from (`sources`); does so again by itself when the connection is lost.
+    2. Hands out what they have sent, as far as it is not done already.
     3. Acknowledges: one frame for a run of deliveries from the oldest on, one write for everything.
     4. Publishes dead letters through the transport's producer, and only then lets go of the originals.
     5. Notices that RabbitMQ has forgotten it, which happens when a quorum queue is deleted and made again.
@@ -80,12 +66,7 @@ class AmqpConsumer:
         self._addresses = deque(addresses)
         self._producer = producer
         self._node = spec.node
-        self._queues = {queue.name: queue for queue in spec.queues}
-        self._allowance = Allowance(
-            spec.prefetch,
-            shared=not any(map(is_quorum, spec.queues)),
-            alone=any((queue.arguments or {}).get(_ALONE) for queue in spec.queues),
-        )
+        self._sources = Sources(spec, self._call, self._ask)
         self._stream: Stream | None = None
         self._error: TransportError | None = None  # why the last connection ended; told once
         self._closed = False
@@ -93,7 +74,6 @@ class AmqpConsumer:
         self._news = asyncio.Event()
         self._lost = asyncio.Event()  # until we are connected again
         self._epoch = 0
-        self._numbers = itertools.count(1)
         self._replacing = 0  # settlements that wait for copies to be safe
         self._started: set[_Token] = set()  # acknowledged at their start, their end still to come
         call = functools.partial(self._call, channel=CUSTODY_CHANNEL)
@@ -107,13 +87,9 @@ class AmqpConsumer:
         """Begin with a new connection: what came through the old one is RabbitMQ's again."""
         self._epoch += 1
         self._custody.forget(self._epoch)
-        self._allowance.forget()
+        self._sources.forget()
         # By delivery tag, oldest first, not yet taken ones included; custody has others.
         self._outstanding: dict[int, Message] = {}
-        self._queue_of: dict[str, str] = {}  # by consumer tag, ended ones included
-        self._sources: dict[str, _Source] = {}  # by consumer tag
-        self._turns: deque[_Source] = deque()  # those that have messages, and whose turn it is
-        self._gone: list[str] = []  # queues that somebody deleted under us
 
     # --- receive ---
 
@@ -126,8 +102,9 @@ class AmqpConsumer:
 
     async def _something(self) -> None:
         """Wait until there is something to take."""
+        sources = self._sources
         # A copy that takes the node down before its original is let go of would have left two of it.
-        while self._gone or not self._turns or self._replacing:
+        while sources.gone or not sources.turns or self._replacing:
             if self._error is not None:
                 error, self._error = self._error, None
                 raise error
@@ -135,31 +112,23 @@ class AmqpConsumer:
                 raise TransportError("The consumer is closed.", retryable=False)
             if self._stream is None:
                 await self.connect()
-            elif self._gone:  # before anything else: other queues may be busy for hours
-                gone, self._gone = self._gone, []
-                await self._consume([self._queues[name] for name in gone if name in self._queues])
+            elif sources.gone:  # before anything else: other queues may be busy for hours
+                await sources.restore()
             else:
                 self._news.clear()
                 await self._news.wait()
 
     def unseen(self) -> Sequence[Delivery]:
         """Return what was sent and not received. See `celeriac.ports.Tethered`."""
-        return self._take(sum(len(source.messages) for source in self._turns))
+        return self._take(len(self._sources.untaken()))
 
     def _take(self, limit: int) -> list[Delivery]:
         taken: list[Delivery] = []
-        turns = self._turns
-        while turns and len(taken) < limit:
-            source = turns[0]
-            message = source.messages.popleft()
-            if self._replaced.is_back(message, source.queue.name):
+        for message, queue in self._sources.take(limit):
+            if self._replaced.is_back(message, queue):
                 self._write(self._acknowledge({message.tag}))
             else:
-                taken.append(self._read(message, source.queue.name))
-            if source.messages:
-                turns.rotate(-1)
-            else:
-                turns.popleft()
+                taken.append(self._read(message, queue))
         return taken
 
     def _read(self, message: Message, queue: str) -> Delivery:
@@ -217,29 +186,18 @@ class AmqpConsumer:
             finally:
                 self._replacing -= 1
                 self._news.set()
-        if len(self._custody) < self._allowance.in_custody or self._wants_more():
-            await self._mind_custody()
+        if len(self._custody) < self._sources.allowance.in_custody or self._sources.wants_more():
+            await self._mind_custody(len(self._custody))
 
     def _mind_the_begun(self, verdicts: Sequence[tuple[Delivery, Verdict]]) -> None:
         """Have RabbitMQ send less, before it is told that what has begun is not outstanding any more."""
-        allowance = self._allowance
+        allowance = self._sources.allowance
         for delivery, verdict in verdicts:
             if delivery.token[0] == self._epoch:
                 begun = type(verdict) is Start and self._holds(delivery.token)
                 allowance.note(delivery.token[1], begun=begun)
-        if self._stream is None or allowance.paused or not allowance.shared:
-            return
-        if allowance.is_full:
-            self._pause()
-        elif allowance.is_off(len(self._queues)):
-            self._tell_the_limit(self._stream)
-
-    def _wants_more(self) -> bool:
-        """Return whether RabbitMQ sends less than it may, as something has ended that had begun."""
-        allowance = self._allowance
-        if allowance.paused:
-            return not allowance.is_full
-        return allowance.shared and allowance.is_off(len(self._queues))
+        if self._stream is not None:
+            self._sources.narrow()
 
     async def _replace(self, copies: list[tuple[Delivery, Outgoing]]) -> None:
         """Publish what takes the place of deliveries, and let go of those."""
@@ -258,7 +216,7 @@ class AmqpConsumer:
             self._stream.write(self._acknowledge(tags))
             # RabbitMQ answers no acknowledgement; but it answers what comes behind it on the channel.
             with contextlib.suppress(TransportError):  # `receive` tells it
-                await self._call(self._allowance.repeat(len(self._queues)))
+                await self._call(self._sources.allowance.repeat(len(self._sources.queues)))
                 self._replaced.forget(originals)
 
     def _originals(self, copies: list[tuple[Delivery, Outgoing]]) -> list[Identity]:
@@ -292,7 +250,7 @@ class AmqpConsumer:
         held: Held = "not"
         if self._holds(delivery.token):
             held = "kept" if delivery.token[1] in self._custody else "pushed"
-        return substitute(delivery, verdict, self._queues.get(delivery.queue), self._node, held)
+        return substitute(delivery, verdict, self._sources.queues.get(delivery.queue), self._node, held)
 
     def _holds(self, token: _Token) -> bool:
         return token[0] == self._epoch and (token[1] in self._outstanding or token[1] in self._custody)
@@ -338,99 +296,45 @@ class AmqpConsumer:
     async def _mind_the_old(self) -> None:
         """Have copies stand for messages that RabbitMQ would soon end the channel for."""
         old = [
-            self._read(message, self._queue_of[message.consumer])
+            self._read(message, self._sources.queue_of[message.consumer])
             for message in self._custody.old(self._outstanding)
         ]
         # What cannot be read becomes a dead letter as soon as the node gets round to it.
         fetched = await self._custody.copy([delivery for delivery in old if delivery.defect is None])
         if fetched:
             # RabbitMQ does not count copies, and would send more for what we let go of: first the limit.
-            epoch, self._allowance.in_custody = self._epoch, len(self._custody.keys() | fetched.keys())
-            await self._mind_the_limit()
+            epoch = self._epoch
+            await self._mind_custody(len(self._custody.keys() | fetched.keys()))
             if self._epoch == epoch:
                 released = fetched.keys() & self._outstanding.keys()
                 self._write(self._acknowledge(released))
                 self._custody.take(fetched, released)
                 self._unbegun.forget(delivery for delivery in old if delivery.token[1] in fetched)
-                await self._mind_custody()
+                await self._mind_custody(len(self._custody))
 
-    async def _mind_custody(self) -> None:
-        """Let RabbitMQ send more when less is in custody."""
-        self._allowance.in_custody = len(self._custody)
+    async def _mind_custody(self, copies: int) -> None:
+        """Let RabbitMQ send more when less is in custody, and less when more is."""
+        self._sources.allowance.in_custody = copies
         await self._mind_the_limit()
 
     async def _mind_the_limit(self) -> None:
-        """Tell RabbitMQ how much it may send; nothing cannot be told, for 0 means no limit."""
-        allowance = self._allowance
-        if self._stream is None:
-            return
-        if allowance.is_full:
-            if not allowance.paused and allowance.shared:
-                self._pause()
-            elif not allowance.paused:
-                allowance.paused = True
-                await self._cancel(list(self._sources))
-        elif allowance.paused or not allowance.shared:
-            # RabbitMQ minds a limit that is not shared when a consumer begins, so all begin anew.
-            if allowance.paused or not allowance.is_told(len(self._queues)):
-                if not allowance.paused:
-                    await self._cancel(list(self._sources))
-                allowance.paused = False
-                await self._consume(list(self._queues.values()))
-        else:
-            self._tell_the_limit(self._stream)
-
-    def _tell_the_limit(self, stream: Stream) -> None:
-        # Not waited for: a node changes its mind some 50 times while it empties a long queue, and what it
-        # does next comes behind this on the channel anyway.
-        stream.ask(self._allowance.tell(len(self._queues)), channel=_CHANNEL)
-
-    def _pause(self) -> None:
-        """Have RabbitMQ send nothing. Not waited for either: what is on its way is taken as ever."""
-        self._allowance.paused = True
         if self._stream is not None:
-            ends = [("basic.cancel", tag, False) for tag in self._sources]
-            self._stream.ask(*ends, channel=_CHANNEL)
+            await self._sources.mind_the_limit()
 
     async def _mind_the_silent(self) -> None:
-        """Begin anew with queues that had messages and sent none, two looks in a row, though we had room."""
-        if self._allowance.paused:
-            return
-        silent = {tag: source for tag, source in self._sources.items() if not source.heard}
-        for source in self._sources.values():
-            source.heard = False
-        with_room = {tag: source for tag, source in silent.items() if self._has_room(source.queue.name)}
-        if not with_room:
-            return
-        looks = [topology.look_at_queue(source.queue.name) for source in with_room.values()]
-        forgotten: list[str] = []
-        for (tag, source), (_, size, _) in zip(with_room.items(), await self._call(*looks), strict=True):
-            if size and source.waited_for and not source.heard and tag in self._sources:
-                forgotten.append(tag)
-            source.waited_for = bool(size)
-        if forgotten:
-            await self._begin_anew(forgotten)
-
-    async def _begin_anew(self, tags: list[str]) -> None:
-        """Consume once more where RabbitMQ has forgotten us, by the tags of the old consumers.
+        """Consume once more where RabbitMQ has forgotten us.
 
         It may believe to have sent us some of their messages, which only the connection's end gives back.
         """
-        queues = [self._sources[tag].queue for tag in tags]
-        names = ", ".join(queue.name for queue in queues)
+        forgotten = await self._sources.forgotten(self._outstanding)
+        if not forgotten:
+            return
+        names = ", ".join(queue.name for queue in self._sources.of(forgotten))
         logger.warning("RabbitMQ sends nothing from %s, which is not empty: consuming anew.", names)
         if self._stream is not None and not self._outstanding and not self._custody:
             self._stream.abort(Lost(f"nothing came from {names}"))
         else:
-            await self._cancel(tags)
-            await self._consume(queues)
-
-    def _has_room(self, name: str) -> bool:
-        """Return whether RabbitMQ may send us one more message from a queue."""
-        limit = self._allowance.limit(len(self._queues))
-        held = self._outstanding.values()
-        own = (self._allowance.shared or self._queue_of[each.consumer] == name for each in held)
-        return not limit or sum(own) < limit
+            await self._sources.begin_anew(forgotten)
 
     # --- what is consumed ---
 
@@ -440,37 +344,26 @@ class AmqpConsumer:
 
     async def set_prefetch(self, limit: int) -> None:
         """Change how many deliveries may be outstanding; 0 = no limit."""
-        self._allowance.prefetch = limit
+        self._sources.allowance.prefetch = limit
         await self._mind_the_limit()
 
     async def add_queue(self, queue: Queue) -> None:
         """Consume from one more queue, declared first."""
-        known = queue.name in self._queues
-        self._queues[queue.name] = queue
+        known = queue.name in self._sources.queues
+        self._sources.queues[queue.name] = queue
         if self._stream is not None and not known:
-            await self._consume([queue])
+            await self._sources.begin([queue])
 
     async def cancel_queue(self, name: str) -> None:
         """Stop consuming from a queue; what the node has taken stays ours, the rest goes back."""
-        if self._queues.pop(name, None) is None or self._stream is None:
+        if self._sources.queues.pop(name, None) is None or self._stream is None:
             return
-        await self._cancel([tag for tag, source in self._sources.items() if source.queue.name == name])
-        for source in [source for source in self._turns if source.queue.name == name]:
-            if source.queue.no_ack:
-                continue  # they are nowhere else
-            self._turns.remove(source)
-            for message in source.messages:
-                if message.tag in self._custody:
-                    self._write(self._custody.give_back([message.tag]))
-                elif self._stream is not None and message.tag in self._outstanding:
-                    del self._outstanding[message.tag]
-                    self._stream.write(frames.nack(_CHANNEL, message.tag, requeue=True))
-
-    async def _cancel(self, tags: list[str]) -> None:
-        """End consumers; nothing comes from them when this returns."""
-        await self._call(*(("basic.cancel", tag, False) for tag in tags))
-        for tag in tags:
-            self._sources.pop(tag, None)
+        for message in await self._sources.cancel(name):
+            if message.tag in self._custody:
+                self._write(self._custody.give_back([message.tag]))
+            elif self._stream is not None and message.tag in self._outstanding:
+                del self._outstanding[message.tag]
+                self._stream.write(frames.nack(_CHANNEL, message.tag, requeue=True))
 
     async def close(self) -> None:
         """Stop consuming, hand back whatever is outstanding, and close the connection."""
@@ -478,7 +371,7 @@ class AmqpConsumer:
         stream = self._stream
         if stream is not None:
             try:
-                await self._cancel(list(self._sources))
+                await self._sources.end()
             except TransportError:
                 pass  # it is lost: RabbitMQ has everything back
             else:
@@ -520,14 +413,16 @@ class AmqpConsumer:
         self._lost.clear()
         self._stream = stream
         try:
-            await self._consume(list(self._queues.values()))
+            await self._sources.begin()
         except BaseException as exc:
             self._stream = None
             await stream.close()
             cause = exc.__cause__
             if isinstance(cause, Refused):
-                if cause.code == _NOT_IMPLEMENTED and self._allowance.shared:
-                    self._allowance.shared = False  # a queue is of a kind that knows only limits of its own
+                if cause.code == _NOT_IMPLEMENTED and self._sources.allowance.shared:
+                    self._sources.allowance.shared = (
+                        False  # a queue is of a kind that knows only limits of its own
+                    )
                     return await self._connect_to(address)
                 raise address.unreachable(cause) from cause
             if isinstance(exc, TransportError):
@@ -535,27 +430,13 @@ class AmqpConsumer:
             raise
         return None
 
-    async def _consume(self, queues: Sequence[Queue]) -> None:
-        """Declare queues, set the limit and consume, all in one round trip."""
-        methods = [method for queue in queues for method in topology.declarations(queue)]
-        methods.append(self._allowance.tell(len(self._queues)))
-        paused = {source.queue.name: tag for tag, source in self._sources.items()}
-        unread = {source.queue.name: source for source in self._turns}
-        for queue in queues:
-            if self._allowance.paused:
-                continue
-            # Under its old name where it goes on: each new one would be kept until the connection ends.
-            tag = paused.get(queue.name) or f"{next(self._numbers)}"
-            # In one line with what came under the old name: else the two would take turns.
-            self._sources.setdefault(tag, unread.get(queue.name) or _Source(queue))
-            self._queue_of[tag] = queue.name
-            flags = (False, queue.no_ack, False, False)  # no_local, no_ack, exclusive, nowait
-            methods.append(("basic.consume", 0, queue.name, tag, *flags, queue.consumer_arguments))
-        await self._call(*methods)
-
     def _write(self, data: bytes) -> None:
         if self._stream is not None and data:
             self._stream.write(data)
+
+    def _ask(self, *methods: topology.Method) -> None:
+        if self._stream is not None:
+            self._stream.ask(*methods, channel=_CHANNEL)
 
     async def _call(self, *methods: topology.Method, channel: int = _CHANNEL) -> list[Any]:
         stream = self._stream
@@ -569,20 +450,9 @@ class AmqpConsumer:
             raise stream.address.failure(exc) from exc
 
     def _on_events(self, events: list[Event]) -> None:
-        outstanding, sources = self._outstanding, self._sources
-        for event in events:
+        for event in self._sources.hear(events, self._outstanding):
             if type(event) is Message:
-                source = sources[event.consumer]
-                if source.queue.no_ack:
-                    self._started.add((self._epoch, event.tag))  # RabbitMQ has forgotten it already
-                else:
-                    outstanding[event.tag] = event
-                source.heard = True
-                if not source.messages:
-                    self._turns.append(source)
-                source.messages.append(event)
-            elif type(event) is Cancelled:
-                self._gone.append(sources.pop(event.consumer).queue.name)
+                self._started.add((self._epoch, event.tag))  # RabbitMQ has forgotten it already
             elif type(event) is ChannelClosed and self._stream is not None:
                 self._custody.learn(str(event.error))
                 self._stream.abort(event.error)
@@ -593,11 +463,7 @@ class AmqpConsumer:
         if stream is not None and not self._closed:
             self._error = stream.address.failure(error)
             self._error.retryable = True  # whatever ended this connection, the next call opens another
-            self.came_to_nothing(
-                self._read(message, source.queue.name)
-                for source in self._turns
-                for message in source.messages
-            )
+            self.came_to_nothing(self._read(message, queue) for message, queue in self._sources.untaken())
             self._lost.set()
             self._forget()
         self._news.set()
