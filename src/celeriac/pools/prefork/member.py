@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
-from celeriac.message import Job
+import msgspec
+
+from celeriac.message import Finished, Job, Report
 from celeriac.pools.prefork.board import Slot
 from celeriac.pools.prefork.inbox import Inbox
+
+_decode = msgspec.msgpack.Decoder(Finished).decode
 
 
 class Member:
@@ -54,6 +59,19 @@ class Member:
         self.deaf: bool = False  # it does not even read; gets no jobs until it does
         self.deadline: asyncio.TimerHandle | None = None  # for it to get ready, or to end
         self.timers: list[asyncio.TimerHandle] = []  # of the started job's limits
+
+    def collect(self, posted: Iterable[bytes], reports: list[Report]) -> None:
+        """Read what it has reported, as far as it still had that to do.
+
+        Args:
+            posted: As it has written it.
+            reports: Gets them.
+        """
+        for data in posted:
+            report = _decode(data)
+            report.pid = self.pid
+            if self.forget(report.number) is not None:
+                reports.append(report)
 
     def forget(self, number: int) -> Job | None:
         """Remove a job that was reported or recalled."""

@@ -6,28 +6,22 @@ import asyncio
 import logging
 import signal
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
-import msgspec
-
-from celeriac.message import Finished, Job, Lost, Report, Started
-from celeriac.pools.base import PoolOptions, Runner, exit_name, exit_text, tell_hard_limit, tell_soft_limit
+from celeriac.message import Job, Lost, Report, Started
+from celeriac.pools.base import PoolOptions, Runner, exit_name, exit_text
 from celeriac.pools.prefork.board import READY, Board
 from celeriac.pools.prefork.child import child_main
 from celeriac.pools.prefork.forker import Died, Forked, Forker, ForkerGone, await_ends
-from celeriac.pools.prefork.inbox import INFLIGHT_BYTES
+from celeriac.pools.prefork.limit_watch import LimitWatch
 from celeriac.pools.prefork.member import Member
+from celeriac.pools.prefork.placement import Placement
 from celeriac.pools.prefork.spawned import spawn_main
 
 logger: logging.Logger = logging.getLogger("celery.pool")
 
 SPARE_SLOTS = 64  # by which the pool may grow: what nobody uses costs no memory
-WINDOW = 32  # short jobs in one inbox
-_REFILL_AT = WINDOW // 2  # jobs left: one by one they would cost a wake-up each
-_WORTH_TAKING = 4  # jobs behind each other while another child is idle
 LOOK_SECONDS = 0.005  # how often the board is read while somebody's start is of interest
-_RETRY_SECONDS = 0.5  # before a job is given again that could not be, for want of memory or descriptors
 _FIRST_PAUSE_SECONDS = 1.0  # before a child is made again that died while it started
 _MOST_PAUSE_SECONDS = 30.0
 _KILLED_SECONDS = 1.0  # for children to end that the kernel is killing
@@ -36,18 +30,16 @@ _END_SECONDS = 30.0  # for a child that was told to end; its slot is empty as lo
 _DEAF_LOOKS = 20  # until others get what a child does not read
 _DEAD_LOOKS = 1000  # until it is killed for it
 
-_decode = msgspec.msgpack.Decoder(Finished).decode
-
 
 class PreforkPool:
     """Processes that run jobs, `celeriac.ports.Pool`.
 
     1. have the forker make the children, and make them again when they die or have served their time
-    2. place jobs: any job on an idle child, short ones also behind other short ones
+    2. have jobs placed (`placement`)
     3. take in reports, and look on the board for what nobody rings about: starts, stalled children
     4. recall what a stalled child has not read, for others, and share with idle ones; replace a child that
        reads nothing, does not get ready, or does not end when told to
-    5. watch the time limits: SIGUSR1 at the soft one, SIGKILL at the hard one
+    5. have the time limits watched (`limit_watch`)
     6. account for the dead: what ran is lost, what waited runs elsewhere, nothing runs twice
 
     Args:
@@ -72,15 +64,16 @@ class PreforkPool:
             else child_main(self._board, make_runner, options)
         )
         self._children: list[Member | None] = [None] * options.size
-        self._waiting: deque[Job] = deque()  # taken from a child, to be placed before anything else
+        self._placement = Placement(
+            self._children, options.size, options.max_tasks_per_child, self._look_soon
+        )
+        self._limits = LimitWatch(self._kill)
         self._deliver: Callable[[Sequence[Report]], None] = lambda batch: None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._look_timer: asyncio.TimerHandle | None = None
-        self._retry_timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()  # a child became ready or died
         self._made = 0  # children ever made
         self._failures = 0  # children in a row that died before they were ready
-        self._turn = 0  # whose turn it is to be given a short job
         self._opened = False
         self._stopping = False
         self._killing = False
@@ -117,19 +110,20 @@ class PreforkPool:
             raise ValueError(f"This pool cannot have more than {self._board.slots} processes.")
         before, self.size = self.size, size
         self._children.extend([None] * (size - len(self._children)))
+        self._placement.resize(size)
         for index in range(before, size):
             if self._children[index] is None:
                 self._make(index)
         for child in self._children[size:]:
             if child is not None:
-                self._waiting.extend(self._recall_from(child))
+                self._placement.take_back(child)
                 self._retire(child)
-        self._place_waiting()
+        self._placement.place()
 
     def restart(self) -> None:
         """Replace every child by a fresh one, as soon as its job has ended."""
         for child in self._alive():
-            self._waiting.extend(self._recall_from(child))
+            self._placement.take_back(child)
             self._retire(child)
 
     async def broken(self) -> None:
@@ -153,41 +147,32 @@ class PreforkPool:
         self._forker.close()
         for child in self._alive():
             self._bury(child.index, -signal.SIGKILL)
-        self._give_up_waiting()
-        for timer in (self._look_timer, self._retry_timer):
-            if timer is not None:
-                timer.cancel()
-        self._look_timer = self._retry_timer = None
+        self._tell_never_started(self._placement.close())
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+            self._look_timer = None
         self._loop = None
 
     # --- jobs --------------------------------------------------------------------------------------
 
     def free(self, *, short: bool = False) -> int:
         """Return how many more jobs of a kind can be placed now."""
-        if self._waiting:
-            return 0
-        if short:
-            return sum(self._room(child) for child in self._children if child is not None)
-        return sum(1 for child in self._children if child is not None and self._idle(child))
+        return self._placement.free(short=short)
 
     def submit(self, batch: Sequence[Job]) -> None:
         """Place jobs."""
-        self._waiting.extend(batch)
-        self._place_waiting()
+        self._placement.waiting.extend(batch)
+        self._placement.place()
 
     def recall(self) -> list[int]:
         """Take back what the children have not read."""
-        numbers = [job.number for job in self._waiting]
-        self._waiting.clear()
-        for child in self._alive():
-            numbers.extend(job.number for job in self._recall_from(child))
-        return numbers
+        return [job.number for job in self._placement.recall()]
 
     def kill(self, number: int, signal: int) -> bool:
         """Signal the child that runs a job."""
         for child in self._alive():
             if number in child.jobs and child.slot.job == number:
-                self._forker.kill(child.index, child.pid, signal)
+                self._kill(child, signal)
                 return True
         return False
 
@@ -203,101 +188,6 @@ class PreforkPool:
         """Return the children's processes."""
         return [child.pid for child in self._alive() if child.pid]
 
-    # --- placing -----------------------------------------------------------------------------------
-
-    def _idle(self, child: Member) -> bool:
-        able = child.ready and not child.retiring and not child.deaf
-        return able and not child.jobs and not self._spent(child)
-
-    def _spent(self, child: Member) -> bool:
-        most = self._options.max_tasks_per_child
-        return most is not None and child.taken >= most
-
-    def _room(self, child: Member) -> int:
-        """Return how many short jobs fit into a child's inbox."""
-        if not child.ready or child.slow or child.retiring or child.deaf or not self._has_space(child):
-            return 0
-        if len(child.jobs) > _REFILL_AT:
-            return 0
-        room = WINDOW - len(child.jobs)
-        if self._options.max_tasks_per_child is not None:
-            room = min(room, self._options.max_tasks_per_child - child.taken)
-        return room
-
-    def _place_waiting(self) -> None:
-        """Give the jobs that wait to children, as far as these have room."""
-        waiting = self._waiting
-        while waiting:
-            short = waiting[0].short
-            candidates = self._candidates(short=short)
-            if not candidates:
-                return
-            # Idle ones first, to each its share in one go: it wakes up once for all of them.
-            for position, (child, room) in enumerate(candidates):
-                share = min(room, -(-len(waiting) // (len(candidates) - position)))
-                while share > 0 and waiting and waiting[0].short == short and self._has_space(child):
-                    share -= 1
-                    job = waiting[0]
-                    job.more = share > 0 and len(waiting) > 1 and waiting[1].short == short
-                    if not self._give(child, job):
-                        return  # when it has read some it reports, and we come back
-                    waiting.popleft()
-
-    def _candidates(self, *, short: bool) -> list[tuple[Member, int]]:
-        """Return the children that can be given jobs of a kind and how many, in the order to be asked.
-
-        They take turns at being the first, so that all are kept equally busy.
-        """
-        self._turn += 1
-        idle: list[tuple[Member, int]] = []
-        others: list[tuple[Member, int]] = []
-        for step in range(self.size):
-            child = self._children[(self._turn + step) % self.size]
-            if child is None:
-                continue
-            if self._idle(child):
-                idle.append((child, self._room(child) if short else 1))
-            elif short and (room := self._room(child)) > 0:
-                others.append((child, room))
-        return idle + others
-
-    def _has_space(self, child: Member) -> bool:
-        return child.bytes < INFLIGHT_BYTES
-
-    def _give(self, child: Member, job: Job) -> bool:
-        """Put a job into a child's inbox; False when it will have to be tried again."""
-        try:
-            size = child.inbox.put(job)
-        except BlockingIOError:
-            return False  # this machine's sockets have smaller buffers than usual
-        except OSError as exc:
-            self._retry_later(job, exc)
-            return False
-        child.jobs[job.number] = job
-        child.sizes[job.number] = size
-        child.bytes += size
-        child.taken += 1
-        child.slow = child.slow or not job.short
-        self._look_soon()
-        return True
-
-    def _retry_later(self, job: Job, exc: OSError) -> None:
-        """Come back to a job that cannot be given to anybody: nobody who reports might remind us of it."""
-        if self._retry_timer is None and self._loop is not None:
-            logger.error("Job %s waits, for it cannot be given to a process: %s", job.number, exc)
-            self._retry_timer = self._loop.call_later(_RETRY_SECONDS, self._retry)
-
-    def _retry(self) -> None:
-        self._retry_timer = None
-        self._place_waiting()
-
-    def _recall_from(self, child: Member) -> list[Job]:
-        if not child.jobs:
-            return []  # nothing to find there but the word to stop
-        jobs = [job for number in child.inbox.recall() if (job := child.forget(number)) is not None]
-        child.taken -= len(jobs)
-        return jobs
-
     # --- reports -----------------------------------------------------------------------------------
 
     def _on_datagram(self, child: Member) -> None:
@@ -306,7 +196,7 @@ class PreforkPool:
             return
         tail, long_report = message
         reports: list[Report] = []
-        self._collect(child, child.slot.take(tail) if long_report is None else (long_report,), reports)
+        child.collect(child.slot.take(tail) if long_report is None else (long_report,), reports)
         if not child.ready and child.slot.phase == READY:
             child.ready = True
             child.expect(None)
@@ -314,23 +204,16 @@ class PreforkPool:
             self._failures = 0
             self._changed.set()
         self._retire_if_due(child)
-        self._place_waiting()
+        self._placement.place()
         self._deliver(reports)
-
-    def _collect(self, child: Member, posted: Iterable[bytes], reports: list[Report]) -> None:
-        for data in posted:
-            report = _decode(data)
-            report.pid = child.pid
-            if child.forget(report.number) is not None:
-                reports.append(report)
 
     def _retire_if_due(self, child: Member) -> None:
         limit = self._options.max_memory_per_child_kib
         if limit is not None and child.slot.memory_kib > limit and not child.retiring:
             child.retiring = True
-            self._waiting.extend(self._recall_from(child))
+            self._placement.take_back(child)
         # One that has been given its number of jobs may have to give some back, and then has time for others.
-        if child.retiring or (self._spent(child) and not child.jobs):
+        if child.retiring or (self._placement.spent(child) and not child.jobs):
             self._retire(child)
 
     # --- looking at the board ------------------------------------------------------------------------
@@ -356,7 +239,7 @@ class PreforkPool:
             else:
                 self._listen_for(child)
             again = again or child.deaf or len(child.jobs) > 1 or child.started not in child.jobs
-        self._share_out()
+        self._placement.share_out()
         if again:
             self._look_soon()
         if reports:
@@ -369,26 +252,16 @@ class PreforkPool:
             return
         child.silent_looks += 1
         if child.silent_looks == _DEAF_LOOKS:
-            taken = self._recall_from(child)
-            child.deaf = bool(taken)  # if not, it has just read them
+            child.deaf = self._placement.take_back(child)  # if there is nothing, it has just read it
             if child.deaf:
                 child.inbox.probe()
-            self._waiting.extend(taken)
         elif child.silent_looks == _DEAD_LOOKS:
             logger.error(
                 "Process %r pid:%s takes no jobs; it is killed and replaced, others have what it was given.",
                 child.name,
                 child.pid,
             )
-            self._forker.kill(child.index, child.pid, signal.SIGKILL)
-
-    def _share_out(self) -> None:
-        """Let an idle child have some of what lies before a busy one."""
-        if not self._waiting and any(self._idle(child) for child in self._alive()):
-            for child in self._alive():
-                if len(child.jobs) >= _WORTH_TAKING:
-                    self._waiting.extend(self._recall_from(child))
-        self._place_waiting()
+            self._kill(child, signal.SIGKILL)
 
     def _look_at(self, child: Member, job: Job, now: float, reports: list[Report]) -> None:
         running_for = now - child.slot.started
@@ -397,44 +270,21 @@ class PreforkPool:
             return
         if child.slot.waiting:
             # Reports of short jobs that were to be rung together, and then one of them takes long.
-            self._collect(child, child.slot.take(), reports)
+            child.collect(child.slot.take(), reports)
             if job.number not in child.jobs:
                 return  # it has ended in the meantime
         if child.started != job.number:
             child.started = job.number
             reports.append(Started(number=job.number, pid=child.pid, at=child.slot.started))
-            self._arm(child, job, max(running_for, 0.0))
+            self._limits.arm(child, job, max(running_for, 0.0))
         if len(child.jobs) > 1:
-            self._waiting.extend(self._recall_from(child))
+            self._placement.take_back(child)
         child.slow = True  # whatever it was said to be: nobody shall wait behind it
 
-    # --- time limits -------------------------------------------------------------------------------
-
-    def _arm(self, child: Member, job: Job, running_for: float) -> None:
-        child.disarm()
-        assert self._loop is not None
-        soft, hard = job.soft_limit_seconds, job.hard_limit_seconds
-        if soft is not None:
-            child.timers.append(
-                self._loop.call_later(max(0.0, soft - running_for), self._on_soft_limit, child, job.number)
-            )
-        if hard is not None:
-            child.timers.append(
-                self._loop.call_later(max(0.0, hard - running_for), self._on_hard_limit, child, job)
-            )
-
-    def _on_soft_limit(self, child: Member, number: int) -> None:
-        if child.slot.job == number and number in child.jobs:
-            tell_soft_limit(child.jobs[number])
-            self._forker.kill(child.index, child.pid, signal.SIGUSR1)
-
-    def _on_hard_limit(self, child: Member, job: Job) -> None:
-        if child.slot.job == job.number and job.number in child.jobs:
-            tell_hard_limit(job)
-            child.limit = (job.number, job.hard_limit_seconds or 0.0)
-            self._forker.kill(child.index, child.pid, signal.SIGKILL)
-
     # --- children ----------------------------------------------------------------------------------
+
+    def _kill(self, child: Member, signum: int) -> None:
+        self._forker.kill(child.index, child.pid, signum)
 
     def _alive(self) -> list[Member]:
         return [child for child in self._children if child is not None]
@@ -470,7 +320,7 @@ class PreforkPool:
                 child.pid,
                 patience,
             )
-            self._forker.kill(child.index, child.pid, signal.SIGKILL)
+            self._kill(child, signal.SIGKILL)
 
     def _on_never_ended(self, child: Member) -> None:
         if not self._stopping:
@@ -480,7 +330,7 @@ class PreforkPool:
                 child.pid,
                 _END_SECONDS,
             )
-            self._forker.kill(child.index, child.pid, signal.SIGKILL)
+            self._kill(child, signal.SIGKILL)
 
     def _retire(self, child: Member) -> None:
         """Let a child end as soon as it has nothing left to do."""
@@ -522,9 +372,9 @@ class PreforkPool:
         # First everything that it could still say, then what it had begun, then what it never saw.
         while (message := child.inbox.read()) is not None:
             if message[1] is not None:
-                self._collect(child, child.slot.take(), reports)
-                self._collect(child, (message[1],), reports)
-        self._collect(child, child.slot.take(), reports)
+                child.collect(child.slot.take(), reports)
+                child.collect((message[1],), reports)
+        child.collect(child.slot.take(), reports)
         reports.extend(self._losses(child, status))
         unstarted = [*child.jobs.values()]
         child.disarm()
@@ -534,10 +384,10 @@ class PreforkPool:
         if unstarted and self._stopping:
             reports.extend(self._never_started(job) for job in unstarted)
         else:
-            self._waiting.extend(unstarted)
+            self._placement.waiting.extend(unstarted)
         self._changed.set()
         self._replace(child, index, status)
-        self._place_waiting()
+        self._placement.place()
         self._deliver(reports)
 
     def _losses(self, child: Member, status: int) -> list[Report]:
@@ -586,11 +436,9 @@ class PreforkPool:
         for index, child in enumerate(self._children):
             if child is not None:
                 self._bury(index, -signal.SIGKILL)
-        self._give_up_waiting()
+        self._tell_never_started(self._placement.give_up())
 
-    def _give_up_waiting(self) -> None:
-        jobs = list(self._waiting)
-        self._waiting.clear()
+    def _tell_never_started(self, jobs: list[Job]) -> None:
         if jobs:
             self._deliver([self._never_started(job) for job in jobs])
 
