@@ -75,7 +75,7 @@ class TestRedisMachine(MachineTests):
 
     async def kill(self, consumer: Consumer) -> None:
         assert isinstance(consumer, RedisConsumer)
-        consumer._catcher.close()
+        consumer._fetcher.hang_up()
         await consumer._member.close()
 
     async def cut(self, consumer: Consumer) -> bool:
