@@ -26,6 +26,7 @@ FLOORS: dict[str, int] = {
             "schedules",
             "routing",
             "limits",
+            "latest",
             "ages",
             "backoff",
             "saferepr",

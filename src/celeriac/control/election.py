@@ -7,11 +7,12 @@ stood after hearing of another has a higher clock; the lowest wins.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
+
+from celeriac.latest import Latest
 
 _MOST_OPEN: Final = 100  # elections that are not decided; the oldest are given up
 
@@ -42,8 +43,8 @@ class Elections:
 
     def __init__(self, node: str) -> None:
         self._node = node
-        self._open: OrderedDict[str, _Ballot] = OrderedDict()
-        self._over: OrderedDict[str, None] = OrderedDict()
+        self._open: Latest[str, _Ballot] = Latest(_MOST_OPEN)
+        self._over: Latest[str, None] = Latest(_MOST_OPEN)
 
     def call(self, election_id: str) -> bool:
         """Note that there is an election; return whether the node shall stand, which it does once."""
@@ -86,19 +87,15 @@ class Elections:
         if not ballot.candidates or not ballot.heard.issuperset({*others, self._node}):
             return None
         del self._open[election_id]
-        self._over[election_id] = None
-        _bound(self._over)
+        self._over.note(election_id, None)
         clock_of = {name: stood[0] for name, stood in ballot.candidates.items()}
         leader = min(clock_of, key=lambda name: (clock_of[name], name))
         _, topic, action = ballot.candidates[leader]
         return Elected(leader, topic, action)
 
     def _ballot(self, election_id: str) -> _Ballot:
-        ballot = self._open.setdefault(election_id, _Ballot())
-        _bound(self._open)
+        ballot = self._open.get(election_id)
+        if ballot is None:
+            ballot = _Ballot()
+            self._open.note(election_id, ballot)
         return ballot
-
-
-def _bound(known: OrderedDict[str, Any]) -> None:
-    while len(known) > _MOST_OPEN:
-        known.popitem(last=False)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from celeriac.copies import COPY_HEADER
+from celeriac.latest import Latest
 from celeriac.message import Envelope, Park, Requeue, TaskHeaders, Verdict
 
 _REMEMBERED = 1000
@@ -38,17 +37,15 @@ class Recent:
     """
 
     def __init__(self) -> None:
-        self._verdicts: OrderedDict[Turn, tuple[str | None, Verdict]] = OrderedDict()
+        self._verdicts: Latest[Turn, tuple[str | None, Verdict]] = Latest(_REMEMBERED)
 
     def note(self, headers: TaskHeaders, envelope: Envelope, verdict: Verdict) -> None:
         """Remember a message, unless it was put back."""
         turn = turn_of(headers, envelope)
         if isinstance(verdict, (Park, Requeue)):
             self._verdicts.pop(turn, None)
-            return
-        self._verdicts[turn] = envelope.properties.delivery_tag, verdict
-        if len(self._verdicts) > _REMEMBERED:
-            self._verdicts.popitem(last=False)
+        else:
+            self._verdicts.note(turn, (envelope.properties.delivery_tag, verdict))
 
     def forget(self, headers: TaskHeaders, envelope: Envelope) -> None:
         """Forget what was sent before under the same id: this message is another one."""

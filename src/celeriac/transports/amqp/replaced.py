@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
+from celeriac.latest import Latest
 from celeriac.message import Outgoing
 from celeriac.transports.amqp import topology
 from celeriac.transports.amqp.connection import Message
@@ -30,16 +30,13 @@ class Replaced:
     """
 
     def __init__(self) -> None:
-        self._until: OrderedDict[Identity, float] = OrderedDict()  # of the monotonic clock
+        self._until: Latest[Identity, float] = Latest(_MOST)  # of the monotonic clock
 
     def note(self, originals: Iterable[Identity]) -> None:
         """Note originals whose copies are confirmed."""
         until = time.monotonic() + _KEPT_SECONDS
         for identity in originals:
-            self._until[identity] = until
-            self._until.move_to_end(identity)
-            if len(self._until) > _MOST:
-                self._until.popitem(last=False)
+            self._until.note(identity, until)
 
     def forget(self, originals: Iterable[Identity]) -> None:
         """Forget originals that RabbitMQ has let go of for certain."""

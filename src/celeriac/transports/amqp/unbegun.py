@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from typing import Final
 
+from celeriac.latest import Latest
 from celeriac.message import Delivery
 
 _MOST: Final = 10_000  # messages to remember; of one that is forgotten RabbitMQ's count is believed
@@ -19,14 +19,12 @@ class Unbegun:
     """
 
     def __init__(self) -> None:
-        self._times: OrderedDict[Hashable, int] = OrderedDict()
+        self._times: Latest[Hashable, int] = Latest(_MOST)
 
     def note(self, delivery: Delivery) -> None:
         """Note that a delivery goes back and nothing was done with it."""
         key = _key(delivery)
-        self._times[key] = self._times.pop(key, 0) + 1
-        if len(self._times) > _MOST:
-            self._times.popitem(last=False)
+        self._times.note(key, self._times.get(key, 0) + 1)
 
     def correct(self, delivery: Delivery) -> None:
         """Take what came to nothing here out of a delivery's count."""
