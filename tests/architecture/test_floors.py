@@ -58,6 +58,7 @@ FLOORS: dict[str, int] = {
             "app",
             "task",
             "client",
+            "composer",
             "guard",
             "result",
             "registry",

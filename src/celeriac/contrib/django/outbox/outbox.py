@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, transaction
 
 from celeriac.app import Celeriac
-from celeriac.client import Prepared
+from celeriac.composer import Prepared
 from celeriac.contrib.django.outbox.models import CLAIM_SECONDS, OutboxMessage, claim, note, remove, row_of
 from celeriac.errors import TransportError
 
