@@ -291,7 +291,7 @@ def test_a_worker_stops_when_told_to(app: Celeriac) -> None:
         app.control.shutdown()
         node = worker.node
         assert node is not None
-        until(lambda: node._asked == "warm")
+        until(lambda: node.shutdown.how == "warm")
 
 
 async def test_an_event_loop_may_ask_too(app: Celeriac) -> None:

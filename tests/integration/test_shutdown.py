@@ -235,7 +235,7 @@ def test_an_outcome_that_nobody_takes_is_told_and_does_not_keep_the_worker(
 ) -> None:
     server: Server = request.getfixturevalue("redis_server")
     (home / "run_worker.py").write_text(
-        "import celeriac.node.node as node\nnode._WRITE_DOWN_SECONDS = 0.5\n"
+        "import celeriac.node.shutdown as shutdown\nshutdown._WRITE_DOWN_SECONDS = 0.5\n"
         + (home / "run_worker.py").read_text()
     )
     worker = start("threads")

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import sys
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from typing import Any, Literal, Protocol
-
-import msgspec
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from celeriac.app import Celeriac
 from celeriac.clock import Clock, SystemClock
 from celeriac.connections import connect_bursts, connect_locks, connect_permits
-from celeriac.errors import CeleriacError, TransportError
+from celeriac.errors import CeleriacError
 from celeriac.events.stream import EventStream
 from celeriac.message import Requeue
 from celeriac.node.autoscale import Autoscaler
@@ -25,10 +20,10 @@ from celeriac.node.heart import Heart
 from celeriac.node.herald import Herald
 from celeriac.node.intake import Intake
 from celeriac.node.keeper import Keeper
-from celeriac.node.last_words import write_obituaries
 from celeriac.node.leases import Leases
-from celeriac.node.link import GiveUp, Link, RetryPolicy
-from celeriac.node.outage import Outage, OutagePolicy
+from celeriac.node.link import GiveUp, Link
+from celeriac.node.node_settings import NodeSettings
+from celeriac.node.outage import Outage
 from celeriac.node.paused import PausedQueues
 from celeriac.node.policy import Policies
 from celeriac.node.readahead import ReadAhead
@@ -41,48 +36,22 @@ from celeriac.node.results import Results
 from celeriac.node.revoked import Revoked
 from celeriac.node.revoker import Revoker
 from celeriac.node.scribe import Scribe
+from celeriac.node.shutdown import How, Shutdown
 from celeriac.node.surplus import Surplus
 from celeriac.node.touch import Touch
 from celeriac.node.turnstiles import Turnstiles
 from celeriac.node.watchdog import Stuck
 from celeriac.node.work import Ledger, Work
-from celeriac.ports import ConsumeSpec, Pool, Transport
+from celeriac.ports import Pool, Transport
 from celeriac.queues import Queue
-from celeriac.revocations import KEPT_SECONDS
 
 logger: logging.Logger = logging.getLogger("celery.apps.worker")
 
-How = Literal["warm", "cold"]
-
-_LAST_WORDS_SECONDS = 2.0  # for what a cold shutdown still wants to tell broker and store
-_WRITE_DOWN_SECONDS = 30.0  # for the same in a warm one, from when nothing runs any more
-_UNSEEN_AT_ONCE = 1000
-_UNSEEN_SECONDS = 0.05  # what is leased already comes at once; nothing else can come
 EX_FAILURE = 1
 
 
 class PoolBroken(CeleriacError):
     """Raised when the processes that run tasks are gone and cannot be replaced."""
-
-
-class NodeSettings(msgspec.Struct, kw_only=True, frozen=True):
-    """What a node has to know besides the app's settings."""
-
-    hostname: str
-    spec: ConsumeSpec
-    retry: RetryPolicy = RetryPolicy()
-    outage: OutagePolicy = OutagePolicy()
-    slots: int = 0  # that the prefetch was reckoned for
-    fair: bool = False  # nobody has asked for a prefetch: nothing is held that cannot begin soon
-    autoscale: tuple[int, int] | None = None  # slots: at most, at least
-    time_limit: float | None = None  # seconds, for tasks with none of their own
-    soft_time_limit: float | None = None
-    soft_shutdown_seconds: float = 0.0  # before a cold shutdown, for running tasks to end
-    soft_shutdown_when_idle: bool = False
-    heartbeat_seconds: float | None = None  # between heartbeats; None: there are none
-    revoked_seconds: float = KEPT_SECONDS  # for which it is remembered what was revoked
-    warm_shutdown_seconds: float | None = None  # what runs longer than that is stopped; None: for ever
-    measured: bool = False  # somebody wants to see figures of each kind of task
 
 
 class Beside(Protocol):
@@ -116,6 +85,7 @@ class Node:
     `revoker`      takes that back from wherever it waits, and ends it
     `reminder`     asks the broker for what was revoked while the node was not there
     `paused`       keeps it from queues that somebody has paused
+    `shutdown`     ends all that, when somebody asks for it
     =============  ========================================================================
 
     Args:
@@ -212,10 +182,18 @@ class Node:
             most, fewest = settings.autoscale
             self.autoscaler = Autoscaler(pool, self.dispatcher, most, fewest, self._on_room)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._asked: How | None = None
+        self.shutdown: Shutdown = Shutdown(
+            app,
+            settings,
+            pool,
+            self.link,
+            self.queues,
+            self.ledger,
+            self.receiver,
+            self.reporter,
+            [self.turnstiles, self.keeper, self.intake.bursts],
+        )
         self._started = False  # connected, and the slots are ready
-        self._overdue = False  # a warm shutdown has taken too long
-        self._changed = asyncio.Event()  # somebody has asked to stop
         self.closing: asyncio.Event = asyncio.Event()  # it takes no more, and goes on until all is done
         self._tasks: list[asyncio.Task[Any]] = []
         self._beside: dict[str, Beside] = {}
@@ -289,7 +267,7 @@ class Node:
     @property
     def unready(self) -> str | None:
         """Why the node takes no messages; None when it does."""
-        if self._asked is not None:
+        if self.shutdown.how is not None:
             return "It is shutting down."
         if not self._started:
             return "It is starting."
@@ -304,11 +282,10 @@ class Node:
 
     def stop(self, how: How) -> None:
         """Ask the node to stop; may be called from any thread and at any time, a second time to hurry."""
-        if how == "cold" or self._asked is None:
-            self._asked = how
+        self.shutdown.ask(how)
         loop = self._loop
         if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._changed.set)
+            loop.call_soon_threadsafe(self.shutdown.hurry)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -333,20 +310,21 @@ class Node:
         self._loop = asyncio.get_running_loop()
         code = 0
         try:
-            await self._until_stopped(self._start(on_ready))
-            if self._asked is None:
-                await self._until_stopped(self._serve())
+            await self.shutdown.unless_asked(self._start(on_ready))
+            if self.shutdown.how is None:
+                await self.shutdown.unless_asked(self._serve())
         except GiveUp:
             code = EX_FAILURE
         except Stuck as exc:
             logger.critical("%s", exc)
             code = EX_FAILURE
-            self._asked = self._asked or "warm"  # what runs has nothing to do with it
+            self.shutdown.ask("warm")  # what runs has nothing to do with it
             self._tasks = [task for task in self._tasks if not task.done()]
         except Exception as exc:
             logger.critical("Unrecoverable error: %r", exc, exc_info=True)
             code = EX_FAILURE
-        await self._wind_down(self._asked or "cold")
+        self.closing.set()
+        await self.shutdown.run(self._tasks)
         return code
 
     async def _start(self, on_ready: Callable[[], None]) -> None:
@@ -383,178 +361,3 @@ class Node:
     async def _watch_pool(self) -> None:
         await self.pool.broken()
         raise PoolBroken("The pool cannot run tasks any more.")
-
-    async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something until it is done or somebody asks to stop."""
-        task = asyncio.create_task(work)
-        stopped = asyncio.create_task(self._changed.wait())
-        try:
-            await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopped.cancel()
-        if task.done():
-            task.result()
-        else:
-            task.cancel()
-            await asyncio.wait([task])
-
-    # --- the end -----------------------------------------------------------------------------------------
-
-    async def _wind_down(self, how: How) -> None:
-        """Hand back what has not begun, see to what has, and leave."""
-        before = self.reporter.returned
-        self.closing.set()
-        await self._stop_receiving()
-        self._hand_back()
-        if how == "cold" or not await self._unless_hurried(self._end_gently()):
-            await self._cold()
-        if returned := self.reporter.returned - before:
-            logger.info("Restoring %s unacknowledged message(s)", returned)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        await self._leave()
-
-    async def _stop_receiving(self) -> None:
-        if self._tasks:
-            receiver, *self._tasks = self._tasks
-            receiver.cancel()
-            await asyncio.wait([receiver])
-            if self.link.connected:
-                await self._hand_back_unseen()
-
-    async def _hand_back_unseen(self) -> None:
-        """Give back what the consumer has leased and the receiver has not seen any more.
-
-        Without this it would wait for the last task to end. The queues are let go first, or the broker
-        would hand us again what we give back.
-        """
-        consumer = self.link.consumer
-        try:
-            async with asyncio.timeout(_LAST_WORDS_SECONDS):
-                for name in self.queues:
-                    await consumer.cancel_queue(name)
-                while True:
-                    unseen = asyncio.create_task(consumer.receive(_UNSEEN_AT_ONCE))
-                    done, _ = await asyncio.wait([unseen], timeout=_UNSEEN_SECONDS)
-                    if not done:
-                        unseen.cancel()
-                        await asyncio.wait([unseen])
-                        return
-                    for delivery in unseen.result():
-                        self.reporter.add(None, delivery, Requeue(untouched=True))
-        except (TransportError, TimeoutError) as exc:
-            logger.warning("What was fetched ahead goes back when the worker ends, not before: %r", exc)
-
-    async def _unless_hurried(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Do something until it is done, somebody is in a hurry or time is up; return whether it is done."""
-        task = asyncio.create_task(work)
-        loop, seconds = asyncio.get_running_loop(), self.settings.warm_shutdown_seconds
-        end = loop.time() + (math.inf if seconds is None else seconds)
-        while not task.done() and self._asked != "cold":
-            self._changed.clear()
-            hurry = asyncio.create_task(self._changed.wait())
-            left = None if seconds is None else max(0.0, end - loop.time())
-            done, _ = await asyncio.wait(
-                [task, hurry, *self._tasks], timeout=left, return_when=asyncio.FIRST_COMPLETED
-            )
-            hurry.cancel()
-            if not done:
-                self._tell_overdue()
-                break
-            if done - {task, hurry}:
-                break  # a service has ended, and with it the hope that this comes to an end
-        if task.done():
-            task.result()
-            return True
-        task.cancel()
-        await asyncio.wait([task])
-        return False
-
-    async def _end_gently(self) -> None:
-        """Wait until all that runs has ended and is written down, then for the slots to end."""
-        while self.link.connected:
-            while len(self.ledger):
-                await self.receiver.changed()
-            await self._write_down()
-            if not len(self.ledger):  # a part that was written down may have completed its chord
-                break
-        await self.pool.stop(graceful=True)
-
-    async def _write_down(self) -> None:
-        """Wait until all outcomes are stored and all messages settled, as long as there is hope."""
-        try:
-            async with asyncio.timeout(_WRITE_DOWN_SECONDS):
-                await self.reporter.drain()
-        except TimeoutError:
-            logger.error(
-                "Broker or result store did not take what became of %s messages within %g seconds, and the "
-                "worker ends without telling them. Their tasks count as lost, or run again: %s",
-                self.reporter.backlog,
-                _WRITE_DOWN_SECONDS,
-                ", ".join(self.reporter.backlog_ids()),
-            )
-
-    def _tell_overdue(self) -> None:
-        self._overdue = True
-        logger.warning(
-            "The warm shutdown has not ended within the %g seconds of worker_shutdown_timeout: "
-            "%s tasks that still run are stopped.",
-            self.settings.warm_shutdown_seconds,
-            len(self.ledger),
-        )
-
-    async def _cold(self) -> None:
-        await self._soft_shutdown()
-        say("worker: Cold shutdown (MainProcess)")
-        self.reporter.closing = True
-        await self.pool.stop(graceful=False)
-        if self.link.connected and self._tasks:
-            try:
-                async with asyncio.timeout(_LAST_WORDS_SECONDS):
-                    await self.reporter.drain()
-                    await write_obituaries(self.app, self.settings.hostname, self.reporter)
-                    await self.reporter.drain()
-            except TimeoutError:
-                logger.error(
-                    "%s tasks could not be settled in time; their leases will end.", self.reporter.backlog
-                )
-
-    async def _soft_shutdown(self) -> None:
-        seconds = self.settings.soft_shutdown_seconds
-        if seconds <= 0 or self._overdue or not (len(self.ledger) or self.settings.soft_shutdown_when_idle):
-            return
-        logger.warning("Initiating Soft Shutdown, terminating in %g seconds", seconds)
-        self._changed.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()  # somebody is in an even greater hurry
-        except TimeoutError:
-            return
-        say("Waiting gracefully for cold shutdown to complete...")
-
-    def _hand_back(self) -> None:
-        """Give what has not begun to other workers at once."""
-        for work in self.receiver.take_back():
-            self.reporter.hand_back(work, Requeue(untouched=True))
-
-    async def _leave(self) -> None:
-        try:
-            async with asyncio.timeout(_LAST_WORDS_SECONDS):
-                await self.turnstiles.close()
-                await self.keeper.close()
-                await self.intake.bursts.close()
-                await self.link.close()
-        except (TransportError, TimeoutError) as exc:
-            logger.warning("The broker did not let us say good-bye: %r", exc)
-
-
-def say(text: str) -> None:
-    """Write to standard output, as Celery does when signals are about: past the log and its level."""
-    stream = sys.__stdout__
-    if stream is not None:
-        # Whoever read it may be gone, and the signal shall be obeyed all the same.
-        with suppress(OSError, ValueError):
-            stream.write(f"\n{text}\n")
-            stream.flush()

@@ -30,10 +30,12 @@ from celeriac.node.health.server import HealthServer
 from celeriac.node.heart import DEFAULT_SECONDS
 from celeriac.node.leases import lease_seconds
 from celeriac.node.link import RetryPolicy
-from celeriac.node.node import EX_FAILURE, How, Node, NodeSettings, say
+from celeriac.node.node import EX_FAILURE, Node
+from celeriac.node.node_settings import NodeSettings
 from celeriac.node.options import NodeOptions
 from celeriac.node.osignals import Signals, meaning
 from celeriac.node.outage import OutagePolicy
+from celeriac.node.shutdown import How, say
 from celeriac.node.statedb import StateDB
 from celeriac.node.watchdog import Watchdog
 from celeriac.pools import heap

@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 from celeriac.app import Celeriac
 from celeriac.ids import origin
-from celeriac.node.node import How
 from celeriac.node.options import NodeOptions
+from celeriac.node.shutdown import How
 from celeriac.node.worker import Worker
 
 START_SECONDS = 30.0
