@@ -202,7 +202,6 @@ ROWS: tuple[Row, ...] = (
         "F18",
         "a machine's clock is set an hour forward, then half a day back",
         strikes.set_clock,
-        kinds=("sqlite", "redis"),
         pools=("prefork", "threads"),
         nodes=2,
         false_clock=True,
