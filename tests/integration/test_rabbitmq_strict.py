@@ -434,6 +434,24 @@ class TestRefusals:
         assert transport.size(queue.name) == 0
 
 
+async def test_a_consumer_looks_after_its_queue_while_it_begins_anew(transport: AmqpTransport) -> None:
+    # Given a queue that heeds a limit only when a consumer begins
+    queue = new_queue(arguments={"x-queue-type": "quorum"})
+    consumer = await transport.consumer(ConsumeSpec(queues=(queue,), node="one@strict", prefetch=1))
+
+    # When the limit changes while it is asked whether something waits, of which RabbitMQ's answers overtake
+    # one another
+    for limit in range(2, 82):
+        await asyncio.gather(consumer.set_prefetch(limit), consumer.renew())
+
+    # Then everybody has got the answer to his own question
+    await transport.producer().asend([to_queue(queue, "after")], deadline=DEADLINE_SECONDS)
+    got = await take(consumer, 1)
+    await ack(consumer, got)
+    await consumer.close()
+    assert texts(got) == ["after"]
+
+
 def test_every_envelope_that_comes_can_go_out_again(transport: AmqpTransport, queue: Queue) -> None:
     message = to_queue(queue)
     message.envelope = envelope("é" * 10)

@@ -318,6 +318,27 @@ def test_a_closed_channel_fails_what_was_asked_and_may_be_opened_again() -> None
     assert (again.answer, again.error) == ((3,), None)
 
 
+def test_replies_go_to_their_requests_in_whatever_order_they_come() -> None:
+    connection = opened()
+    first = connection.request(1, "basic.consume", 0, "q", "1", False, False, False, False, {})
+    second = connection.request(1, "basic.consume", 0, "p", "2", False, False, False, False, {})
+    unnamed = connection.request(1, "basic.consume", 0, "r", "", False, False, False, False, {})
+    look = connection.request(1, "queue.declare", 0, "q", True, False, False, False, False, {})
+
+    replies = (
+        server("queue.declare-ok", "q", 5, 1, channel=1),
+        server("basic.consume-ok", "2", channel=1),
+        server("basic.consume-ok", "amq.ctag-x", channel=1),
+        server("basic.consume-ok", "1", channel=1),
+    )
+    connection.feed(b"".join(replies))
+
+    assert look.answer == ("q", 5, 1)
+    assert [request.answer for request in (first, second, unnamed)] == [("1",), ("2",), ("amq.ctag-x",)]
+    with pytest.raises(DecodeError, match="nobody had asked: basic.cancel-ok 1"):
+        connection.feed(server("basic.cancel-ok", "1", channel=1))
+
+
 def test_a_closed_connection_fails_everything() -> None:
     connection = opened()
     request = connection.request(1, "queue.purge", 0, "q", False)

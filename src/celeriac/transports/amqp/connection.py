@@ -91,12 +91,17 @@ Event = Message | Confirm | Cancelled | ChannelClosed
 
 
 class Request:
-    """A method that the broker has to answer. ``answer`` holds the reply's arguments (or a `Message`)."""
+    """A method that the broker has to answer. ``answer`` holds the reply's arguments (or a `Message`).
 
-    __slots__ = ("answer", "done", "error", "notify")
+    Args:
+        awaited: What the reply to it is known by, see `_key`.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("answer", "awaited", "done", "error", "notify")
+
+    def __init__(self, awaited: str = "") -> None:
         self.answer: Any = None
+        self.awaited = awaited
         self.error: Exception | None = None
         self.done: bool = False
         self.notify: Callable[[], None] | None = None  # an asyncio driver waits with this
@@ -115,10 +120,19 @@ class _Channel:
 
     def __init__(self) -> None:
         self.open = True
-        self.requests: deque[Request] = deque()  # AMQP answers in order within a channel
+        self.requests: deque[Request] = deque()  # oldest first
         self.message: Message | None = None  # its header or body frames are still to come
         self.missing = -1  # bytes of body to come; -1 = the header is to come
         self.chunks: list[bytes] = []
+
+
+# Of what is answered by naming a consumer, the argument that names it.
+_TAG_AT: Final = {"basic.consume": 2, "basic.cancel": 0}
+
+
+def _key(reply: str, tag: str) -> str:
+    """Return what tells a reply from others: its name, and the consumer that it is about, if we named it."""
+    return f"{reply} {tag}" if tag else reply
 
 
 State = Literal["start", "tune", "opening", "open", "closing", "closed"]
@@ -171,7 +185,8 @@ class Connection:
 
     def request(self, channel: int, name: str, *arguments: Any) -> Request:
         """Queue a method that is answered; a channel that is not open is opened first."""
-        request = Request()
+        tag = arguments[_TAG_AT[name]] if name in _TAG_AT else ""
+        request = Request(_key(f"{name}-ok", tag))
         if self.error is not None:
             request.settle(None, self.error)
             return request
@@ -185,7 +200,7 @@ class Connection:
         """Open a channel unless it is open; its number may be used again after the broker closed it."""
         if channel not in self._channels:
             self._channels[channel] = _Channel()
-            self._channels[channel].requests.append(Request())
+            self._channels[channel].requests.append(Request("channel.open-ok"))
             self.outgoing.append(frames.method(channel, "channel.open", ""))
 
     def close(self) -> None:
@@ -294,7 +309,7 @@ class Connection:
         if message.consumer or message.returned is not None:
             self._events.append(message)
         else:
-            self._answer(channel, message)
+            self._answer(channel, "basic.get-ok", message)
 
     def _method(self, number: int, channel: _Channel, data: bytes, start: int, stop: int) -> None:
         code = int.from_bytes(data[start : start + 4])
@@ -327,13 +342,26 @@ class Connection:
                 error = Refused(arguments[0], arguments[1])
                 self._fail(channel, error)
                 self._events.append(ChannelClosed(number, error))
+            case "basic.get-empty":
+                self._answer(channel, "basic.get-ok", arguments)
+            case "basic.consume-ok" | "basic.cancel-ok":
+                self._answer(channel, name, arguments, tag=arguments[0])
             case _:
-                self._answer(channel, arguments)
+                self._answer(channel, name, arguments)
 
-    def _answer(self, channel: _Channel, answer: Any) -> None:
-        if not channel.requests:
-            raise DecodeError("AMQP answered what nobody had asked")
-        channel.requests.popleft().settle(answer)
+    def _answer(self, channel: _Channel, name: str, answer: Any, *, tag: str = "") -> None:
+        """Settle the oldest request that is answered like that.
+
+        Replies need not come in the order of requests: that a consumer has begun or ended is said by the
+        process of its queue, and RabbitMQ's channel meanwhile answers what was asked behind it.
+        """
+        keys = (name, _key(name, tag))
+        for place, request in enumerate(channel.requests):
+            if request.awaited in keys:
+                del channel.requests[place]
+                request.settle(answer)
+                return
+        raise DecodeError(f"AMQP answered what nobody had asked: {keys[1]}")
 
     def _fail(self, channel: _Channel, error: Exception) -> None:
         while channel.requests:
