@@ -19,6 +19,8 @@
     │   └── PartlySent            many were to be sent, and the broker has only the first of them
     ├── BackendError              the result store could not do it
     │   ├── BackendUnreachable
+    │   ├── BackendGetMetaError   it stayed away however often it was asked, as the settings say
+    │   ├── BackendStoreError     the same, when a result was to be written
     │   └── ChordsUnsupported     (NotImplementedError) its results meet nowhere: use another store
     ├── CodecError                bytes and values did not fit
     │   ├── EncodeError           this value has no form in that serializer
@@ -53,6 +55,8 @@ __all__ = [
     "AlreadyRegistered",
     "AlwaysEagerIgnored",
     "BackendError",
+    "BackendGetMetaError",
+    "BackendStoreError",
     "BackendUnreachable",
     "BrokerUnreachable",
     "CeleriacError",
@@ -196,6 +200,44 @@ class ChordsUnsupported(BackendError, NotImplementedError):
 
 class BackendUnreachable(BackendError):
     """Raised when nobody answers at the result store's address, or it refuses us."""
+
+
+class BackendGetMetaError(BackendError):
+    """Raised when the result store could not read a result, however often it was asked.
+
+    Args:
+        *args: The message.
+        task_id: The id of the task.
+    """
+
+    def __init__(
+        self, *args: object, task_id: str = "", **kwargs: Any
+    ) -> None:  # Any: accepted as Celery does
+        self.task_id = task_id
+        super().__init__(*args)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()} task_id:{self.task_id}"
+
+
+class BackendStoreError(BackendError):
+    """Raised when the result store could not write a result, however often it was asked.
+
+    Args:
+        *args: The message.
+        state: The state that was to be stored.
+        task_id: The id of the task.
+    """
+
+    def __init__(
+        self, *args: object, state: str = "", task_id: str = "", **kwargs: Any
+    ) -> None:  # Any: as above
+        self.state = state
+        self.task_id = task_id
+        super().__init__(*args)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()} state:{self.state} task_id:{self.task_id}"
 
 
 class CodecError(CeleriacError):

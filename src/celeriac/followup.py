@@ -21,7 +21,7 @@ from celeriac.context import Context
 from celeriac.copies import mark, withdraw
 from celeriac.errors import ChordError, EncodeError, NotRegistered
 from celeriac.message import Outcome, Part, Record
-from celeriac.patience import insist
+from celeriac.patience import insist, store
 from celeriac.ports import ResultBackend
 from celeriac.run import Ending
 from celeriac.steps import Remainder
@@ -341,7 +341,7 @@ def _fail_end(
     record = backend.encode(outcome, reply_to=request.reply_to, correlation_id=request.id)
     left = _fail(app, request, outcome, record, once=True)
     if left is not None:
-        backend.store([left])
+        store(app, backend, [left])
 
 
 def _fail_inner_calls(app: Any, body: Any, error: BaseException) -> None:
@@ -353,7 +353,8 @@ def _fail_inner_calls(app: Any, body: Any, error: BaseException) -> None:
         outcomes = [
             Outcome(id=id, state=states.FAILURE, result=error, children=[], date_done=now) for id in ids
         ]
-        app.backend.store([app.backend.encode(outcome, correlation_id=outcome.id) for outcome in outcomes])
+        backend: ResultBackend = app.backend
+        store(app, backend, [backend.encode(outcome, correlation_id=outcome.id) for outcome in outcomes])
 
 
 def apply_errbacks(

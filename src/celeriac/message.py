@@ -167,7 +167,7 @@ LetterKind = Literal[
     "too-large",
     "lost",  # it had begun and may not begin again, and its process or its whole node died
     "exhausted",  # its last retry failed, and its task wants to be kept then
-    "unstored",  # it ran, and the result store refuses its result
+    "unstored",  # it ran, and the result store refuses its result, or was away for too long
     "other",
 ]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, cast
 
-from celeriac import context, eager, states
+from celeriac import context, eager, patience, states
 from celeriac import result as results
 from celeriac.addition import place_beside
 from celeriac.annotation import first_of
@@ -468,13 +468,10 @@ class Task(TaskHooks, Generic[P, R_co]):
             group_id=request.group,
             parent_id=request.parent_id,
         )
-        backend.store(
-            [
-                backend.encode(
-                    outcome, reply_to=request.reply_to, correlation_id=request.correlation_id or request.id
-                )
-            ]
+        record = backend.encode(
+            outcome, reply_to=request.reply_to, correlation_id=request.correlation_id or request.id
         )
+        patience.store(self._get_app(), backend, [record])
 
     def update_progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Tell those who watch this task how far it has come.

@@ -335,7 +335,7 @@ def test_replies_go_to_their_requests_in_whatever_order_they_come() -> None:
 
     assert look.answer == ("q", 5, 1)
     assert [request.answer for request in (first, second, unnamed)] == [("1",), ("2",), ("amq.ctag-x",)]
-    with pytest.raises(DecodeError, match="nobody had asked: basic.cancel-ok 1"):
+    with pytest.raises(DecodeError, match=r"nobody had asked: basic\.cancel-ok 1"):
         connection.feed(server("basic.cancel-ok", "1", channel=1))
 
 

@@ -14,6 +14,8 @@ from celeriac.errors import (
     AlreadyRegistered,
     AlwaysEagerIgnored,
     BackendError,
+    BackendGetMetaError,
+    BackendStoreError,
     ChordError,
     DuplicateNodenameWarning,
     Ignore,
@@ -106,44 +108,6 @@ class CPendingDeprecationWarning(PendingDeprecationWarning):
 
 class CDeprecationWarning(DeprecationWarning):
     """Something is deprecated."""
-
-
-class BackendGetMetaError(BackendError):
-    """Raised when the result store could not read a result.
-
-    Args:
-        *args: The message.
-        task_id: The id of the task.
-    """
-
-    def __init__(
-        self, *args: object, task_id: str = "", **kwargs: Any
-    ) -> None:  # Any: accepted as Celery does
-        self.task_id = task_id
-        super().__init__(*args)
-
-    def __repr__(self) -> str:
-        return f"{super().__repr__()} task_id:{self.task_id}"
-
-
-class BackendStoreError(BackendError):
-    """Raised when the result store could not write a result.
-
-    Args:
-        *args: The message.
-        state: The state that was to be stored.
-        task_id: The id of the task.
-    """
-
-    def __init__(
-        self, *args: object, state: str = "", task_id: str = "", **kwargs: Any
-    ) -> None:  # Any: as above
-        self.state = state
-        self.task_id = task_id
-        super().__init__(*args)
-
-    def __repr__(self) -> str:
-        return f"{super().__repr__()} state:{self.state} task_id:{self.task_id}"
 
 
 class WorkerTerminate(SystemExit):

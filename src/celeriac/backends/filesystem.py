@@ -20,6 +20,7 @@ from celeriac.backends.documents import Documents, latest
 from celeriac.backends.polling import PollingListener
 from celeriac.backends.shape import keep_shape, shaped
 from celeriac.backends.spec import BackendSpec
+from celeriac.backends.tries import tries_from
 from celeriac.backends.upkeep import Upkeep
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CodecError, ConfigError
@@ -76,7 +77,7 @@ class FilesystemBackend(Awaited):
         self._lane = Lane("celeriac-files")
         self._pid = os.getpid()
         self._upkeep = Upkeep(spec.expires_seconds, self.cleanup)
-        self._waiter = Waiter(lambda: PollingListener(self.fetch))
+        self._waiter = Waiter(lambda: PollingListener(self.fetch), tries_from(spec.options))
 
     # --- results ---
 

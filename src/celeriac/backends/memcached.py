@@ -16,6 +16,7 @@ from celeriac.backends.documents import Documents, latest
 from celeriac.backends.polling import PollingListener
 from celeriac.backends.shape import keep_shape, shaped
 from celeriac.backends.spec import DAY_SECONDS, BackendSpec
+from celeriac.backends.tries import tries_from
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CodecError, ConfigError, EncodeError
 from celeriac.message import Outcome, Record
@@ -76,7 +77,7 @@ class MemcachedBackend(Awaited):
         self._documents = Documents(spec)
         self._addresses = _addresses(spec)
         self._options = _client_options(spec)
-        self._waiter = Waiter(lambda: PollingListener(self.fetch))
+        self._waiter = Waiter(lambda: PollingListener(self.fetch), tries_from(spec.options))
         self._reset()
 
     def _reset(self) -> None:

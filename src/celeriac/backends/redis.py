@@ -19,6 +19,7 @@ from celeriac.backends.redis_listener import RedisListener
 from celeriac.backends.redis_scripts import CHORD_PART, CHORD_PARTS, GROW_CHORD, REPLACE, STORE
 from celeriac.backends.shape import Shape, in_shape, keep_shape
 from celeriac.backends.spec import DAY_SECONDS, BackendSpec
+from celeriac.backends.tries import tries_from
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CodecError
 from celeriac.message import Outcome, Part, Record
@@ -69,7 +70,7 @@ class RedisBackend(Awaited):
         self._keep_seconds = max(math.ceil(spec.expires_seconds), 1) if spec.expires_seconds else 0
         self._streams: Any = None  # Any: Streams; who only waits and fetches does without asyncio
         self._streams_pid = 0
-        self._waiter = Waiter(self._listen)
+        self._waiter = Waiter(self._listen, tries_from(options))
         self._alarm: Alarm | None = None  # two descriptors; kept, as making it would cost every wait 20 µs
         self._alarm_pid = 0
 

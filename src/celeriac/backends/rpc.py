@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from celeriac.backends.spec import BackendSpec
+from celeriac.backends.tries import tries_from
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import (
     BackendError,
@@ -73,7 +74,7 @@ class RpcBackend(Awaited):
         self._content = spec.codecs.encode(None, spec.serializer)[:2]
         self._accept = spec.accept or spec.codecs.accept_set([spec.serializer])
         self._mode = 2 if spec.options.get("result_persistent") else 1
-        self._waiter = Waiter(lambda: _Listener(self._inbox_here))
+        self._waiter = Waiter(lambda: _Listener(self._inbox_here), tries_from(spec.options))
         self._begin()
 
     def _begin(self) -> None:

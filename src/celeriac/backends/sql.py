@@ -20,6 +20,7 @@ from celeriac.backends.parts import by_chord
 from celeriac.backends.polling import PollingListener
 from celeriac.backends.shape import keep_shape, shaped
 from celeriac.backends.spec import BackendSpec
+from celeriac.backends.tries import tries_from
 from celeriac.backends.upkeep import Upkeep
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, ConfigError, DecodeError
@@ -100,7 +101,7 @@ class SqlBackend(Awaited):
         )
         self._chords = SqlChords(self._tables)
         self._upkeep = Upkeep(spec.expires_seconds, self.cleanup)
-        self._waiter = Waiter(lambda: PollingListener(self.fetch))
+        self._waiter = Waiter(lambda: PollingListener(self.fetch), tries_from(spec.options))
         self._reset()
 
     def _reset(self) -> None:

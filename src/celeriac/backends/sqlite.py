@@ -15,6 +15,7 @@ from celeriac.backends.parts import by_chord
 from celeriac.backends.shape import keep_shape, shaped
 from celeriac.backends.spec import BackendSpec
 from celeriac.backends.sqlite_chords import add_awaited, add_parts, parts_of
+from celeriac.backends.tries import tries_from
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CeleriacError
 from celeriac.message import Outcome, Part, Record
@@ -68,7 +69,7 @@ class SqliteBackend(Awaited):
         self._next_cleanup = 0.0
         self._lane: Lane | None = None
         self._ringer = Ringer(self._location.bells)
-        self._waiter = Waiter(self._listen)
+        self._waiter = Waiter(self._listen, tries_from(spec.options))
         self._begin_process()
 
     # --- results ---

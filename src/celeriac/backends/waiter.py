@@ -9,6 +9,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from celeriac.backends.patient_listener import PatientListener
+from celeriac.backends.tries import Tries
 from celeriac.errors import TimeoutError as ResultTimeout
 from celeriac.message import Outcome
 from celeriac.ports import Listener
@@ -25,10 +27,11 @@ class Waiter:
 
     Args:
         listen: Makes a listener; called when somebody begins to wait and nobody else does.
+        tries: What to do when the store cannot be reached; None has everybody who waits told at once.
     """
 
-    def __init__(self, listen: Callable[[], Listener]) -> None:
-        self._listen = listen
+    def __init__(self, listen: Callable[[], Listener], tries: Tries | None = None) -> None:
+        self._listen = listen if tries is None else lambda: PatientListener(listen, tries)
         self._begin()
 
     def _begin(self) -> None:

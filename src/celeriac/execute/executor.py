@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from celeriac import context, followup, states
+from celeriac import context, followup, patience, states
 from celeriac.app import Celeriac
 from celeriac.context import Context
 from celeriac.copies import COPY_HEADER, is_to_run
@@ -197,7 +197,7 @@ class Executor:
                 parent_id=request.parent_id,
                 extended=followup.extended(task, request) if self._app.conf.result_extended else None,
             )
-            task.backend.store([self._encode(outcome, request)])
+            patience.store(self._app, task.backend, [self._encode(outcome, request)])
 
     def call(self, body: Callable[[], Any]) -> Any:  # Any: the user's value
         """Call the body within its soft limit; drive a coroutine to its end."""

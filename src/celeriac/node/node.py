@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from celeriac.app import Celeriac
+from celeriac.backends.tries import tries_from
 from celeriac.clock import Clock, SystemClock
 from celeriac.connections import connect_bursts, connect_locks, connect_permits
 from celeriac.errors import CeleriacError
@@ -144,7 +145,7 @@ class Node:
             self.keeper,
             parks=transport.caps.native_delay,
         )
-        scribe = Scribe(self.link, app.backend, self.keeper)
+        scribe = Scribe(self.link, app.backend, self.keeper, tries_from(app.conf))
         self.herald: Herald = Herald(EventStream(app, transport.fanout(), settings.hostname))
         self.reporter: Reporter = Reporter(
             scribe, self.ledger, self.dispatcher, results, self.herald, self.keeper, self._on_room

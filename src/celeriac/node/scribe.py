@@ -6,11 +6,12 @@ import asyncio
 import functools
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TypeVar, cast
 
 import msgspec
 
+from celeriac.backends.tries import Tries
 from celeriac.backoff import intervals
 from celeriac.errors import BackendError, BackendUnreachable, TransportError
 from celeriac.locks import Lock
@@ -49,18 +50,23 @@ class Scribe:
 
     Store first, then count parts of chords, then settle. No stored outcome, no acknowledgement: worse to lose
     than to repeat. When store or broker is away it keeps trying; deliveries stay leased meanwhile. What a
-    store refuses for itself becomes a dead letter, and the others of its batch do not suffer for it.
+    store refuses for itself becomes a dead letter, and the others of its batch do not suffer for it; so does
+    what it could not be told in all the tries that there are.
 
     Args:
         link: To the broker.
         backend: The result store; None when results are not kept.
         keeper: Frees the locks of unique tasks.
+        tries: How often a result is stored until it is given up, and after which pauses; None never gives up.
     """
 
-    def __init__(self, link: Link, backend: ResultBackend | None, keeper: Keeper) -> None:
+    def __init__(
+        self, link: Link, backend: ResultBackend | None, keeper: Keeper, tries: Tries | None = None
+    ) -> None:
         self._link = link
         self._backend = backend
         self._keeper = keeper
+        self._tries = tries
 
     def holds(self, delivery: Delivery) -> bool:
         """Return whether a delivery is ours, as far as we know."""
@@ -136,7 +142,12 @@ class Scribe:
             await self._insist(
                 functools.partial(store, self._backend),
                 f"{count} results cannot be stored, and their messages stay ours",
+                None if self._tries is None else self._tries.pauses(),
             )
+        except BackendUnreachable as exc:
+            for entry in entries:
+                if entry.record is not None:
+                    _give_up(entry, entry.record, "cannot be stored", exc)
         except BackendError as exc:
             await self._store_each(entries, exc)
 
@@ -149,12 +160,7 @@ class Scribe:
             return
         (entry,) = with_records
         assert entry.record is not None
-        logger.error(
-            "The result of task %s is refused: %s; its message is kept as a dead letter.",
-            entry.record.id,
-            cause,
-        )
-        entry.verdict = DeadLetter(f"Its result was refused by the result store: {cause}", "unstored")
+        _give_up(entry, entry.record, "is refused", cause)
 
     async def _count(self, entries: Sequence[Entry]) -> None:
         """Count parts of chords, and note at those which have completed one that they have."""
@@ -190,12 +196,20 @@ class Scribe:
         )
         entry.verdict = DeadLetter(f"The result store did not count it in its chord: {cause}", "unstored")
 
-    async def _insist(self, call: Callable[[], Awaitable[R]], failing: str) -> R:
-        """Ask the broker or the result store until it answers."""
-        for pause in intervals(_RETRY_START_SECONDS, _RETRY_STEP_SECONDS, _RETRY_MOST_SECONDS):
+    async def _insist(
+        self, call: Callable[[], Awaitable[R]], failing: str, pauses: Iterator[float] | None = None
+    ) -> R:
+        """Ask the broker or the result store until it answers, or until there are no more pauses."""
+        for pause in pauses or intervals(_RETRY_START_SECONDS, _RETRY_STEP_SECONDS, _RETRY_MOST_SECONDS):
             try:
                 return await call()
             except (TransportError, BackendUnreachable) as exc:
                 logger.warning("%s: %s; trying again in %.1f s.", failing, exc, pause)
                 await asyncio.sleep(pause)
-        raise AssertionError("the pauses never end")
+        return await call()  # the last time
+
+
+def _give_up(entry: Entry, record: Record, how: str, cause: BackendError) -> None:
+    """Have a message become a dead letter, as its result is not stored."""
+    logger.error("The result of task %s %s: %s; its message is kept as a dead letter.", record.id, how, cause)
+    entry.verdict = DeadLetter(f"Its result {how}: {cause}", "unstored")

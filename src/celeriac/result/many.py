@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from typing import Any, cast
 
-from celeriac import states
+from celeriac import patience, states
 from celeriac.ports import ResultBackend
 from celeriac.result.base import NO_BACKEND, Interest, ResultBase, as_meta, assert_will_not_block, outcomes
 from celeriac.result.single import AppOf, AsyncResult
@@ -289,7 +289,7 @@ class ResultSet(ResultBase):  # noqa: PLW1641 - it can be changed
         """Fetch what is not known yet, all at once."""
         unknown = {leaf.id: leaf for leaf in self.leaves() if leaf._outcome is None}
         if len(unknown) > 1:
-            for id, outcome in self.backend.fetch(list(unknown)).items():
+            for id, outcome in patience.fetch(self.app, self.backend, list(unknown)).items():
                 if outcome.state in states.READY_STATES:
                     unknown[id]._take(outcome)
 

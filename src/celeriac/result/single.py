@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
 
-from celeriac import states
+from celeriac import patience, states
 from celeriac.errors import IncompleteStream, TimeoutError  # noqa: A004 - the name that users catch
 from celeriac.message import Outcome
 from celeriac.ports import ResultBackend
@@ -494,7 +494,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
     def _meta(self) -> Outcome:
         if self._outcome is not None:
             return self._outcome
-        outcome = self._reader().fetch([self.id]).get(self.id)
+        outcome = patience.fetch(self.app, self._reader(), [self.id]).get(self.id)
         if outcome is None:
             return Outcome(id=self.id, state=states.PENDING)
         if outcome.state in states.READY_STATES:

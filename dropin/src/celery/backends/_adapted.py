@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from celeriac.backends.documents import Documents, latest
 from celeriac.backends.polling import PollingListener
 from celeriac.backends.spec import BackendSpec
+from celeriac.backends.tries import tries_from
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, ChordsUnsupported
 from celeriac.message import Outcome, Record
@@ -41,22 +42,29 @@ class AdaptedBackend(Awaited):
         self._documents = Documents(spec)
         self._lane = Lane("celeriac-results")
         self._pid = os.getpid()
-        self._waiter = Waiter(lambda: PollingListener(self.fetch))
+        self._waiter = Waiter(lambda: PollingListener(self.fetch), tries_from(spec.options))
 
     def __getattr__(self, name: str) -> Any:
         if name == "inner":  # while it is being copied
             raise AttributeError(name)
         return getattr(self.inner, name)
 
+    @property
+    def _tries_itself(self) -> bool:
+        """Whether what may pass was tried again where it happened, and what arrives here is the end of it."""
+        return bool(getattr(self.inner, "always_retry", False))
+
     @contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
+    def _translated(self, what: str, *, final: bool = False) -> Iterator[None]:
+        """Have what goes wrong be one of our errors; ``final`` when trying again was tried already."""
         try:
             yield
         except BackendError:
             raise
         except Exception as exc:
-            kind = type(self.inner).__name__
-            raise BackendUnreachable(f"{kind} could not {what}: {type(exc).__name__}: {exc}") from exc
+            kind = BackendError if final else BackendUnreachable
+            whose = type(self.inner).__name__
+            raise kind(f"{whose} could not {what}: {type(exc).__name__}: {exc}") from exc
 
     def encode(
         self, outcome: Outcome, *, reply_to: str | None = None, correlation_id: str | None = None
@@ -70,9 +78,12 @@ class AdaptedBackend(Awaited):
 
     def store(self, batch: Sequence[Record]) -> None:
         """Write the records."""
+        self._store(batch, final=self._tries_itself)
+
+    def _store(self, batch: Sequence[Record], *, final: bool = False) -> None:
         for record in latest(batch).values():
             outcome = self._documents.read(record.id, record.payload)
-            with self._translated(f"store the result of task {record.id}"):
+            with self._translated(f"store the result of task {record.id}", final=final):
                 self.inner.store_result(
                     outcome.id,
                     outcome.result,
@@ -82,16 +93,16 @@ class AdaptedBackend(Awaited):
                 )
 
     async def astore(self, batch: Sequence[Record]) -> None:
-        """Do the same on a thread of its own, which has connections of its own."""
+        """Do the same on a thread of its own, which has connections of its own; whatever fails may pass."""
         if self._pid != os.getpid():
             self._lane, self._pid = Lane("celeriac-results"), os.getpid()
-        await self._lane.run(self.store, batch)
+        await self._lane.run(self._store, batch)
 
     def fetch(self, ids: Sequence[str]) -> dict[str, Outcome]:
         """Return what is known of the ids now."""
         found = {}
         for task_id in ids:
-            with self._translated(f"read the result of task {task_id}"):
+            with self._translated(f"read the result of task {task_id}", final=self._tries_itself):
                 meta = self.inner.get_task_meta(task_id, cache=False)
             if meta.get("status", states.PENDING) != states.PENDING:
                 found[task_id] = _outcome_of(task_id, meta)

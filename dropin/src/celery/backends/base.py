@@ -6,14 +6,18 @@ workers ask of a backend.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NoReturn
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from celeriac.backends.spec import BackendSpec
+from celeriac.backends.tries import Tries
 from celeriac.wire.failure import exception_from_wire, exception_to_wire
 from celery import states
 from celery._state import get_current_task
 from celery.backends._adapted import AdaptedBackend
+from celery.exceptions import BackendGetMetaError, BackendStoreError
 from celery.result import result_from_tuple
 from celery.utils.serialization import get_pickleable_exception, get_pickled_exception
 
@@ -26,6 +30,8 @@ __all__ = (
     "KeyValueStoreBackend",
     "get_current_task",
 )
+
+T = TypeVar("T")
 
 
 class Backend:
@@ -67,7 +73,10 @@ class Backend:
         self.serializer: Any = serializer or conf.result_serializer
         self.accept: Any = accept if accept is not None else conf.result_accept_content or conf.accept_content
         self.expires: Any = self.prepare_expires(expires, expires_type)
-        self.always_retry: bool = bool(conf.get("result_backend_always_retry", False))
+        self.always_retry: bool = conf.result_backend_always_retry
+        self.base_sleep_between_retries_ms: int = conf.result_backend_base_sleep_between_retries_ms
+        self.max_sleep_between_retries_ms: int = conf.result_backend_max_sleep_between_retries_ms
+        self.max_retries: float = conf.result_backend_max_retries
 
     @classmethod
     def from_spec(cls, spec: BackendSpec) -> AdaptedBackend:
@@ -109,6 +118,9 @@ class Backend:
     def exception_safe_to_retry(self, exc: BaseException) -> bool:
         """Return whether an error passes; where `result_backend_always_retry` is on, it is tried again."""
         return False
+
+    def on_backend_retryable_error(self, exc: BaseException) -> None:
+        """Be told of an error that passes, before it is tried again: connections may be made anew."""
 
     def cleanup(self) -> None:
         """Remove expired results."""
@@ -197,14 +209,45 @@ class Backend:
     def store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
     ) -> Any:
-        """Store what became of a task; return it in the form in which it is stored."""
+        """Store what became of a task; return it in the form in which it is stored.
+
+        Raises:
+            BackendStoreError: It failed again and again; see `exception_safe_to_retry`.
+        """
         prepared = self.encode_result(result, state)
-        self._store_result(task_id, prepared, state, traceback, request=request, **kwargs)
+        self._tried(
+            lambda: self._store_result(task_id, prepared, state, traceback, request=request, **kwargs),
+            BackendStoreError("failed to store result on the backend", task_id=task_id, state=state),
+        )
         return prepared
 
     def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Any]:
-        """Return what is stored of a task."""
-        return self._get_task_meta_for(task_id)
+        """Return what is stored of a task.
+
+        Raises:
+            BackendGetMetaError: It failed again and again; see `exception_safe_to_retry`.
+        """
+        failed = BackendGetMetaError("failed to get meta", task_id=task_id)
+        return self._tried(lambda: self._get_task_meta_for(task_id), failed)
+
+    def _tried(self, call: Callable[[], T], failed: Exception) -> T:
+        """Return what a call returns, made again after what passes, where `always_retry` is on."""
+        tries = Tries(
+            first_ms=self.base_sleep_between_retries_ms,
+            most_ms=self.max_sleep_between_retries_ms,
+            most=self.max_retries if self.always_retry else 0,
+        )
+        for pause in itertools.chain(tries.pauses(), [None]):
+            try:
+                return call()
+            except Exception as exc:
+                if not self.always_retry or not self.exception_safe_to_retry(exc):
+                    raise
+                if pause is None:
+                    raise failed from exc
+                self.on_backend_retryable_error(exc)
+                time.sleep(pause)
+        raise AssertionError("the last try has returned or raised")
 
     def get_state(self, task_id: str) -> str:
         """Return a task's state."""
