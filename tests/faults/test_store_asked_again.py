@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,10 @@ def _app(broker: str, results: str) -> Celeriac:
     app = Celeriac("proj", broker=broker, backend=results, set_as_current=False)
     app.conf.result_backend_max_sleep_between_retries_ms = 50
     return app
+
+
+def _said(caplog: pytest.LogCaptureFixture, words: str) -> bool | None:
+    return words in caplog.text or None
 
 
 @pytest.fixture
@@ -104,7 +109,7 @@ def test_results_are_stored_and_read_as_soon_as_the_store_is_back(
             threads.submit(patience.store, store.far, backend, [store.record("b")]),
         ]
         for failing in ("cannot be read", "cannot be stored"):
-            until(lambda failing=failing: failing in caplog.text or None, PATIENCE_SECONDS, failing)
+            until(partial(_said, caplog, failing), PATIENCE_SECONDS, failing)
         assert not any(one.done() for one in asked)
         store.back()
 

@@ -96,13 +96,18 @@ class FlakyBackend(MemoryBackend):
         return super().fetch(ids)
 
 
+def _sees_a_state(app: Celeriac) -> bool:
+    app.task(name="t")(lambda: None).update_state("b", "SEEN")
+    return True
+
+
 WAYS: dict[str, Callable[[Celeriac], Any]] = {
     "state": lambda app: app.AsyncResult("a").state == "SUCCESS",
     "get": lambda app: app.AsyncResult("a").get(timeout=10) == 1,
     "group": lambda app: (
         app.GroupResult("g", [app.AsyncResult("a"), app.AsyncResult("b")]).completed_count() == 1
     ),
-    "update_state": lambda app: app.task(name="t")(lambda: None).update_state("b", "SEEN") is None,
+    "update_state": _sees_a_state,
 }
 
 
