@@ -101,7 +101,7 @@ class Request:
 
     def __init__(self, awaited: str = "") -> None:
         self.answer: Any = None
-        self.awaited = awaited
+        self.awaited: str = awaited
         self.error: Exception | None = None
         self.done: bool = False
         self.notify: Callable[[], None] | None = None  # an asyncio driver waits with this
