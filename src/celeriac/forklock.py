@@ -6,6 +6,9 @@ it for ever, and what the lock guards would stay half done.
 
 from __future__ import annotations
 
+# Before a fork the hooks run in reverse order, and logging has one that takes its own lock. Loaded after us,
+# it would have that lock while we wait for a thread that is loading a module, which wants a logger.
+import logging  # noqa: F401 - as said
 import os
 import threading
 import time

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from celeriac.backends.tries import tries_from
 from celeriac.backoff import intervals
 from celeriac.errors import BackendGetMetaError, BackendStoreError, BackendUnreachable
 from celeriac.message import Outcome, Record
 from celeriac.ports import ResultBackend
+from celeriac.tries import tries_from
 
 logger: logging.Logger = logging.getLogger(__name__)
 

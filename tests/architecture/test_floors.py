@@ -29,6 +29,7 @@ FLOORS: dict[str, int] = {
             "latest",
             "ages",
             "backoff",
+            "tries",
             "saferepr",
             "parameters",
             "keypath",

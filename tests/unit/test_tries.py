@@ -19,12 +19,12 @@ from celeriac.backends.memory import MemoryBackend
 from celeriac.backends.patient_listener import PatientListener
 from celeriac.backends.polling import PollingListener
 from celeriac.backends.spec import BackendSpec, options_from
-from celeriac.backends.tries import Tries, tries_from
 from celeriac.backends.waiter import Waiter
 from celeriac.errors import BackendGetMetaError, BackendStoreError, BackendUnreachable
 from celeriac.message import Ack, DeadLetter, Delivery, Envelope, Outcome, Props, Record
 from celeriac.node.scribe import Entry, Scribe
 from celeriac.ports import Caps
+from celeriac.tries import Tries, tries_from
 
 RECORD = Record(id="a", state="SUCCESS", payload=b"")
 OUTCOME = Outcome(id="a", state="SUCCESS", result=1)

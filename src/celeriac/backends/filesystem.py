@@ -20,7 +20,6 @@ from celeriac.backends.documents import Documents, latest
 from celeriac.backends.polling import PollingListener
 from celeriac.backends.shape import keep_shape, shaped
 from celeriac.backends.spec import BackendSpec
-from celeriac.backends.tries import tries_from
 from celeriac.backends.upkeep import Upkeep
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CodecError, ConfigError
@@ -28,6 +27,7 @@ from celeriac.message import Outcome, Record
 from celeriac.net.lane import Lane
 from celeriac.net.url import parse
 from celeriac.states import stays
+from celeriac.tries import tries_from
 
 LONGEST_NAME = 200  # bytes; file systems take 255, and a temporary name adds some
 

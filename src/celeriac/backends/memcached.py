@@ -16,13 +16,13 @@ from celeriac.backends.documents import Documents, latest
 from celeriac.backends.polling import PollingListener
 from celeriac.backends.shape import keep_shape, shaped
 from celeriac.backends.spec import DAY_SECONDS, BackendSpec
-from celeriac.backends.tries import tries_from
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CodecError, ConfigError, EncodeError
 from celeriac.message import Outcome, Record
 from celeriac.net.lane import Lane
 from celeriac.net.url import mask
 from celeriac.states import SUCCESS, stays
+from celeriac.tries import tries_from
 
 try:
     from pymemcache.client.base import PooledClient

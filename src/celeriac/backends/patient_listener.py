@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from celeriac.backends.tries import Tries
 from celeriac.errors import BackendError, BackendUnreachable
 from celeriac.message import Outcome
 from celeriac.ports import Listener
 from celeriac.states import READY_STATES
+from celeriac.tries import Tries
 
 logger: logging.Logger = logging.getLogger(__name__)
 

@@ -19,7 +19,6 @@ from celeriac.backends.redis_listener import RedisListener
 from celeriac.backends.redis_scripts import CHORD_PART, CHORD_PARTS, GROW_CHORD, REPLACE, STORE
 from celeriac.backends.shape import Shape, in_shape, keep_shape
 from celeriac.backends.spec import DAY_SECONDS, BackendSpec
-from celeriac.backends.tries import tries_from
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CodecError
 from celeriac.message import Outcome, Part, Record
@@ -36,6 +35,7 @@ from celeriac.net.redis_script import Script
 from celeriac.net.redis_servers import servers
 from celeriac.net.url import mask
 from celeriac.states import SUCCESS, stays
+from celeriac.tries import tries_from
 from celeriac.wire.result import pack_part, unpack_part
 
 _PATIENCE_SECONDS: Final = 5.0  # for connecting and one answer

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from celeriac.backends.spec import BackendSpec
-from celeriac.backends.tries import tries_from
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import (
     BackendError,
@@ -34,6 +33,7 @@ from celeriac.transports.amqp.address import Address
 from celeriac.transports.amqp.connection import Cancelled, ChannelClosed, Event, Lost, Message, Refused
 from celeriac.transports.amqp.link import Link
 from celeriac.transports.amqp.tables import decode_properties
+from celeriac.tries import tries_from
 from celeriac.wire import result as wire
 
 STORE_SECONDS: Final = 10.0  # for a batch of results, connecting included

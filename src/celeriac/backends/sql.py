@@ -20,7 +20,6 @@ from celeriac.backends.parts import by_chord
 from celeriac.backends.polling import PollingListener
 from celeriac.backends.shape import keep_shape, shaped
 from celeriac.backends.spec import BackendSpec
-from celeriac.backends.tries import tries_from
 from celeriac.backends.upkeep import Upkeep
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, ConfigError, DecodeError
@@ -29,6 +28,7 @@ from celeriac.net.lane import Lane
 from celeriac.net.url import mask
 from celeriac.states import FAILURE, READY_STATES, RETRY, SUCCESS
 from celeriac.timetable import Timetable
+from celeriac.tries import tries_from
 from celeriac.wire.result import prepare_value, restore_value
 
 try:

@@ -15,7 +15,6 @@ from celeriac.backends.parts import by_chord
 from celeriac.backends.shape import keep_shape, shaped
 from celeriac.backends.spec import BackendSpec
 from celeriac.backends.sqlite_chords import add_awaited, add_parts, parts_of
-from celeriac.backends.tries import tries_from
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CeleriacError
 from celeriac.message import Outcome, Part, Record
@@ -23,6 +22,7 @@ from celeriac.net.doorbell import Bell, Ringer
 from celeriac.net.url import parse
 from celeriac.transports.sqlite import SqliteTransport
 from celeriac.transports.sqlite_file import Handle, file_options, locate
+from celeriac.tries import tries_from
 
 if TYPE_CHECKING:
     from celeriac.net.lane import Lane

@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from celeriac.backends.patient_listener import PatientListener
-from celeriac.backends.tries import Tries
 from celeriac.errors import TimeoutError as ResultTimeout
 from celeriac.message import Outcome
 from celeriac.ports import Listener
 from celeriac.states import READY_STATES
+from celeriac.tries import Tries
 
 
 class Waiter:

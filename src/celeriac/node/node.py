@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from celeriac.app import Celeriac
-from celeriac.backends.tries import tries_from
 from celeriac.clock import Clock, SystemClock
 from celeriac.connections import connect_bursts, connect_locks, connect_permits
 from celeriac.errors import CeleriacError
@@ -45,6 +44,7 @@ from celeriac.node.watchdog import Stuck
 from celeriac.node.work import Ledger, Work
 from celeriac.ports import Pool, Transport
 from celeriac.queues import Queue
+from celeriac.tries import tries_from
 
 logger: logging.Logger = logging.getLogger("celery.apps.worker")
 

@@ -11,7 +11,6 @@ from typing import TypeVar, cast
 
 import msgspec
 
-from celeriac.backends.tries import Tries
 from celeriac.backoff import intervals
 from celeriac.errors import BackendError, BackendUnreachable, TransportError
 from celeriac.locks import Lock
@@ -22,6 +21,7 @@ from celeriac.node.link import Link
 from celeriac.node.work import Work
 from celeriac.ports import CountsParts, ResultBackend
 from celeriac.states import READY_STATES
+from celeriac.tries import Tries
 
 logger: logging.Logger = logging.getLogger("celery.worker.request")
 

@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 from celeriac.backends.documents import Documents, latest
 from celeriac.backends.polling import PollingListener
 from celeriac.backends.spec import BackendSpec
-from celeriac.backends.tries import tries_from
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, ChordsUnsupported
 from celeriac.message import Outcome, Record
 from celeriac.net.lane import Lane
+from celeriac.tries import tries_from
 from celery import states
 from celery.result import result_from_tuple
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from celeriac.backends.spec import BackendSpec
-from celeriac.backends.tries import Tries
+from celeriac.tries import Tries
 from celeriac.wire.failure import exception_from_wire, exception_to_wire
 from celery import states
 from celery._state import get_current_task
