@@ -47,8 +47,6 @@ class TestRedis(_OnTransport):
 
 
 class TestRabbitMQ(_OnTransport):
-    can_be_edited = False
-
     @pytest.fixture
     def url(self, rabbitmq_url: str) -> str:
         return rabbitmq_url

@@ -9,7 +9,6 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from celeriac.errors import TransportError
 from celeriac.timetable import NOBODY, Timetable
 
 __all__ = ["TimetableConformance"]
@@ -19,8 +18,6 @@ Open = Callable[[str], Timetable]
 
 class TimetableConformance:
     """Derive from it and override `open_timetable`."""
-
-    can_be_edited = True
 
     @pytest.fixture
     def open_timetable(self) -> Open:
@@ -144,10 +141,6 @@ class TimetableConformance:
     def test_a_line_is_edited_by_whoever_has_seen_it_last(
         self, timetable: Timetable, another: Callable[[], Timetable]
     ) -> None:
-        if not self.can_be_edited:
-            with pytest.raises(TransportError, match="beat_store_url"):
-                timetable.edit("plan/a", b"1", 0)
-            return
         other = another()
         assert timetable.edit("plan/a", b"1", 0)
         assert not other.edit("plan/a", b"late", 0)
@@ -162,8 +155,6 @@ class TimetableConformance:
     def test_an_edit_is_a_change_for_who_leads(
         self, timetable: Timetable, another: Callable[[], Timetable]
     ) -> None:
-        if not self.can_be_edited:
-            pytest.skip("cannot be edited")
         timetable.take("1@here", 0, 1.0)
         timetable.write({"run/a": b"1"}, 1)
         known = timetable.changes(0).revision

@@ -1,10 +1,11 @@
 """A timetable on RabbitMQ, where there is no other store: an exclusive queue says who leads.
 
 Such a queue belongs to one connection and goes with it, so a leader that is killed is followed at once, and
-one that is frozen or cut off as soon as RabbitMQ misses its heartbeats. The lines are one message, in a queue
-that keeps the newest only. The leader writes it on the connection of the exclusive queue, and with it, in one
-transaction, the message of the slot that it notes: a death sends and notes both or none, and who wakes up
-when another leads has no connection any more.
+one that is frozen or cut off as soon as RabbitMQ misses its heartbeats. The lines are two pages, each the one
+message of a queue. *Runs* the leader writes on the connection of the exclusive queue, and with them, in one
+transaction, the message of the slot that they note: a death sends and notes both or none, and who wakes up
+when another leads has no connection any more. *Plans* anybody changes who has taken their page out of its
+drawer; a message in the exclusive queue, in the same transaction, tells the leader.
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from celeriac.errors import BrokerUnreachable, DecodeError, TransportError
-from celeriac.message import Envelope, Outgoing, Props
-from celeriac.queues import Queue
+from celeriac.message import Outgoing
 from celeriac.timetable import NOBODY, Changes, Lead, Line
-from celeriac.transports.amqp import frames, topology
+from celeriac.transports.amqp import topology
 from celeriac.transports.amqp.address import Address
-from celeriac.transports.amqp.connection import Lost, Message, Refused
+from celeriac.transports.amqp.connection import Lost, Refused
+from celeriac.transports.amqp.drawer import Drawer, Taken, commit, put_back
 from celeriac.transports.amqp.link import Link
-from celeriac.transports.amqp.tables import encode_properties
+from celeriac.transports.amqp.page import Page
+from celeriac.transports.amqp.plans import Plans
 
 _CHANNEL: Final = 1
 _TRANSACTIONS: Final = 2  # the channel of these
@@ -34,24 +36,18 @@ _NOT_FOUND: Final = 404
 # RabbitMQ lets go of who has been silent for two or three; the leader asks it something every second.
 _HEARTBEAT_SECONDS: Final = 2
 _PATIENCE_SECONDS: Final = 5.0
-_MOST_KEPT: Final = 3  # messages in the queue of lines: while one is looked at, another may come
+# Who has a page out for longer is dead, and RabbitMQ has put it back: there is none.
+_LOST_SECONDS: Final = 3.5 * _HEARTBEAT_SECONDS
+_GLANCE_SECONDS: Final = 0.3  # the leader's, for plans that somebody else has out
+_TRIES: Final = 3  # to write a page of plans
+_SHIFT: Final = 48  # revisions of plans are the upper bits of a timetable's, those of runs the lower
 _ANOTHER: Final = "another scheduler"
-
-
-class _Page(msgspec.Struct, array_like=True):
-    revision: int
-    lines: dict[str, tuple[bytes | None, int]]
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Page).decode
 
 
 class AmqpTimetable:
     """A timetable for all schedulers of a virtual host, `celeriac.timetable.Timetable`.
 
-    It cannot be edited: RabbitMQ changes nothing in one step but what one connection has for itself. All
-    lines are written at every change, so a few hundred entries are what it is good for.
+    All runs are written at every change, and all plans: a few hundred entries are what it is good for.
 
     Args:
         addresses: One broker, or several of which the first that answers is used.
@@ -67,16 +63,16 @@ class AmqpTimetable:
             for address in addresses
         ]
         self._lock_name = f"celeriac.timetable.{owner}"
-        # A classic one, whatever the default: a quorum queue throws away what was looked at often.
-        self._queue = Queue(
-            name=f"celeriac.lines.{owner}", arguments={"x-queue-type": "classic", "x-max-length": 1}
-        )
+        self._run_drawer = Drawer(f"celeriac.lines.{owner}", newest_only=True)
+        self._plans = Plans(owner, self._lock_name, _LOST_SECONDS)
         self._turn = threading.Condition(threading.Lock())
         self._link: Link | None = None  # while it is there, the exclusive queue may be ours
         self._holder = NOBODY
         self._term = 0
         self._looks = 0
-        self._page = _Page(0, {})
+        self._runs = Page()
+        self._planned = Page()  # plans; both as the leader knows them
+        self._plans_are_old = False
 
     def lead(self) -> Lead:
         """See `celeriac.timetable.Timetable`; another leader's term changes whenever it is looked at."""
@@ -101,20 +97,10 @@ class AmqpTimetable:
                 if not self._is_ours():
                     return False
             else:
-                exclusively: topology.Method = (
-                    "queue.declare",
-                    0,
-                    self._lock_name,
-                    False,
-                    False,
-                    True,
-                    True,
-                    False,
-                    {},
-                )
-                if self._ask(exclusively, allowed=(_LOCKED,)) is not None:
+                if self._ask(topology.exclusive_queue(self._lock_name), allowed=(_LOCKED,)) is not None:
                     return False
-                self._page = self._read()
+                self._runs, self._planned = self._read_to_lead()
+                self._plans_are_old = False
             self._holder = holder
             self._term += 1
             return True
@@ -122,13 +108,15 @@ class AmqpTimetable:
     def changes(self, after: int) -> Changes:
         """See `celeriac.timetable.Timetable`."""
         with self._turn:
-            page = self._page if self._holder else self._read()
-        lines = {
-            key: Line(value, revision)
-            for key, (value, revision) in page.lines.items()
-            if revision > after
-        }  # fmt: skip
-        return Changes(page.revision, lines)
+            before = self._planned
+            runs, plans = (self._runs, self._look_at_plans()) if self._holder else self._read()
+            led = bool(self._holder)
+        planned = plans.since(after >> _SHIFT)
+        if led:  # also when somebody has lost the page, and begun another one
+            planned |= plans.unlike(before)
+        lines = runs.since(after & (1 << _SHIFT) - 1)
+        lines |= {key: Line(line.value, line.revision << _SHIFT) for key, line in planned.items()}
+        return Changes(plans.revision << _SHIFT | runs.revision, lines)
 
     def write(self, lines: Mapping[str, bytes | None], term: int) -> bool:
         """See `celeriac.timetable.Timetable`."""
@@ -150,11 +138,16 @@ class AmqpTimetable:
             self._commit(batch, lines, deadline)
 
     def edit(self, key: str, value: bytes | None, revision: int) -> bool:
-        """Refuse: it takes another store."""
+        """See `celeriac.timetable.Timetable`."""
+        with self._turn:
+            for _ in range(_TRIES):
+                link = self._connected()
+                with self._telling(link):
+                    done = self._plans.edit(link, _TRANSACTIONS, (key, value), revision >> _SHIFT)
+                if done is not None:
+                    return done
         raise TransportError(
-            "RabbitMQ keeps no schedule that can be changed from outside: set beat_store_url to a Redis "
-            "server, a database (db+postgresql://…) or an SQLite file.",
-            retryable=False,
+            f"The schedule at {self.address} was not changed: others write it all the time. Try again."
         )
 
     def close(self) -> None:
@@ -166,32 +159,28 @@ class AmqpTimetable:
         """Send messages and the page with these lines in one transaction, on the connection that leads."""
         link = self._link
         assert link is not None, "the lead is on it"
-        revision = self._page.revision + 1
-        kept = {**self._page.lines, **{key: (value, revision) for key, value in lines.items()}}
-        page = _Page(revision, {key: line for key, line in kept.items() if line[0] is not None})
-        envelope = Envelope(headers={}, body=_encode(page), properties=Props())
-        messages = [*batch, Outgoing(envelope=envelope, routing_key=self._queue.name, queue=self._queue)]
-        core = link.core
-        # Declared each time: nobody tells us when somebody deletes a queue.
-        methods = [
-            method for one in messages if one.queue is not None for method in topology.declarations(one.queue)
-        ]
-        requests = [core.request(_TRANSACTIONS, "tx.select")]
-        requests += [core.request(_TRANSACTIONS, *method) for method in methods]
-        for one in messages:
-            core.write(_frames_of(one, core.frame_max))
-        requests.append(core.request(_TRANSACTIONS, "tx.commit"))
+        page = self._runs.revised(lines, most_removed=0)
+        messages = [*batch, page.outgoing(self._run_drawer.queue)]
+        with self._telling(link):
+            commit(link, _TRANSACTIONS, messages, Taken(), time.monotonic() + deadline)
+        self._runs = page
+
+    @contextlib.contextmanager
+    def _telling(self, link: Link) -> Iterator[None]:
+        """Tell what fails on a connection as `celeriac.errors` knows it; the lead goes when it is lost."""
         try:
-            link.await_all(requests, time.monotonic() + deadline)
+            yield
         except Refused as exc:
             raise link.address.failure(exc) from exc
         except (Lost, TimeoutError) as exc:
             link.drop(Lost(str(exc)))
             self._let_go()
             failure = link.address.failure(exc)
-            failure.retryable = False  # not by the next call: who leads then sees what was done
+            failure.retryable = False  # not by the next call: who looks then sees what was done
             raise failure from exc
-        self._page = page
+        except DecodeError:
+            self._let_go()  # and of what was taken out
+            raise
 
     def _let_go(self) -> None:
         if self._holder:
@@ -233,32 +222,41 @@ class AmqpTimetable:
             raise link.address.failure(exc) from exc
         return None
 
-    def _read(self) -> _Page:
-        """Return the newest page, and leave it where it is."""
+    def _look_at_plans(self) -> Page:
+        """Return the plans; when somebody has them out, as they were."""
+        link = self._link
+        assert link is not None, "the lead is on it"
+        with self._telling(link):
+            until = time.monotonic() + _PATIENCE_SECONDS
+            (rung,) = link.call(until, _CHANNEL, "queue.purge", 0, self._lock_name, False)
+            if rung or self._plans_are_old:
+                taken = self._plans.drawer.take_out(link, _CHANNEL, _GLANCE_SECONDS)
+                self._plans_are_old = taken is not None and not taken.tags
+                if taken is not None and taken.tags:
+                    put_back(link, _CHANNEL, taken.tags)
+                    self._planned = taken.page
+        return self._planned
+
+    def _read_to_lead(self) -> tuple[Page, Page]:
+        """Return runs and plans; from now on there is a page of these, if an empty one."""
         link = self._connected()
-        until = time.monotonic() + _PATIENCE_SECONDS
-        newest: Message | None = None
-        try:
-            for _ in range(_MOST_KEPT):
-                answer = link.call(until, _CHANNEL, "basic.get", 0, self._queue.name, False)
-                if not isinstance(answer, Message):
-                    break
-                newest = answer
-            if newest is not None:
-                link.send(frames.method(_CHANNEL, "basic.nack", newest.tag, True, True), until)
-        except Refused as exc:
-            if exc.code != _NOT_FOUND:
-                raise link.address.failure(exc) from exc
-        except (Lost, TimeoutError) as exc:
-            raise link.address.failure(exc) from exc
-        if newest is None:
-            return _Page(0, {})
-        try:
-            return _decode(newest.body)
-        except msgspec.MsgspecError as exc:
-            raise DecodeError(
-                f"queue {self._queue.name} of {self.address} holds no timetable: {exc}"
-            ) from exc
+        with self._telling(link):
+            if not self._plans.is_made(link, _CHANNEL):
+                self._plans.make(link, _TRANSACTIONS)
+        return self._read()
+
+    def _read(self) -> tuple[Page, Page]:
+        """Return runs and plans, and leave them where they are.
+
+        The plans are out meanwhile: who else looked at the runs at the same time would see none.
+        """
+        link = self._connected()
+        with self._telling(link):
+            plans = self._plans.drawer.take_out(link, _CHANNEL, _LOST_SECONDS)
+            runs = self._run_drawer.take_out(link, _CHANNEL, _LOST_SECONDS)
+            if runs is not None:  # else the channel is gone, and has let go of the plans
+                put_back(link, _CHANNEL, (*runs.tags, *(plans or Taken()).tags))
+        return (runs or Taken()).page, (plans or Taken()).page
 
     def _connected(self) -> Link:
         link = self._link
@@ -277,11 +275,3 @@ class AmqpTimetable:
         link.connect(until)
         self._link = link
         return link
-
-
-def _frames_of(outgoing: Outgoing, frame_max: int) -> bytes:
-    """Return the frames that publish a message."""
-    envelope = outgoing.envelope
-    address = (outgoing.exchange, outgoing.routing_key)
-    head = frames.method(_TRANSACTIONS, "basic.publish", 0, *address, False, False)
-    return head + frames.content(_TRANSACTIONS, encode_properties(envelope), envelope.body, frame_max)

@@ -95,6 +95,11 @@ def look_at_queue(name: str) -> Method:
     return ("queue.declare", 0, name, True, False, False, False, False, {})
 
 
+def exclusive_queue(name: str) -> Method:
+    """Return the method that makes a queue of one connection, which goes with it; others get 405."""
+    return ("queue.declare", 0, name, False, False, True, True, False, {})
+
+
 def look_at_exchange(name: str) -> Method:
     """Return the method that asks for an exchange without making it; refused with 404 when there is none."""
     return ("exchange.declare", 0, name, "direct", True, False, False, False, False, {})
