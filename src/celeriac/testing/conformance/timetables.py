@@ -164,3 +164,46 @@ class TimetableConformance:
         changes = timetable.changes(known)
         assert {key: line.value for key, line in changes.lines.items()} == {"plan/a": b"x"}
         assert timetable.write({"run/a": b"2"}, 1)
+
+    def test_what_was_edited_while_nobody_led_is_known_to_who_leads_then(
+        self, timetable: Timetable, another: Callable[[], Timetable]
+    ) -> None:
+        timetable.take("1@here", 0, 1.0)
+        timetable.write({"run/a": b"1"}, 1)
+        timetable.take(NOBODY, 1, 1.0)
+        timetable.edit("plan/a", b"x", 0)
+
+        other = another()
+        other.take("2@there", other.lead().term, 1.0)
+
+        lines = other.changes(0).lines
+        assert {key: line.value for key, line in lines.items()} == {"run/a": b"1", "plan/a": b"x"}
+
+    def test_who_leads_sees_what_was_removed(
+        self, timetable: Timetable, another: Callable[[], Timetable]
+    ) -> None:
+        other = another()
+        other.edit("plan/a", b"x", 0)
+        timetable.take("1@here", timetable.lead().term, 1.0)
+        known = timetable.changes(0)
+
+        assert other.edit("plan/a", None, known.lines["plan/a"].revision)
+
+        assert [line.value for line in timetable.changes(known.revision).lines.values()] == [None]
+
+    def test_of_those_who_edit_a_line_at_once_one_is_first(
+        self, timetable: Timetable, another: Callable[[], Timetable]
+    ) -> None:
+        timetable.take("1@here", timetable.lead().term, 1.0)
+
+        def add_three(other: Timetable) -> None:
+            added = 0
+            while added < 3:
+                line = other.changes(0).lines.get("plan/sum")
+                value, revision = (b"0", 0) if line is None else (line.value or b"0", line.revision)
+                added += other.edit("plan/sum", str(int(value) + 1).encode(), revision)
+
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(add_three, [another() for _ in range(4)]))
+
+        assert timetable.changes(0).lines["plan/sum"].value == b"12"

@@ -1,0 +1,151 @@
+"""Schedules on RabbitMQ alone: whoever has the plans out and dies, or holds them, nothing of them is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+
+import pytest
+
+from celeriac.timetable import Timetable
+from celeriac.transports import connect
+from celeriac.transports.amqp import timetable as amqp_timetable
+from celeriac.transports.amqp.address import read
+from celeriac.transports.amqp.link import Link
+
+PLANS = "celeriac.plans.{}"
+
+
+class Shop:
+    """The timetables of one app, and whoever else looks into their queues."""
+
+    def __init__(self, url: str, stack: ExitStack) -> None:
+        self.owner = f"shop {uuid.uuid4().hex}"
+        self._transport = stack.enter_context(closing(connect(url, {})))
+        self._address = read(url, {})[0]
+        self._stack = stack
+
+    def timetable(self) -> Timetable:
+        """Return one more timetable."""
+        return self._stack.enter_context(closing(self._transport.timetable(self.owner)))
+
+    def link(self) -> Link:
+        """Return a connection whose turn is held."""
+        turn = threading.Condition(threading.Lock())
+        turn.acquire()
+        link = Link(self._address, turn, lambda event: None)
+        link.connect(time.monotonic() + 5)
+        self._stack.callback(link.close)
+        return link
+
+    def takes_plans_out(self) -> Link:
+        """Return the connection of somebody who has the page of plans."""
+        link = self.link()
+        while link.call(time.monotonic() + 5, 1, "basic.get", 0, PLANS.format(self.owner), False) == ("",):
+            pass
+        return link
+
+    def loses_plans(self) -> None:
+        """Have the page of plans be thrown away."""
+        self.link().call(time.monotonic() + 5, 1, "queue.purge", 0, PLANS.format(self.owner), False)
+
+
+@pytest.fixture
+def shop(rabbitmq_url: str) -> Iterator[Shop]:
+    """Yield an app that no other test has."""
+    with ExitStack() as stack:
+        yield Shop(rabbitmq_url, stack)
+
+
+def values(timetable: Timetable, after: int = 0) -> dict[str, bytes | None]:
+    """Return what was written after a revision."""
+    return {key: line.value for key, line in timetable.changes(after).lines.items()}
+
+
+def test_an_edit_waits_for_who_has_the_plans_out_and_goes_on_when_that_one_dies(shop: Shop) -> None:
+    timetable = shop.timetable()
+    timetable.edit("plan/a", b"1", 0)
+    holder = shop.takes_plans_out()
+
+    with ThreadPoolExecutor(1) as threads:
+        edited = threads.submit(timetable.edit, "plan/b", b"2", 0)
+        assert not edited.done()
+        holder.abandon()
+
+        assert edited.result(10)
+    assert values(timetable) == {"plan/a": b"1", "plan/b": b"2"}
+
+
+def test_who_begins_to_lead_while_somebody_looks_knows_what_was_sent(shop: Shop) -> None:
+    before, timetable = shop.timetable(), shop.timetable()
+    before.take("1@here", 0, 1.0)
+    before.write({"run/a": b"1"}, 1)
+    before.close()
+    holder = shop.takes_plans_out()
+
+    with ThreadPoolExecutor(1) as threads:
+        taken = threads.submit(timetable.take, "2@there", 0, 1.0)
+        holder.abandon()
+
+        assert taken.result(10)
+    assert values(timetable) == {"run/a": b"1"}
+
+
+def test_who_leads_goes_on_while_somebody_has_the_plans_out_and_reads_them_then(shop: Shop) -> None:
+    timetable, other = shop.timetable(), shop.timetable()
+    timetable.take("1@here", 0, 1.0)
+    known = timetable.changes(0).revision
+    other.edit("plan/a", b"1", 0)
+    holder = shop.takes_plans_out()
+
+    assert values(timetable, known) == {}
+    assert timetable.write({"run/a": b"1"}, 1)
+    known = timetable.changes(0).revision
+    holder.close()
+
+    assert values(timetable, known) == {"plan/a": b"1"}
+
+
+def test_plans_that_were_thrown_away_are_begun_anew_and_who_leads_sees_that(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(amqp_timetable, "_LOST_SECONDS", 0.1)
+    timetable, other = shop.timetable(), shop.timetable()
+    timetable.take("1@here", 0, 1.0)
+    other.edit("plan/a", b"1", 0)
+    other.edit("plan/b", b"1", 0)
+    known = timetable.changes(0).revision
+    shop.loses_plans()
+
+    assert other.edit("plan/c", b"1", 0)
+
+    assert values(timetable, known) == {"plan/a": None, "plan/b": None, "plan/c": b"1"}
+
+
+def test_nobody_who_only_looks_makes_queues(shop: Shop) -> None:
+    timetable = shop.timetable()
+
+    assert values(timetable) == {}
+
+    link = shop.link()
+    with pytest.raises(Exception, match="NOT_FOUND"):
+        link.call(time.monotonic() + 5, 1, "queue.purge", 0, PLANS.format(shop.owner), False)
+
+
+def test_removed_plans_do_not_pile_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celeriac.transports.amqp.plans._MOST_REMOVED", 2)
+    timetable, other = shop.timetable(), shop.timetable()
+    for name in ("a", "b", "c"):
+        other.edit(f"plan/{name}", b"1", 0)
+    timetable.take("1@here", 0, 1.0)
+    known = timetable.changes(0).revision
+
+    for name in ("a", "b", "c"):
+        assert other.edit(f"plan/{name}", None, other.changes(0).lines[f"plan/{name}"].revision)
+
+    assert values(other) == {"plan/b": None, "plan/c": None}
+    assert values(timetable, known) == {"plan/a": None, "plan/b": None, "plan/c": None}
