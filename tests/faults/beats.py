@@ -224,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for name in options.brokers.split(","):
             with tempfile.TemporaryDirectory() as folder:
-                broker = _broker(name, folder)
+                broker = broker_of(name, folder)
                 began = time.monotonic()
                 with Beats(Path(folder), broker) as beats:
                     outcome = play(beats, options.kills, random.Random(seed), freezes=True)
@@ -238,7 +238,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if right else 1
 
 
-def _broker(name: str, folder: str) -> str:
+def broker_of(name: str, folder: str) -> str:
+    """Start a broker, redis, sqlite or rabbitmq, and return its URL."""
     if name == "sqlite":
         return f"sqlite:///{folder}/broker.db"
     server: Any = {"redis": RedisServer, "rabbitmq": RabbitServer}[name]()

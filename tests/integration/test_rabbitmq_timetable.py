@@ -11,6 +11,9 @@ from contextlib import ExitStack, closing
 
 import pytest
 
+from celeriac import Celeriac
+from celeriac.beat import PersistentScheduler
+from celeriac.schedules import crontab
 from celeriac.timetable import Timetable
 from celeriac.transports import connect
 from celeriac.transports.amqp import timetable as amqp_timetable
@@ -149,3 +152,41 @@ def test_removed_plans_do_not_pile_up(shop: Shop, monkeypatch: pytest.MonkeyPatc
 
     assert values(other) == {"plan/b": None, "plan/c": None}
     assert values(timetable, known) == {"plan/a": None, "plan/b": None, "plan/c": None}
+
+
+def test_entries_are_added_asked_to_run_paused_and_removed_while_a_scheduler_runs(rabbitmq_url: str) -> None:
+    with Celeriac("prog", broker=rabbitmq_url, result_backend="disabled://") as app:
+        app.conf.beat_schedule = {"nightly": {"task": "prog.clean", "schedule": crontab(0, 3)}}
+        scheduler = PersistentScheduler(app)
+        scheduler.look_seconds = 0
+        with closing(scheduler):
+            scheduler.tick()
+            app.schedules.add("report", "prog.report", 3600, args=[1])
+            app.schedules.run_now("report")
+            app.schedules.pause("nightly")
+            scheduler.tick()
+
+            assert {one.name: (one.times, one.paused) for one in app.schedules.list()} == {
+                "nightly": (0, True),
+                "report": (1, False),
+            }
+            assert app.transport.size("celery") == 1
+            app.schedules.remove("report")
+            scheduler.tick()
+            assert set(scheduler.schedule) == {"nightly"}
+
+        assert [one.name for one in app.schedules.list()] == ["nightly"]
+
+
+def test_a_slot_is_sent_with_its_note_when_plans_are_changed_meanwhile(rabbitmq_url: str) -> None:
+    with Celeriac("prog", broker=rabbitmq_url, result_backend="disabled://") as app:
+        app.schedules.add("often", "prog.report", 0.001)
+        scheduler = PersistentScheduler(app)
+        with closing(scheduler):
+            scheduler.look_seconds = 0
+            while app.transport.size("celery") < 3:
+                scheduler.tick()
+                app.schedules.update("often", args=[app.transport.size("celery")])
+
+        (info,) = app.schedules.list()
+        assert info.times == app.transport.size("celery")
