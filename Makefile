@@ -1,6 +1,6 @@
 # Everything a contributor runs; `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint format type test test-python unit integration interop faults chaos beat-chaos beat-years bench verify docs clean servers soak canvas-soak outbox
+.PHONY: help setup demo lint format type test test-python unit integration interop faults chaos beat-chaos edit-chaos beat-years bench verify docs clean servers soak canvas-soak outbox
 .NOTPARALLEL:
 
 BIN := .venv/bin
@@ -76,6 +76,9 @@ chaos: setup servers ## Kill a random worker every 3 s under 10,000 calls, besid
 
 beat-chaos: setup servers ## Kill or freeze the leading one of three schedulers, 50 times on each broker (ARGS="--kills 10 --brokers redis")
 	@PYTHONPATH=src:dropin/src:tests $(BIN)/python -m faults.beats $(ARGS)
+
+edit-chaos: setup servers ## Kill programs that change schedules, 300 times on each broker (ARGS="--kills 50 --brokers rabbitmq")
+	@PYTHONPATH=src:dropin/src:tests $(BIN)/python -m faults.edits $(ARGS)
 
 beat-years: setup ## Play 50 years of a scheduler: clocks are set, it dies, its store is away (ARGS="--years 5 --seed 7")
 	@PYTHONPATH=src:dropin/src:tests $(BIN)/python -m faults.year $(ARGS)
