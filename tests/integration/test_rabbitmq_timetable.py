@@ -52,6 +52,10 @@ class Shop:
             pass
         return link
 
+    def pages(self) -> int:
+        """Return how many pages of plans there are."""
+        return self._transport.size(PLANS.format(self.owner))
+
     def loses_plans(self) -> None:
         """Have the page of plans be thrown away."""
         self.link().call(time.monotonic() + 5, 1, "queue.purge", 0, PLANS.format(self.owner), False)
@@ -127,6 +131,25 @@ def test_plans_that_were_thrown_away_are_begun_anew_and_who_leads_sees_that(
     assert other.edit("plan/c", b"1", 0)
 
     assert values(timetable, known) == {"plan/a": None, "plan/b": None, "plan/c": b"1"}
+
+
+def test_plans_that_come_back_after_they_were_taken_for_lost_are_one_with_the_new_ones(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(amqp_timetable, "_LOST_SECONDS", 0.1)
+    timetable = shop.timetable()
+    for value in (b"1", b"2"):
+        timetable.edit("plan/a", value, timetable.changes(0).revision)
+    timetable.edit("plan/b", b"1", 0)
+    holder = shop.takes_plans_out()
+    assert timetable.edit("plan/a", b"3", 0)
+
+    holder.close()
+
+    assert values(timetable) == {"plan/a": b"3", "plan/b": b"1"}
+    assert timetable.edit("plan/b", b"2", timetable.changes(0).lines["plan/b"].revision)
+    assert values(timetable) == {"plan/a": b"3", "plan/b": b"2"}
+    assert shop.pages() == 1
 
 
 def test_nobody_who_only_looks_makes_queues(shop: Shop) -> None:

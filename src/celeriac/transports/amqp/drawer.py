@@ -19,7 +19,7 @@ from celeriac.queues import Queue
 from celeriac.transports.amqp import frames, topology
 from celeriac.transports.amqp.connection import Message, Refused, Request
 from celeriac.transports.amqp.link import Link
-from celeriac.transports.amqp.page import Page, read_page
+from celeriac.transports.amqp.page import Page, newest, read_page, united
 from celeriac.transports.amqp.tables import encode_properties
 
 _NOT_FOUND: Final = 404
@@ -39,16 +39,17 @@ class Drawer:
     Args:
         name: Of the queue.
         newest_only: Whether pages are put in while another one is in there or out, and RabbitMQ throws away
-            the older one; without, nothing is thrown away that nobody has taken out.
+            the older one; without, nothing is thrown away that nobody has taken out, and several are one.
     """
 
     def __init__(self, name: str, *, newest_only: bool) -> None:
         # A classic one, whatever the default: a quorum queue throws away what was looked at often.
         arguments = {"x-queue-type": "classic", **({"x-max-length": 1} if newest_only else {})}
         self.queue: Queue = Queue(name=name, arguments=arguments)
+        self._one_of = newest if newest_only else united
 
     def take_out(self, link: Link, channel: int, seconds: float) -> Taken | None:
-        """Take out the newest page; None when there is no such queue, which closes the channel.
+        """Take out the page; None when there is no such queue, which closes the channel.
 
         Args:
             link: To RabbitMQ.
@@ -78,7 +79,7 @@ class Drawer:
             raise DecodeError(
                 f"queue {self.queue.name} of {link.address.shown} holds no timetable: {exc}"
             ) from exc
-        return Taken(max(pages, key=lambda page: page.revision, default=Page()), tags)
+        return Taken(self._one_of(pages), tags)
 
     def _get(self, link: Link, channel: int, until: float) -> list[Message]:
         found: list[Message] = []

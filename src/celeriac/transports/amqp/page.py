@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -55,6 +55,20 @@ class Page(msgspec.Struct, array_like=True, frozen=True):
         """Return the message that puts the page into a queue."""
         envelope = Envelope(headers={}, body=_encode(self), properties=Props())
         return Outgoing(envelope=envelope, routing_key=queue.name, queue=queue)
+
+
+def newest(pages: Iterable[Page]) -> Page:
+    """Return the page with the newest revision; an empty one when there is none."""
+    return max(pages, key=lambda page: page.revision, default=Page())
+
+
+def united(pages: Iterable[Page]) -> Page:
+    """Return the newest of all lines, in the newest revision."""
+    ordered = sorted(pages, key=lambda page: page.revision)
+    lines: dict[str, tuple[bytes | None, int]] = {}
+    for page in ordered:
+        lines |= {key: line for key, line in page.lines.items() if line[1] >= lines.get(key, _NEVER)[1]}
+    return Page(newest(ordered).revision, lines)
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode

@@ -28,7 +28,8 @@ class Plans:
     Args:
         owner: Whose timetable it is.
         bell: The queue of who leads, who is told of changes by a message in it.
-        lost_seconds: Who has had the page for longer is dead, and RabbitMQ has put it back: there is none.
+        lost_seconds: Who has had the page for longer is dead, and RabbitMQ has put it back: there is none. If
+            it comes back later all the same, the two are one.
     """
 
     def __init__(self, owner: str, bell: str, lost_seconds: float) -> None:
@@ -55,7 +56,9 @@ class Plans:
         try:
             taken = self.drawer.take_out(link, channel, 0.0)
             if taken is None or not taken.tags:
-                commit(link, channel, [Page().outgoing(self.drawer.queue)], Taken(), until)
+                # In ms, faster than edits can be: newer than one before it, should that come back after all.
+                first = Page(revision=int(time.time() * 1000))
+                commit(link, channel, [first.outgoing(self.drawer.queue)], Taken(), until)
             else:
                 self._put_back(link, channel, taken)
         finally:

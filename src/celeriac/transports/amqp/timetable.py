@@ -37,7 +37,7 @@ _NOT_FOUND: Final = 404
 _HEARTBEAT_SECONDS: Final = 2
 _PATIENCE_SECONDS: Final = 5.0
 # Who has a page out for longer is dead, and RabbitMQ has put it back: there is none.
-_LOST_SECONDS: Final = 3.5 * _HEARTBEAT_SECONDS
+_LOST_SECONDS: Final = 4.0 * _HEARTBEAT_SECONDS
 _GLANCE_SECONDS: Final = 0.3  # the leader's, for plans that somebody else has out
 _TRIES: Final = 3  # to write a page of plans
 _SHIFT: Final = 48  # revisions of plans are the upper bits of a timetable's, those of runs the lower
