@@ -20,7 +20,7 @@ from celeriac.ports import Consumer, ConsumeSpec
 from celeriac.queues import Exchange, Queue
 from celeriac.testing.conformance.fixtures import ack, nothing_arrives, take
 from celeriac.testing.conformance.messages import envelope, new_queue, texts, to_queue
-from celeriac.transports.amqp import AmqpTransport, frames
+from celeriac.transports.amqp import AmqpTransport, frames, topology
 from celeriac.transports.amqp.link import Link
 from servers import RabbitServer, free_port, until
 
@@ -450,6 +450,48 @@ async def test_a_consumer_looks_after_its_queue_while_it_begins_anew(transport: 
     await ack(consumer, got)
     await consumer.close()
     assert texts(got) == ["after"]
+
+
+async def test_what_a_quorum_queue_that_was_made_again_believes_to_have_sent_is_given_back(
+    transport: AmqpTransport,
+) -> None:
+    # Given a quorum queue that is deleted and made again at once, of which RabbitMQ tells nobody
+    queue = new_queue(arguments={"x-queue-type": "quorum"})
+    consumer = await transport.consumer(ConsumeSpec(queues=(queue,), node="one@strict", prefetch=10))
+    delete(transport, queue)
+    for method in topology.declarations(queue):
+        transport.producer().ask(*method)
+
+    # When it sends less than it may, so that nothing waits in it
+    await transport.producer().asend([to_queue(queue, "unseen")] * 3, deadline=DEADLINE_SECONDS)
+    for _ in range(10):
+        await consumer.renew()
+
+    # Then it comes nevertheless, and so does what comes later
+    got = await take(consumer, 3)
+    await ack(consumer, got)
+    await transport.producer().asend([to_queue(queue, "later")], deadline=DEADLINE_SECONDS)
+    got += await take(consumer, 1)
+    await ack(consumer, got[3:])
+    await consumer.close()
+    assert texts(got) == ["unseen"] * 3 + ["later"]
+
+
+async def test_who_holds_something_of_a_silent_quorum_queue_goes_on_holding_it(
+    transport: AmqpTransport,
+) -> None:
+    queue = new_queue(arguments={"x-queue-type": "quorum"})
+    consumer = await transport.consumer(ConsumeSpec(queues=(queue,), node="one@strict", prefetch=10))
+    await transport.producer().asend([to_queue(queue, "held")], deadline=DEADLINE_SECONDS)
+    held = await take(consumer, 1)
+
+    for _ in range(10):
+        await consumer.renew()
+
+    assert consumer.holds(held[0])
+    await ack(consumer, held)
+    await consumer.close()
+    assert transport.size(queue.name) == 0
 
 
 def test_every_envelope_that_comes_can_go_out_again(transport: AmqpTransport, queue: Queue) -> None:

@@ -342,6 +342,10 @@ class Connection:
                 error = Refused(arguments[0], arguments[1])
                 self._fail(channel, error)
                 self._events.append(ChannelClosed(number, error))
+            case "channel.close-ok":
+                del self._channels[number]
+                self._answer(channel, name, arguments)
+                self._fail(channel, Lost("the channel was closed before this was answered"))
             case "basic.get-empty":
                 self._answer(channel, "basic.get-ok", arguments)
             case "basic.consume-ok" | "basic.cancel-ok":

@@ -50,7 +50,8 @@ class AmqpConsumer:
     2. Hands out what they have sent, as far as it is not done already.
     3. Acknowledges: one frame for a run of deliveries from the oldest on, one write for everything.
     4. Publishes dead letters through the transport's producer, and only then lets go of the originals.
-    5. Notices that RabbitMQ has forgotten it, which happens when a quorum queue is deleted and made again.
+    5. Notices that RabbitMQ has forgotten it, which happens when a quorum queue is deleted and made again; as
+       that cannot always be seen, it begins anew when such a queue was silent for long, and it holds nothing.
     6. Keeps RabbitMQ from losing patience with what is held for long (`custody`).
     7. Has what began count as outstanding until it ends, which for RabbitMQ ends with its acknowledgement.
 
@@ -328,6 +329,8 @@ class AmqpConsumer:
         """
         forgotten = await self._sources.forgotten(self._outstanding)
         if not forgotten:
+            if self._sources.is_long_silent() and self._is_idle():
+                await self._open_anew()
             return
         names = ", ".join(queue.name for queue in self._sources.of(forgotten))
         logger.warning("RabbitMQ sends nothing from %s, which is not empty: consuming anew.", names)
@@ -335,6 +338,26 @@ class AmqpConsumer:
             self._stream.abort(Lost(f"nothing came from {names}"))
         else:
             await self._sources.begin_anew(forgotten)
+
+    async def _open_anew(self) -> None:
+        """Give back what RabbitMQ may believe to have sent us, when we hold nothing, and consume once more.
+
+        A quorum queue that is deleted and made again at once takes our channel for one that consumes, and the
+        channel drops what it is sent. Nothing tells: the queue looks empty, and to have a consumer.
+        """
+        async with self._sources.changing:
+            stream = self._stream
+            await self._sources.end()
+            if self._stream is stream and self._is_idle():  # nothing came meanwhile
+                await self._call(("channel.close", 200, "", 0, 0))
+                if self._stream is stream:
+                    self._forget()
+            await self._sources.begin()
+
+    def _is_idle(self) -> bool:
+        """Return whether nothing of ours would go back, or get lost, with the channel."""
+        busy = self._outstanding or self._sources.turns or self._custody or self._replacing
+        return not busy and not self._sources.allowance.paused
 
     # --- what is consumed ---
 

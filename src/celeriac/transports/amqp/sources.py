@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,18 +17,20 @@ from celeriac.transports.amqp.custody import Call
 from celeriac.transports.amqp.substitute import is_quorum
 
 _ALONE: Final = "x-single-active-consumer"
+_SILENT_LOOKS: Final = 6  # half a minute with the usual lease
 
 
 class Source:
     """A queue that we consume from, and what it has sent that the node has not taken yet."""
 
-    __slots__ = ("heard", "messages", "queue", "waited_for")
+    __slots__ = ("heard", "messages", "queue", "silent_looks", "waited_for")
 
     def __init__(self, queue: Queue) -> None:
         self.queue: Queue = queue
         self.messages: deque[Message] = deque()
         self.heard: bool = False  # since we looked last
         self.waited_for: bool = False  # it had messages, and room with us, and sent nothing
+        self.silent_looks: int = 0  # in a row, in which it had no messages and sent none
 
 
 class Sources:
@@ -54,6 +57,7 @@ class Sources:
         self._call = call
         self._ask = ask
         self._numbers = itertools.count(1)
+        self.changing: asyncio.Lock = asyncio.Lock()  # held by who ends consumers and begins others
         self.forget()
 
     def forget(self) -> None:
@@ -140,13 +144,15 @@ class Sources:
     async def restore(self) -> None:
         """Begin again with queues that somebody has deleted under us."""
         gone, self.gone = self.gone, []
-        await self.begin([self.queues[name] for name in gone if name in self.queues])
+        async with self.changing:
+            await self.begin([self.queues[name] for name in gone if name in self.queues])
 
     async def begin_anew(self, tags: list[str]) -> None:
         """End consumers, and consume from their queues as new ones."""
         queues = self.of(tags)
-        await self.end(tags)
-        await self.begin(queues)
+        async with self.changing:
+            await self.end(tags)
+            await self.begin(queues)
 
     async def end(self, tags: list[str] | None = None) -> None:
         """End consumers; nothing comes from them when this returns.
@@ -161,7 +167,8 @@ class Sources:
 
     async def cancel(self, name: str) -> list[Message]:
         """End with a queue for good, and return what it has sent that nobody has taken."""
-        await self.end([tag for tag, source in self._by_tag.items() if source.queue.name == name])
+        async with self.changing:
+            await self.end([tag for tag, source in self._by_tag.items() if source.queue.name == name])
         untaken: list[Message] = []
         for source in [source for source in self.turns if source.queue.name == name]:
             if source.queue.no_ack:
@@ -178,6 +185,10 @@ class Sources:
 
     async def mind_the_limit(self) -> None:
         """Tell RabbitMQ how much it may send; nothing cannot be told, for 0 means no limit."""
+        async with self.changing:
+            await self._change_the_limit()
+
+    async def _change_the_limit(self) -> None:
         allowance = self.allowance
         if allowance.is_full:
             if not allowance.paused and allowance.shared:
@@ -234,6 +245,7 @@ class Sources:
             return []
         silent = {tag: source for tag, source in self._by_tag.items() if not source.heard}
         for source in self._by_tag.values():
+            source.silent_looks = 0 if source.heard else source.silent_looks
             source.heard = False
         with_room = {
             tag: source for tag, source in silent.items() if self._has_room(source.queue.name, outstanding)
@@ -246,7 +258,13 @@ class Sources:
             if size and source.waited_for and not source.heard and tag in self._by_tag:
                 forgotten.append(tag)
             source.waited_for = bool(size)
+            source.silent_looks = 0 if size or source.heard else source.silent_looks + 1
         return forgotten
+
+    def is_long_silent(self) -> bool:
+        """Return whether a quorum queue was empty and sent nothing for so long that it is to be doubted."""
+        sources = self._by_tag.values()
+        return any(source.silent_looks >= _SILENT_LOOKS and is_quorum(source.queue) for source in sources)
 
     def _has_room(self, name: str, outstanding: Mapping[int, Message]) -> bool:
         """Return whether RabbitMQ may send us one more message from a queue."""
