@@ -13,6 +13,7 @@ from typing import Literal
 from faults.ledger import Entry
 
 SUCCESS = "SUCCESS"
+REVOKED = "REVOKED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,15 @@ class Promise:
         dies: What may become of a call whose run has begun and is not done. ``never``: another run is done;
             ``told``: the client is told a failure; ``silently``: nobody knows.
         results: Clients wait for results: what was done has to be told.
+        changes: A run that goes on although it was revoked may replace REVOKED by what comes of it.
+        grace_seconds: How long after a client was told may a run show that had begun before, for its worker.
     """
 
     repeats: bool = False
     dies: Literal["never", "told", "silently"] = "never"
     results: bool = True
+    changes: bool = False
+    grace_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +93,9 @@ class _Story:
         """Whether it is done, or a client knows that it never will be."""
         return bool(self.ends or self.told)
 
-    @property
-    def resurrected(self) -> bool:
-        """Whether it began after a client was told of a failure."""
-        failures = [entry.at for entry in self.told if entry.state != SUCCESS]
+    def resurrected(self, grace_seconds: float) -> bool:
+        """Return whether it began so long after a client was told of a failure."""
+        failures = [entry.at + grace_seconds for entry in self.told if entry.state != SUCCESS]
         return bool(failures) and any(start.at > min(failures) for start in self.starts)
 
 
@@ -151,8 +155,8 @@ def _wrongs(story: _Story, promise: Promise, is_left: bool) -> list[str]:
         or (SUCCESS in states and not story.ends),
         "duplicated": again and not promise.repeats,
         "hidden": story.intents > 0 and plain > story.intents,
-        "resurrected": story.resurrected or (is_left and bool(story.ends)),
-        "changed": len(states) > 1,
+        "resurrected": story.resurrected(promise.grace_seconds) or (is_left and bool(story.ends)),
+        "changed": len(states - {REVOKED} if promise.changes else states) > 1,
         "untold": promise.results and promise.dies != "silently" and done and not story.told,
         "repeated": again and promise.repeats,
         "died": missing and excused and bool(story.starts),

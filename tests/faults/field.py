@@ -21,6 +21,7 @@ import psutil
 from celeriac.app import Celeriac
 from celeriac.letters import Letter
 from celeriac.ports import ConsumeSpec
+from celeriac.states import READY_STATES
 from celeriac.testing.conformance.fixtures import ack
 from faults.brokers import Broker
 from faults.ledger import Entry, Ledger, Reader, What, keys
@@ -29,6 +30,7 @@ from faults.wall_clock import WallClock
 from processes import ROOT, Program, user_environment
 
 QUEUE = "celery"
+SLOTS = 2  # of a worker
 PATIENCE_SECONDS = 60.0
 _LULL_SECONDS = 0.1
 LOOK_SECONDS = 0.02  # what other processes write has no signal to wait for
@@ -129,7 +131,7 @@ class Field:
         """
         name = f"w{len(self.nodes) + 1}@here"
         options = (*options, "-l", "INFO")
-        size = [] if self.pool == "solo" else ["-c", "2"]
+        size = [] if self.pool == "solo" else ["-c", str(SLOTS)]
         command = [self._python, "-m", "celeriac" if self._celery_python is None else "celery"]
         program = Program(
             [*command, "-A", "faults.program", "worker", "-n", name, "-P", self.pool, *size, *options],
@@ -175,10 +177,23 @@ class Field:
 
     # --- sending ---
 
-    def send(self, how: str = "quick", count: int = 1, *, countdown: float | None = None) -> list[str]:
+    def send(
+        self,
+        how: str = "quick",
+        count: int = 1,
+        *,
+        countdown: float | None = None,
+        task: str = "faults.work",
+        **options: Any,
+    ) -> list[str]:
         """Send some calls and return their ids; those that are refused are among them.
 
-        With a countdown, in seconds, the id begins with ``due@`` and the moment before which none may begin.
+        Args:
+            how: What they do.
+            count: How many.
+            countdown: Seconds; the ids begin with ``due@`` and the moment before which none may begin.
+            task: The task's name.
+            **options: Of the calls.
         """
         sent = []
         for _ in range(count):
@@ -189,7 +204,7 @@ class Field:
                 key = f"due@{time.monotonic() + countdown}@{key}"
             self.ledger.write("intent", key)
             try:
-                self.app.send_task("faults.work", (how,), task_id=key, countdown=countdown)
+                self.app.send_task(task, (how,), task_id=key, countdown=countdown, **options)
             except Exception as exc:
                 self.ledger.write("refused", key, state=type(exc).__name__)
             else:
@@ -284,6 +299,29 @@ class Field:
         left = [process for process in alive if process.is_running() and process.status() != "zombie"]
         assert not left, f"still running: {left}"
 
+    def look_at_results(self) -> None:
+        """Write down the results that are new to the client."""
+        self._tell()
+
+    def wait_until_told(self, wanted: Collection[str]) -> None:
+        """Wait until the client knows the ends of calls.
+
+        Raises:
+            AssertionError: They did not come.
+        """
+
+        def told() -> bool | None:
+            self._tell()
+            return self._told.keys() >= set(wanted) or None
+
+        self.until(told, f"the ends of {wanted}")
+
+    def pool_of(self, node: Node) -> dict[str, Any]:
+        """Return what a worker says of its pool; empty when it does not answer in time."""
+        answers = self.app.control.inspect([node.name], timeout=LEASE_SECONDS).stats() or {}
+        pool: dict[str, Any] = answers.get(node.name, {}).get("pool", {})
+        return pool
+
     # --- the end ---
 
     def probe(self) -> None:
@@ -361,7 +399,7 @@ class Field:
         wanted = sorted(sent if again else sent - self._told.keys())
         assert self.app.backend is not None
         for key, outcome in self.app.backend.fetch(wanted).items():
-            if outcome.state in ("SUCCESS", "FAILURE") and self._told.get(key) != outcome.state:
+            if outcome.state in READY_STATES and self._told.get(key) != outcome.state:
                 self._told[key] = outcome.state
                 self.ledger.write("told", key, state=outcome.state)
 

@@ -62,7 +62,7 @@ def _line(row: Row, played: Sequence[Played]) -> str:
         f"{_names(row.kinds)}; {_names(row.pools)}",
         f"{len(played)} in {len(ran)} of {len(row.kinds) * len(row.pools) * 2}",
         _early(row),
-        "told, kept as a dead letter" if row.poison else _words(row.late),
+        "told, kept as a dead letter" if row.poison else _words(row.late) + _apart(row),
         f"{repeats or ''}",
         f"{max(times):.1f} s" if times else "",
         f"**{broken}**" if broken else "0",
@@ -73,9 +73,13 @@ def _line(row: Row, played: Sequence[Played]) -> str:
 def _early(row: Row) -> str:
     if row.poison:
         return "told, kept as a dead letter"
-    words = _words(row.early)
+    words = _words(row.early) + _apart(row)
     rabbit = row.on_rabbitmq
     return words if rabbit is None or rabbit == row.early else f"{words} (RabbitMQ: {_words(rabbit)})"
+
+
+def _apart(row: Row) -> str:
+    return "".join(f" ({how}: {_words(promise)})" for how, promise in row.apart.items())
 
 
 def _words(promise: Promise) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -128,16 +129,22 @@ def _burials(field: Field, poison: Sequence[str]) -> list[str]:
 
 
 def _judged(entries: Sequence[Entry], promise: Promise, case: Case, left: set[str]) -> Findings:
-    """Judge poison apart: it is told, and never done."""
-    names = tuple(f"{how}-" for how in case.row.poison)
-    bad = [entry for entry in entries if names and entry.key.startswith(names)]
-    good = [entry for entry in entries if not (names and entry.key.startswith(names))]
-    findings = judge(good, promise, {key for key in left if not key.startswith(names or ("\0",))})
-    if not bad:
-        return findings
-    of_poison = judge(bad, Promise(repeats=case.ack == "late", dies="told"))
-    merged = {name: getattr(findings, name) + found for name, found in of_poison.broken.items()}
-    return replace(findings, **merged)
+    """Judge apart what has promises of its own, and poison: it is told, and never done."""
+    promises = dict(case.row.apart)
+    promises |= dict.fromkeys(case.row.poison, Promise(repeats=case.ack == "late", dies="told"))
+    good = [entry for entry in entries if _how(entry.key) not in promises]
+    findings = judge(good, promise, {key for key in left if _how(key) not in promises})
+    for how, its_promise in promises.items():
+        mine = [entry for entry in entries if _how(entry.key) == how]
+        kept = set() if how in case.row.poison else {key for key in left if _how(key) == how}
+        broken = judge(mine, its_promise, kept).broken
+        findings = replace(findings, **{n: getattr(findings, n) + found for n, found in broken.items()})
+    return findings
+
+
+def _how(key: str) -> str:
+    """Return what a call does, of which its id begins, behind the moment of one that has to wait."""
+    return re.sub(r"-\d+-.*", "", key.rpartition("@")[2], flags=re.DOTALL)
 
 
 def _due(start: Entry) -> float:

@@ -67,6 +67,20 @@ def leak():
     _leaks.append((bytearray(8_000_000), os.open(os.devnull, os.O_RDONLY)))
 
 
+DEAF_SECONDS = 20  # far beyond the limits of who is deaf
+BLOCKED_SECONDS = 6  # two leases
+DOOMED_SECONDS = 0.05
+
+
+def sleep_in_c(seconds):
+    """Sleep where no bytecode is run, with all signals blocked that can be."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        ctypes.CDLL(None).poll(None, 0, int(seconds * 1000))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 MEMORY_BYTES = 100_000_000
 
 
@@ -89,14 +103,16 @@ HOWS = {
     "exit": lambda _: os._exit(3),
     "segfault": lambda _: segfault(),
     "leak": lambda _: leak(),
+    "deaf": lambda _: sleep_in_c(DEAF_SECONDS),
+    "block": lambda _: sleep_in_c(BLOCKED_SECONDS),
+    "doomed": lambda _: time.sleep(DOOMED_SECONDS),
+    "spared": lambda _: time.sleep(DOOMED_SECONDS),
     "oom": lambda _: use_up_memory(),
 }
 
 
-@app.task(name="faults.work", bind=True)
-def work(self, how="quick"):
+def run(request, how):
     """Write that it begins, do what is asked, write that it is done."""
-    request = self.request
     info = request.delivery_info or {}
     ledger.write(
         "start",
@@ -107,6 +123,18 @@ def work(self, how="quick"):
     HOWS[how](request.id)
     ledger.write("end", request.id)
     return how
+
+
+@app.task(name="faults.work", bind=True)
+def work(self, how="quick"):
+    """Work."""
+    return run(self.request, how)
+
+
+@app.task(name="faults.await", bind=True)
+async def await_(self, how="quick"):
+    """Work on the loop of a pool that has one, and block it."""
+    return run(self.request, how)
 
 
 @app.task(name="faults.pass_on", bind=True)

@@ -13,18 +13,20 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal
 
-from faults import strikes
+from faults import slots, strikes
 from faults.brokers import KINDS, SERVERS, Kind
 from faults.checker import Promise
 from faults.field import Field
 
 Ack = Literal["early", "late"]
-Pool = Literal["prefork", "threads", "solo"]
+Pool = Literal["prefork", "threads", "solo", "asyncio", "gevent", "eventlet"]
 ALL_POOLS: tuple[Pool, ...] = ("prefork", "threads", "solo")
 
 ONCE = Promise()
 AGAIN = Promise(repeats=True)
 TOLD = Promise(dies="told")
+REVOKED = Promise(dies="told", grace_seconds=1.0)
+SPARED = Promise(dies="told", grace_seconds=1.0, changes=True)
 # What was running on a machine that died is told; what had begun some milliseconds before may run again.
 NODE_LOST = Promise(repeats=True, dies="told")
 NODE_LOST_ON_RABBITMQ = Promise(repeats=True, dies="silently")
@@ -47,12 +49,14 @@ class Row:
         held: Whether a task is running on the first one while the fault strikes.
         load: What is sent before the fault, besides the stream of short tasks: what to do, and how often.
         poison: Calls that never end: they have to be told, and kept as dead letters.
+        apart: What holds for calls that the strike sends, by what they do, where it is something else.
         settings: Of the program.
         environment: Of the workers.
         options: Of the workers' command line.
         false_clock: The first worker lives by a wall clock that can be set.
         results_elsewhere: Results are in a Redis of their own.
         resumes: Whether it is measured how soon a new task has run after the fault.
+        quick: Whether `make test` has the time for a case of it; `make faults` always has.
     """
 
     number: str
@@ -67,12 +71,14 @@ class Row:
     held: bool = True
     load: tuple[tuple[str, int], ...] = ()
     poison: tuple[str, ...] = ()
+    apart: Mapping[str, Promise] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     false_clock: bool = False
     results_elsewhere: bool = False
     resumes: bool = False
+    quick: bool = True
 
     def promise(self, kind: Kind, ack: Ack) -> Promise:
         """Return what holds on a broker."""
@@ -100,6 +106,7 @@ class Case:
 
 
 PREFORK: tuple[Pool, ...] = ("prefork",)
+HOSTED: tuple[Pool, ...] = ("asyncio", "gevent", "eventlet")
 NETWORK: Mapping[str, Any] = {"kinds": SERVERS, "resumes": True}
 TAKEN_OVER: Mapping[str, Any] = {"late": AGAIN, "early": NODE_LOST, "nodes": 2}
 # RabbitMQ does not answer acknowledgements: those that a black hole swallows are missed by nobody.
@@ -241,6 +248,34 @@ ROWS: tuple[Row, ...] = (
         held=False,
     ),
     Row(
+        "F28",
+        "tasks that sleep in C, deaf to all signals, beyond their hard limit",
+        slots.deaf_tasks,
+        pools=("prefork", "threads", "asyncio"),  # the one slot of solo has to wait for them
+        apart={"deaf": TOLD},
+        held=False,
+        quick=False,
+    ),
+    Row(
+        "F28b",
+        "tasks that block the loop they share with others, beyond their hard limit",
+        slots.block_beyond_limit,
+        TOLD,
+        AGAIN,
+        pools=HOSTED,
+        apart={"block": TOLD},
+        held=False,
+        quick=False,
+    ),
+    Row(
+        "F29",
+        "a task blocks the loop that it shares with others, for two leases",
+        slots.block_loop,
+        pools=HOSTED,
+        nodes=2,
+        quick=False,
+    ),
+    Row(
         "F30",
         "the broker has a message and its confirm is lost",
         strikes.lose_confirms,
@@ -282,6 +317,43 @@ ROWS: tuple[Row, ...] = (
         settings={"task_max_deliveries": 0},
     ),
     Row("F42b", "deployments with patience", strikes.stop_and_replace),
+    Row(
+        "F43",
+        "tasks are revoked before, when and after they begin, twice, and while no worker is there",
+        slots.revoke_at_any_time,
+        pools=(*ALL_POOLS, *HOSTED),
+        apart={"doomed": REVOKED, "spared": SPARED},
+        held=False,
+    ),
+    Row(
+        "F44",
+        "children are killed and replaced while the pool grows and shrinks",
+        slots.resize_amid_deaths,
+        TOLD,
+        AGAIN,
+        pools=PREFORK,
+        options=("--max-tasks-per-child", "3"),
+        held=False,
+    ),
+    Row(
+        "F44b",
+        "children are killed and replaced while the pool follows its load",
+        slots.kill_while_scaling,
+        TOLD,
+        AGAIN,
+        pools=PREFORK,
+        options=("--max-tasks-per-child", "3", "--autoscale", f"{slots.MOST_SLOTS},1"),
+        held=False,
+        quick=False,
+    ),
+    Row(
+        "F44c",
+        "the pool grows and shrinks all the time",
+        slots.resize,
+        pools=("prefork", "threads", *HOSTED),
+        held=False,
+        quick=False,
+    ),
     Row(
         "F46",
         "threads and connections of the program before the fork",
