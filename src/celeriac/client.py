@@ -42,9 +42,10 @@ class TaskCall(msgspec.Struct, kw_only=True):
 class _Batch:
     """Messages that wait to be sent together."""
 
-    def __init__(self, client: Client, *, flushes: bool) -> None:
+    def __init__(self, client: Client, *, flushes: bool, brief: bool = False) -> None:
         self.client = client
         self.flushes = flushes  # whether it may be sent in pieces while it grows
+        self.brief = brief  # whether nothing of the user's happens before it is sent
         self.messages: list[Prepared] = []
         self.bytes = 0  # of the messages' bodies
         self.sent = 0  # messages that the broker has taken already
@@ -191,7 +192,7 @@ class Client:
         options: dict[str, Any] | None = None,
     ) -> Any:  # Any: as send
         """Do what `send` does without blocking the event loop."""
-        async with self.abatch():
+        async with self.abatch(brief=True):
             if name in self._app.uniques:  # to ask for its lock blocks
                 to_thread = importlib.import_module("asyncio").to_thread
                 return await to_thread(self.send, name, args, kwargs, options)
@@ -234,16 +235,26 @@ class Client:
         finally:
             _batch.reset(token)
 
+    @property
+    def collects(self) -> bool:
+        """Whether what is sent here and now waits for others, for as long as the user likes."""
+        batch = _batch.get()
+        return batch is not None and batch.client is self and not batch.brief
+
     @asynccontextmanager
-    async def abatch(self) -> AsyncIterator[None]:
-        """Do what `batch` does without blocking the event loop."""
+    async def abatch(self, *, brief: bool = False) -> AsyncIterator[None]:
+        """Do what `batch` does without blocking the event loop.
+
+        Args:
+            brief: Nothing but sending happens inside.
+        """
         outer = _batch.get()
         if outer is not None and outer.client is self:
             yield
             return
         if self._producer is None or self._composer.latest_plan is None:
             await importlib.import_module("asyncio").to_thread(self._get_ready)
-        mine = _Batch(self, flushes=False)
+        mine = _Batch(self, flushes=False, brief=brief)
         token = _batch.set(mine)
         try:
             yield
@@ -304,6 +315,8 @@ class Client:
                 raise
             time.sleep(pause)
             remaining = end - time.monotonic()
+        if held := _held_by(messages):
+            self._guard.confirm(held)
         if not announce:
             return
         if self._app.hooks.after_task_publish.receivers or self._app.hooks.task_sent.receivers:
@@ -339,6 +352,8 @@ class Client:
                 raise
             await importlib.import_module("celeriac.awaiting").pause(pause)
             remaining = end - time.monotonic()
+        if held := _held_by(messages):
+            await importlib.import_module("asyncio").to_thread(self._guard.confirm, held)
         if self._app.hooks.after_task_publish.receivers or self._app.hooks.task_sent.receivers:
             self._announce_sent(messages)
         plan = self._composer.latest_plan

@@ -9,10 +9,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from celeriac import bursts, locks
 from celeriac.bursts import Bursts, Turn
 from celeriac.errors import TransportError
-from celeriac.locks import Lock, Locks
+from celeriac.locks import COLLECTED_SECONDS, UNSENT_SECONDS, Lock, Locks
 from celeriac.uniqueness import UNTIL_STARTED, Uniqueness
 from celeriac.wire.task import BURST_HEADER, LOCK_HEADER
 
@@ -27,8 +29,9 @@ class Guard:
     """Takes locks for the calls that a client sends.
 
     1. take the lock of a call, or say which call has it; make a debounced one the last of its burst
-    2. let go of that when the call could not be sent
-    3. leave alone what others wait for under its id, and what is sent again
+    2. hold it for some seconds only until the call is sent: whoever sends may die before that
+    3. let go of that when the call could not be sent
+    4. leave alone what others wait for under its id, and what is sent again
 
     Safe for threads, and usable after a fork.
 
@@ -78,13 +81,27 @@ class Guard:
             return self._join(rule, args, kwargs, options, inside=inside), None
         task_id = options["task_id"] = options.get("task_id") or self._app.new_id()
         lock = Lock(rule.name(args, kwargs, self._encode), task_id, self._seconds(rule, options))
-        [holder] = self._store().take([lock])
+        [holder] = self._store().take([self._unsent(lock)])
         if holder is None and rule.mode:
             headers[LOCK_HEADER] = locks.to_header(rule.mode, lock.name)
         options["headers"] = headers
         if holder is None:
             return lock, None
         return None, None if _is_awaited(options, inside=inside) else holder
+
+    def confirm(self, held: Sequence[Lock | Turn]) -> None:
+        """Have the locks of calls last for their time, as they are sent."""
+        sent = [lock for lock in held if isinstance(lock, Lock) and lock.seconds > UNSENT_SECONDS]
+        if not sent:
+            return
+        try:
+            self._store().confirm(sent)
+        except TransportError as exc:
+            logger.warning(
+                "Calls of unique tasks are sent and keep others like them out for %.0f s only: %s",
+                UNSENT_SECONDS,
+                exc,
+            )
 
     def leave(self, held: Sequence[Lock | Turn]) -> None:
         """Free the locks of calls that were not sent, and have nobody wait for their turns."""
@@ -131,6 +148,14 @@ class Guard:
         options["task_id"], turn = joined[0], Turn(name, joined[1])
         options["headers"][BURST_HEADER] = bursts.to_header(turn)
         return turn
+
+    def _unsent(self, lock: Lock) -> Lock:
+        """Return a lock as it is held until its call is sent: this process may die before that."""
+        client = self._app.client
+        seconds = COLLECTED_SECONDS if client.collects else UNSENT_SECONDS
+        # Sending may take that long, and the lock has to be there in the end.
+        seconds = max(seconds, 2 * self._app.conf.publish_timeout_seconds)
+        return msgspec.structs.replace(lock, seconds=min(lock.seconds, seconds))
 
     def _encode(self, value: Any) -> bytes:  # Any: the user's arguments
         data: bytes = self._app.codecs.encode(value, "json")[2]

@@ -10,6 +10,11 @@ import msgspec
 # A lock whose task runs and may not run again ends so long after its worker was last heard of.
 HELD_SECONDS: Final = 12.0
 RENEW_SECONDS: Final = 3.0
+# One whose call nobody knows to be sent: its client may have died before it could send it.
+UNSENT_SECONDS: Final = 12.0
+COLLECTED_SECONDS: Final = 60.0  # the same while the call waits for others, to be sent with them
+
+UNSENT_MARK: Final = "?"  # in front of the holder, where a store has to remember that
 
 
 class Lock(msgspec.Struct, frozen=True):
@@ -24,13 +29,25 @@ class Locks(Protocol):
     """Keeps the locks of a fleet. Its calls block, and may be made from any thread."""
 
     def take(self, wanted: Sequence[Lock]) -> list[str | None]:
-        """Take locks, in one round trip.
+        """Take locks, in one round trip, for calls that are to be sent.
 
         Returns:
             For each None when it was free and is held now, else who holds it; that may be the same holder.
 
         Raises:
             TransportError: The store cannot be reached, or refuses; some may have been taken.
+        """
+        ...
+
+    def confirm(self, sent: Sequence[Lock]) -> None:
+        """Have locks that were taken end so many seconds from now, as their calls are sent; one round trip.
+
+        Args:
+            sent: What was kept meanwhile, by whoever runs the call, is left alone; and what is not held by
+                the holder named.
+
+        Raises:
+            TransportError: The store cannot be reached, or refuses; some of it may have been done.
         """
         ...
 

@@ -289,7 +289,7 @@ class Task(TaskHooks, Generic[P, R_co]):
     ) -> results.AsyncResult[R_co]:
         """Send it with the options of `apply_async`, without blocking the event loop."""
         app = self._get_app()
-        async with app.client.abatch():
+        async with app.client.abatch(brief=True):
             if self.name in app.uniques and not app.conf.task_always_eager:  # to ask for its lock blocks
                 to_thread: Any = importlib.import_module("asyncio").to_thread
                 sent: results.AsyncResult[R_co] = await to_thread(self.apply_async, args, kwargs, **options)

@@ -114,6 +114,56 @@ def test_the_body_runs_if_the_whole_header_was_sent_and_never_otherwise(
     assert kept_for_ever(app.conf.broker_url) == []
 
 
+LOCKING = """
+import os, signal, sys, time
+from celeriac import Celeriac
+
+app = Celeriac("proj", broker=URL, backend=URL)
+
+@app.task(name="pay", unique="until_done")
+def pay(order): ...
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)  # until the signal comes
+
+producer = type(app.transport.producer())
+locks = type(app.transport.locks())
+setattr(*{"before send": (producer, "send", die), "before confirm": (locks, "confirm", die)}[sys.argv[1]])
+pay.delay(7)
+"""
+
+
+@pytest.mark.parametrize("where", ["before send", "before confirm"])
+def test_the_lock_of_a_call_that_was_never_sent_ends_within_seconds(app: Celeriac, where: str) -> None:
+    pay = app.task(name="pay", unique="until_done")(lambda order: None)
+    ended = subprocess.run(
+        [sys.executable, "-c", LOCKING.replace("URL", repr(app.conf.broker_url)), where],
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL
+    sent = app.transport.size("celery")
+
+    pay.delay(7)
+    assert app.transport.size("celery") == sent == (0 if where == "before send" else 1)
+    let_locks_age(app.conf.broker_url, 15.0)
+    pay.delay(7)
+
+    assert app.transport.size("celery") == sent + 1
+
+
+def let_locks_age(url: str, seconds: float) -> None:
+    """Have all locks end so many seconds earlier."""
+    if url.startswith("redis"):
+        for key in command(url, "KEYS", "celeriac.lock:*"):
+            command(url, "PEXPIRE", key, int(command(url, "PTTL", key)) - round(1000 * seconds))
+        return
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        connection.execute("UPDATE locks SET since = since - ?, until = until - ?", (seconds, seconds))
+    connection.close()
+
+
 def killed(url: str, where: str, number: float) -> bool:
     """Run the client; return whether it was killed."""
     program = CLIENT.replace("URL", repr(url)).replace("AT_ONCE", str(AT_ONCE)).replace("PARTS", str(PARTS))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from celeriac import transports
@@ -69,6 +70,41 @@ def test_a_lock_can_be_cut_short(case: Case) -> None:
 
     case.locks.exchange([], [Lock(ONE.name, ONE.holder, 12.0)])
     case.advance(13)
+
+    assert case.locks.take([TWO]) == [None]
+
+
+def test_a_lock_whose_call_was_sent_lasts_from_then_on(case: Case) -> None:
+    case.locks.take([msgspec.structs.replace(ONE, seconds=12.0)])
+
+    case.advance(11)
+    case.locks.confirm([ONE])
+    case.advance(59)
+    assert case.locks.take([TWO]) == ["one"]
+    case.advance(2)
+
+    assert case.locks.take([TWO]) == [None]
+
+
+def test_that_a_call_was_sent_is_no_news_of_a_lock_that_is_kept_or_another_s(case: Case) -> None:
+    case.locks.take([ONE])
+    case.locks.confirm([TWO])
+    case.locks.exchange([], [msgspec.structs.replace(ONE, seconds=12.0)])
+
+    case.locks.confirm([ONE])
+    case.advance(13)
+
+    assert case.locks.take([TWO]) == [None]
+
+
+def test_a_lock_whose_call_was_sent_is_kept_and_freed_as_before(case: Case) -> None:
+    case.locks.take([ONE])
+    case.locks.confirm([ONE])
+    assert case.locks.take([TWO]) == ["one"]
+    assert case.locks.exchange([], [ONE]) == [True]
+
+    case.locks.exchange([ONE], [])
+    case.locks.confirm([ONE])
 
     assert case.locks.take([TWO]) == [None]
 

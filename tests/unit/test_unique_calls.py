@@ -16,7 +16,7 @@ from celeriac.canvas import chord, group
 from celeriac.client import TaskCall
 from celeriac.context import Context
 from celeriac.errors import BrokerUnreachable, ConfigError, EncodeError, UsageError
-from celeriac.locks import Lock
+from celeriac.locks import COLLECTED_SECONDS, UNSENT_SECONDS, Lock
 from celeriac.message import Delivery
 from celeriac.task import Task
 from job_factory import deliveries, memory_app
@@ -272,21 +272,60 @@ async def test_a_call_that_could_not_be_sent_keeps_nobody_out(app: Celeriac, syn
 def test_a_lock_lasts_no_longer_than_its_call_is_wanted_and_from_its_time_on(
     app: Celeriac, sync: Task[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds: list[float] = []
-
-    def take(wanted: list[Lock]) -> list[None]:
-        seconds.append(wanted[0].seconds)
-        return [None]
-
-    monkeypatch.setattr(app.transport.locks(), "take", take)
+    locks, seconds = app.transport.locks(), list[float]()
+    monkeypatch.setattr(locks, "take", lambda wanted: [None])
+    monkeypatch.setattr(locks, "confirm", lambda sent: seconds.extend(lock.seconds for lock in sent))
 
     sync.delay(1)
     sync.apply_async((1,), countdown=100)
     sync.apply_async((1,), eta=datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=100))
     sync.apply_async((1,), expires=50)
-    sync.apply_async((1,), expires=-50)
 
-    assert seconds == pytest.approx([3600, 3700, 3700, 50, 1], abs=30)
+    assert seconds == pytest.approx([3600, 3700, 3700, 50], abs=30)
+
+
+@pytest.mark.parametrize("expires", [5, -50])
+def test_a_lock_that_is_short_anyway_is_not_looked_after_again(
+    app: Celeriac, sync: Task[..., Any], monkeypatch: pytest.MonkeyPatch, expires: float
+) -> None:
+    locks, taken, confirmed = app.transport.locks(), list[Lock](), list[Lock]()
+
+    def take(wanted: list[Lock]) -> list[None]:
+        taken.extend(wanted)
+        return [None]
+
+    monkeypatch.setattr(locks, "take", take)
+    monkeypatch.setattr(locks, "confirm", confirmed.extend)
+
+    sync.apply_async((1,), expires=expires)
+
+    assert [lock.seconds for lock in taken] == pytest.approx([max(1, expires)], abs=4)
+    assert not confirmed
+
+
+async def test_until_a_call_is_sent_its_lock_is_a_short_one(
+    app: Celeriac, sync: Task[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks, seconds, confirmed = app.transport.locks(), list[float](), list[Lock]()
+
+    def take(wanted: list[Lock]) -> list[None]:
+        assert not confirmed
+        seconds.extend(lock.seconds for lock in wanted)
+        return [None]
+
+    monkeypatch.setattr(locks, "take", take)
+    monkeypatch.setattr(locks, "confirm", confirmed.extend)
+
+    await sync.adelay(1)
+    assert confirmed.pop().seconds == 3600
+    await asyncio.to_thread(sync.delay, 1)
+    assert confirmed.pop().seconds == 3600
+    with app.client.batch():  # what the user does meanwhile may take its time
+        sync.delay(1)
+        sync.delay(2)
+
+    assert seconds == [UNSENT_SECONDS] * 2 + [COLLECTED_SECONDS] * 2
+    assert len(confirmed) == 2
 
 
 def test_a_task_that_runs_eagerly_runs_each_time(app: Celeriac) -> None:

@@ -19,7 +19,8 @@ class MemoryLocks:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._guard = threading.Lock()
-        self._held: dict[str, tuple[str, float]] = {}  # by name: the holder, and when it ends
+        # By name: the holder, when it ends, and whether its call is known to be sent.
+        self._held: dict[str, tuple[str, float, bool]] = {}
 
     def take(self, wanted: Sequence[Lock]) -> list[str | None]:
         """See `celeriac.locks.Locks`."""
@@ -31,8 +32,16 @@ class MemoryLocks:
                 held = self._held.get(lock.name)
                 holders.append(None if held is None else held[0])
                 if held is None:
-                    self._held[lock.name] = lock.holder, now + lock.seconds
+                    self._held[lock.name] = lock.holder, now + lock.seconds, False
             return holders
+
+    def confirm(self, sent: Sequence[Lock]) -> None:
+        """See `celeriac.locks.Locks`."""
+        with self._guard:
+            now = self._clock.monotonic()
+            for lock in sent:
+                if self._holds(lock, now) and not self._held[lock.name][2]:
+                    self._held[lock.name] = lock.holder, now + lock.seconds, True
 
     def exchange(self, free: Sequence[Lock], keep: Sequence[Lock]) -> list[bool]:
         """See `celeriac.locks.Locks`."""
@@ -44,12 +53,12 @@ class MemoryLocks:
             kept = [self._holds(lock, now) for lock in keep]
             for lock, held in zip(keep, kept, strict=True):
                 if held:
-                    self._held[lock.name] = lock.holder, now + lock.seconds
+                    self._held[lock.name] = lock.holder, now + lock.seconds, True
             return kept
 
     def close(self) -> None:
         """Do nothing: there is no connection."""
 
     def _holds(self, lock: Lock, now: float) -> bool:
-        holder, until = self._held.get(lock.name, ("", 0.0))
+        holder, until, _ = self._held.get(lock.name, ("", 0.0, True))
         return holder == lock.holder and until > now

@@ -8,13 +8,13 @@ from typing import TypeVar
 
 from celeriac.clock import Clock
 from celeriac.errors import TransportError
-from celeriac.locks import Lock
+from celeriac.locks import UNSENT_MARK, Lock
 from celeriac.transports.sqlite_file import Handle
 
 T = TypeVar("T")
 
-# since, until: seconds on the monotonic clock of the boot. Not in the file's schema: only a program with
-# unique tasks needs it.
+# holder: with a mark in front as long as its call is not known to be sent. since, until: seconds on the
+# monotonic clock of the boot. Not in the file's schema: only a program with unique tasks needs it.
 _TABLE = """
 CREATE TABLE IF NOT EXISTS locks (name TEXT PRIMARY KEY, holder TEXT NOT NULL, since REAL NOT NULL,
     until REAL NOT NULL) WITHOUT ROWID
@@ -39,19 +39,30 @@ class SqliteLocks:
         """See `celeriac.locks.Locks`."""
         return self._write(lambda connection, now: [_take(connection, lock, now) for lock in wanted])
 
+    def confirm(self, sent: Sequence[Lock]) -> None:
+        """See `celeriac.locks.Locks`."""
+
+        def work(connection: sqlite3.Connection, now: float) -> list[None]:
+            connection.executemany(
+                "UPDATE locks SET holder = ?, since = ?, until = ? WHERE name = ? AND holder = ?",
+                [
+                    (lock.holder, now, now + lock.seconds, lock.name, UNSENT_MARK + lock.holder)
+                    for lock in sent
+                ],
+            )
+            return []
+
+        self._write(work)
+
     def exchange(self, free: Sequence[Lock], keep: Sequence[Lock]) -> list[bool]:
         """See `celeriac.locks.Locks`."""
 
         def work(connection: sqlite3.Connection, now: float) -> list[bool]:
             connection.executemany(
-                "DELETE FROM locks WHERE name = ? AND holder = ?",
-                [(lock.name, lock.holder) for lock in free],
+                "DELETE FROM locks WHERE name = ? AND holder IN (?, ?)",
+                [(lock.name, lock.holder, UNSENT_MARK + lock.holder) for lock in free],
             )
-            renew = "UPDATE locks SET since = ?, until = ? WHERE name = ? AND holder = ?"
-            return [
-                connection.execute(renew, (now, now + lock.seconds, lock.name, lock.holder)).rowcount == 1
-                for lock in keep
-            ]
+            return [_keep(connection, lock, now) for lock in keep]
 
         return self._write(work)
 
@@ -78,9 +89,18 @@ def _take(connection: sqlite3.Connection, lock: Lock, now: float) -> str | None:
     held = connection.execute("SELECT holder FROM locks WHERE name = ?", (lock.name,)).fetchone()
     if held is not None:
         holder: str = held[0]
-        return holder
+        return holder.removeprefix(UNSENT_MARK)
     connection.execute(
         "INSERT INTO locks (name, holder, since, until) VALUES (?, ?, ?, ?)",
-        (lock.name, lock.holder, now, now + lock.seconds),
+        (lock.name, UNSENT_MARK + lock.holder, now, now + lock.seconds),
     )
     return None
+
+
+def _keep(connection: sqlite3.Connection, lock: Lock, now: float) -> bool:
+    """Have a lock last, if it is held."""
+    done = connection.execute(
+        "UPDATE locks SET holder = ?, since = ?, until = ? WHERE name = ? AND holder IN (?, ?)",
+        (lock.holder, now, now + lock.seconds, lock.name, lock.holder, UNSENT_MARK + lock.holder),
+    )
+    return done.rowcount == 1
