@@ -333,7 +333,9 @@ ROWS: tuple[Row, ...] = (
         AGAIN,
         pools=PREFORK,
         options=("--max-tasks-per-child", "3"),
+        settings={"task_max_deliveries": 0},  # one may be killed each time
         held=False,
+        quick=False,
     ),
     Row(
         "F44b",
@@ -343,6 +345,7 @@ ROWS: tuple[Row, ...] = (
         AGAIN,
         pools=PREFORK,
         options=("--max-tasks-per-child", "3", "--autoscale", f"{slots.MOST_SLOTS},1"),
+        settings={"task_max_deliveries": 0},  # one may be killed each time
         held=False,
         quick=False,
     ),
