@@ -250,6 +250,7 @@ class Job(msgspec.Struct, kw_only=True, array_like=True):
     lost: Lost | None = (
         None  # an earlier child died of it: record that failure and its consequences, do not run
     )
+    function: bytes | None = None  # instead of a message: what others' code in the node wants to be called
 
 
 class Started(msgspec.Struct, kw_only=True, array_like=True, tag="started"):
@@ -274,6 +275,7 @@ class Finished(msgspec.Struct, kw_only=True, array_like=True, tag="finished"):
     traceback: str | None = None
     exhausted: bool = False  # it failed, has no retry left, and its task wants to be kept then
     part: Part | None = None  # to be counted once the record is stored
+    value: bytes | None = None  # what a function has returned, pickled
 
 
 class Lost(msgspec.Struct, kw_only=True, array_like=True, tag="lost"):

@@ -13,33 +13,37 @@ import pytest
 from processes import ROOT, user_environment
 from servers import required
 
-# With what they need besides Celery, as pip must not bring that.
-REQUIREMENTS = (
-    "django-celery-beat==2.9.0",
-    "django-celery-results==2.6.0",
-    "celery-redbeat==2.4.2",
-    "django-timezone-field",
-    "python-crontab",
-    "cron-descriptor",
-    "tenacity",
-    "python-dateutil",
-    "six",
-)
+# By folder. With what they need besides Celery, as pip must not bring that.
+PACKAGES = {
+    "packages": (
+        "django-celery-beat==2.9.0",
+        "django-celery-results==2.6.0",
+        "celery-redbeat==2.4.2",
+        "django-timezone-field",
+        "python-crontab",
+        "cron-descriptor",
+        "tenacity",
+        "python-dateutil",
+        "six",
+    ),
+    "batches": ("celery-batches==0.11",),
+}
 
 
-def folder_of_packages() -> Path:
-    """Return the folder that has them; installing takes some seconds, and is done once."""
+def folder_of(name: str) -> Path:
+    """Return the folder that has some of them; installing takes some seconds, and is done once."""
+    requirements = PACKAGES[name]
     cache = Path(os.environ.get("CELERIAC_VENVS") or ROOT / ".venvs")
     cache.mkdir(parents=True, exist_ok=True)
-    folder = cache / f"packages-{sys.version_info.major}.{sys.version_info.minor}"
+    folder = cache / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
     done = folder / ".installed"
     with (cache / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists() or done.read_text() != "\n".join(REQUIREMENTS):
+        if not done.exists() or done.read_text() != "\n".join(requirements):
             command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--upgrade"]
             quiet = ["--disable-pip-version-check", "--root-user-action=ignore"]
             made = subprocess.run(
-                [*command, *quiet, "--target", str(folder), *REQUIREMENTS],
+                [*command, *quiet, "--target", str(folder), *requirements],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -49,14 +53,14 @@ def folder_of_packages() -> Path:
                 if required():
                     pytest.fail(reason, pytrace=False)
                 pytest.skip(reason)
-            done.write_text("\n".join(REQUIREMENTS))
+            done.write_text("\n".join(requirements))
     return folder
 
 
-def environment(project: Path, **settings: str) -> dict[str, str]:
-    """Return the environment of a program that has these packages, and the modules of a folder."""
+def environment(project: Path, *, packages: str = "packages", **settings: str) -> dict[str, str]:
+    """Return the environment of a program that has some of these packages, and the modules of a folder."""
     found = user_environment(project, **settings)
     return {
         **found,
-        "PYTHONPATH": os.pathsep.join([str(project), found["PYTHONPATH"], str(folder_of_packages())]),
+        "PYTHONPATH": os.pathsep.join([str(project), found["PYTHONPATH"], str(folder_of(packages))]),
     }

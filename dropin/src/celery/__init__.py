@@ -66,7 +66,8 @@ _SOURCES = {
 }
 _MODULES = frozenset(
     {
-        "_state", "app", "apps", "beat", "bin", "bootsteps", "canvas", "contrib", "decorators", "events",
+        "_state", "app", "apps", "beat", "bin", "bootsteps", "canvas", "concurrency",
+        "contrib", "decorators", "events",
         "exceptions", "execute", "fixups", "loaders", "local", "platforms", "registry", "result", "schedules",
         "security", "signals", "states", "task", "utils", "worker",
     }

@@ -267,9 +267,24 @@ def _companion_of(worker: Any) -> Any:  # Any: of the core's floors above its ap
 
 def _requests_of(worker: Any) -> Any:  # Any: as above
     """Return what calls the hooks of tasks' own classes of requests; nothing is loaded without any."""
-    if not any(getattr(task, "Request", None) is not None for task in worker.app.tasks.values()):
+    if not _has_own(worker.app, "Request", _REQUEST):
         return None
     return importlib.import_module("celery.worker.request_hooks").companion_of(worker)
+
+
+def _strategies_of(worker: Any) -> Any:  # Any: as above
+    """Return what runs tasks' own strategies; nothing is loaded without any."""
+    if not _has_own(worker.app, "Strategy", _STRATEGY):
+        return None
+    return importlib.import_module("celery.worker.strategies").companion_of(worker)
+
+
+COMPANIONS = (_requests_of, _strategies_of)  # of every worker, besides its steps
+
+
+def _has_own(app: Celeriac, attribute: str, usual: str) -> bool:
+    """Return whether a task says for itself what its class is."""
+    return any(getattr(task, attribute, None) not in (None, usual) for task in app.tasks.values())
 
 
 def _worker(app: Celeriac, *args: Any, **kwargs: Any) -> Any:  # Any: a class that nobody else has to load
@@ -282,6 +297,8 @@ def _bugreport(app: Celeriac) -> str:
     return report
 
 
+_REQUEST = "celery.worker.request:Request"
+_STRATEGY = "celery.worker.strategy:default"
 _OWN_PANEL = Celeriac.panel_cls
 
 
@@ -290,10 +307,11 @@ def install() -> None:
     Celeriac.on_create.append(_take_in)
     Celeriac.on_shared.append(_shared_by)
     Celeriac.on_finalize.append(_announce_app_finalized)
-    Celeriac.on_worker += [_companion_of, _requests_of]
+    Celeriac.on_worker += [_companion_of, *COMPANIONS]
     AsyncResult.default_app = get_current_app
     Signature.default_sender = get_current_app
     Task.default_app = get_current_app
+    Task.Request, Task.Strategy = _REQUEST, _STRATEGY
     Celeriac.builtin_fixups = frozenset({"celery.fixups.django:fixup"})
     Celeriac.amqp_cls = "celery.app.amqp:AMQP"
     Celeriac.loader_cls = "celery.loaders.app:AppLoader"
@@ -307,8 +325,10 @@ def uninstall() -> None:
     Celeriac.on_shared.remove(_shared_by)
     Celeriac.on_finalize.remove(_announce_app_finalized)
     Celeriac.on_worker.remove(_companion_of)
-    Celeriac.on_worker.remove(_requests_of)
+    for companion in COMPANIONS:
+        Celeriac.on_worker.remove(companion)
     AsyncResult.default_app = Signature.default_sender = Task.default_app = None
+    Task.Request = Task.Strategy = None
     Celeriac.builtin_fixups = frozenset()
     Celeriac.amqp_cls = None
     Celeriac.loader_cls = None

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from celeriac.backends.marks import Marks
 from celeriac.backends.patient_listener import PatientListener
 from celeriac.errors import TimeoutError as ResultTimeout
 from celeriac.message import Outcome
@@ -65,7 +66,7 @@ class Waiter:
             waiting.close()
 
 
-class Awaited:
+class Awaited(Marks):
     """The part of a backend that is waited for; the backend makes its `Waiter`."""
 
     _waiter: Waiter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import inspect
 import logging
 import os
@@ -36,6 +37,8 @@ from celeriac.wire.task import RESENT_HEADER, unpack_call
 logger: logging.Logger = logging.getLogger("celery.worker.request")
 
 R = TypeVar("R")
+
+_FUNCTION = "celeriac.execute.function"  # loads pickle, which few workers need
 
 # What `request.headers` leaves out: the headers that Celery itself knows.
 _KNOWN_HEADERS = frozenset(
@@ -101,6 +104,8 @@ class Executor:
 
     def run(self, job: Job, limit: SoftLimit | None) -> Finished:
         """Run a job to its end; whatever is an ``Exception`` ends up in the report."""
+        if job.function is not None:
+            return _call(job)
         prepared = self._prepare(job)
         if isinstance(prepared, Finished):
             return prepared
@@ -391,3 +396,8 @@ class Executor:
             ),
             request,
         )
+
+
+def _call(job: Job) -> Finished:
+    finished: Finished = importlib.import_module(_FUNCTION).call(job)
+    return finished

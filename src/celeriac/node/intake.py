@@ -12,6 +12,7 @@ from celeriac.node.admit import Admitted, Dead, Early, Refused, admit, expired
 from celeriac.node.burst_desk import BurstDesk
 from celeriac.node.dispatch import Dispatcher
 from celeriac.node.herald import Herald
+from celeriac.node.loans import Loans
 from celeriac.node.rates import Rates
 from celeriac.node.recent import turn_of
 from celeriac.node.reception import Reception
@@ -43,6 +44,7 @@ class Intake:
         refusals: Tell what is refused.
         herald: Tells monitors what is taken.
         turnstiles: Let begin what is limited in the whole fleet.
+        loans: Lend what others' code wants.
         bursts: Returns what finds the last of debounced calls; called when it is first needed.
         parks: Whether the broker keeps messages until a time.
         on_release: Called when something that was held here is held no more.
@@ -57,6 +59,7 @@ class Intake:
         refusals: Refusals,
         herald: Herald,
         turnstiles: Turnstiles,
+        loans: Loans,
         bursts: Callable[[], Bursts],
         *,
         parks: bool,
@@ -69,6 +72,7 @@ class Intake:
         self._refusals = refusals
         self._herald = herald
         self._turnstiles = turnstiles
+        self._loans = loans
         self._parks = parks
         self._on_release = on_release
         self.waited_seconds: dict[str, float] = {}  # by queue: the message that was taken last
@@ -121,7 +125,8 @@ class Intake:
 
     def held(self) -> int:
         """Return how much waits here and shall not keep others from being received."""
-        return len(self.timers) + min(len(self.rates) + len(self._turnstiles), MOST_RATED)
+        limited = len(self.rates) + len(self._turnstiles)
+        return len(self.timers) + min(limited + self._loans.held(), MOST_RATED)
 
     def take_back(self) -> list[Work]:
         """Let go of everything that waits here and return it."""
@@ -150,18 +155,22 @@ class Intake:
                 "eta": headers.eta,
             }
             logger.info("Task %(name)s[%(id)s] received", facts, extra={"data": facts})
-        hook = self._reception.hooks.task_received
-        if hook.receivers:
-            request = Request(delivery, headers, self._reception.hostname, decision.policy.task)
-            hook.send(self, request=request)
         work = self._ledger.open(delivery, headers, decision.policy)
         work.ready_at = ready_at
+        if not self._loans.wants(work):  # its borrower tells, if anybody does
+            self._tell_received(work)
+        return work
+
+    def _tell_received(self, work: Work) -> None:
+        hook = self._reception.hooks.task_received
+        if hook.receivers:
+            hostname = self._reception.hostname
+            hook.send(self, request=Request(work.delivery, work.headers, hostname, work.policy.task))
         if self._herald.on:
             self._herald.received(work)
         witness = self._herald.witness
         if witness is not None and witness.minds(work.policy.task):
             work.witnessed = work.tells = True
-        return work
 
     def _is_known(self, delivery: Delivery, decision: Admitted | Dead) -> bool:
         """Return whether a message comes again that is under way here or done: nothing shall run twice.
@@ -222,7 +231,21 @@ class Intake:
         else:
             self.timers.hold(self._enter(delivery, decision, decision.until), decision.until)
 
+    def run_after_all(self, work: Work) -> None:
+        """Run what was lent, as if it had not been."""
+        if self._loans.take_back(work):
+            self._tell_received(work)
+            self._run(work)
+            self._dispatcher.pump()
+            self._on_release()
+
     def _line_up(self, work: Work) -> None:
+        if self._loans.wants(work):
+            self._loans.lend(work)
+        else:
+            self._run(work)
+
+    def _run(self, work: Work) -> None:
         if work.headers.burst is None:
             self._admit(work)
         else:

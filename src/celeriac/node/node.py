@@ -22,6 +22,7 @@ from celeriac.node.intake import Intake
 from celeriac.node.keeper import Keeper
 from celeriac.node.leases import Leases
 from celeriac.node.link import GiveUp, Link
+from celeriac.node.loans import Loans
 from celeriac.node.node_settings import NodeSettings
 from celeriac.node.outage import Outage
 from celeriac.node.paused import PausedQueues
@@ -80,6 +81,7 @@ class Node:
     `reporter`     stores outcomes and settles messages, in batches
     `leases`       keeps what was taken from being given to others
     `turnstiles`   let begin what is limited in the whole fleet
+    `loans`        what others' code has taken instead of having it run
     `keeper`       keeps and frees the locks of unique tasks
     `ledger`       everything that was taken and is not settled
     `revoked`      what somebody does not want to be run any more
@@ -151,6 +153,7 @@ class Node:
             scribe, self.ledger, self.dispatcher, results, self.herald, self.keeper, self._on_room
         )
         self.refusals: Refusals = Refusals(reception, results, self.ledger, self.reporter, self.herald)
+        self.loans: Loans = Loans(self.ledger, self.dispatcher, self.reporter, self._on_release)
         self.intake: Intake = Intake(
             reception,
             self.ledger,
@@ -159,6 +162,7 @@ class Node:
             self.refusals,
             self.herald,
             self.turnstiles,
+            self.loans,
             lambda: connect_bursts(app.conf, transport, app_name=app.main),
             parks=transport.caps.native_delay,
             on_release=self._on_release,
@@ -192,6 +196,7 @@ class Node:
             self.ledger,
             self.receiver,
             self.reporter,
+            self.loans,
             [self.turnstiles, self.keeper, self.intake.bursts],
         )
         self._started = False  # connected, and the slots are ready

@@ -75,7 +75,7 @@ class Policy:
         self.short = mean < SHORT_SECONDS
 
 
-class _Unregistered:
+class Unregistered:
     """What a policy asks of a task."""
 
     time_limit = soft_time_limit = concurrency_limit = rate_limit = None
@@ -129,7 +129,7 @@ class Policies:
 
     def of_unregistered(self) -> Policy:
         """Return the policy of a task that is not known here, and fails."""
-        return Policy(_Unregistered, Terms(), None, None)
+        return Policy(Unregistered, Terms(), None, None)
 
     def counts(self) -> dict[str, int]:
         """Return how many runs of each task have ended here."""

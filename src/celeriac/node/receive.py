@@ -120,7 +120,12 @@ class Receiver:
             if work is not None:
                 self._dispatcher.ended(work)
                 works.append(work)
-        return sorted(works, key=lambda work: work.number)
+        works.sort(key=lambda work: work.number)
+        if calls := [work for work in works if work.call is not None]:  # they came over no connection
+            for work in reversed(calls):
+                self._dispatcher.add_first(work)
+            self._dispatcher.pump()
+        return [work for work in works if work.call is None]
 
     def unseen(self) -> Sequence[Delivery]:
         """Return what the broker has sent already though there is no room for it."""
@@ -142,7 +147,7 @@ class Receiver:
                 self._dispatcher.ended(work)
                 self._dispatcher.add_first(work)
         for work in self._ledger:
-            if not work.submitted and not self._link.consumer.holds(work.delivery):
+            if work.waits and not self._link.consumer.holds(work.delivery):
                 self._dispatcher.drop(work)
                 self._intake.drop(work)
                 self._ledger.close(work.number)

@@ -31,7 +31,7 @@ from celeriac.node.keeper import Keeper
 from celeriac.node.recent import Recent
 from celeriac.node.results import Results
 from celeriac.node.scribe import Entry, Scribe
-from celeriac.node.work import Ledger, Work
+from celeriac.node.work import FunctionCall, Ledger, Work
 from celeriac.wire.task import is_alone
 
 logger: logging.Logger = logging.getLogger("celery.worker.request")
@@ -190,6 +190,9 @@ class Reporter:
         if work is None:
             return False  # the broker took it back in the meantime
         self._dispatcher.ended(work)
+        if work.call is not None:
+            work.call.hears(report)
+            return False
         self._starts.pop(report.number, None)
         decided = work.decided
         if decided is None:
@@ -214,6 +217,9 @@ class Reporter:
         work = self._ledger.get(report.number)
         if work is None or work.lost is not None:
             return
+        if work.call is not None:
+            work.call.hears(report)
+            return
         if not work.started:
             work.started = True
             self._herald.started(work, report.at)
@@ -229,6 +235,9 @@ class Reporter:
         if work is None:
             return
         self._dispatcher.ended(work)
+        if work.call is not None:
+            self._lost_call(work, work.call, report)
+            return
         decided = verdict(work.policy.terms, report, work.delivery.attempt) or Ack()
         if work.lost is not None:  # the child that should have written its obituary died as well
             self.mourn(work, work.lost, work.decided or decided)
@@ -246,6 +255,13 @@ class Reporter:
             if work.witnessed and self._herald.witness is not None:
                 self._herald.witness.lost(work, report)
             self.mourn(work, report, decided)
+
+    def _lost_call(self, work: Work, call: FunctionCall, report: Lost) -> None:
+        if not report.started and not report.stopped:
+            self._dispatcher.add_first(work)  # its child died of something else
+            return
+        self._ledger.close(work.number)
+        call.hears(report)
 
     def _tell_loss(self, work: Work, report: Lost) -> None:
         logger.error(

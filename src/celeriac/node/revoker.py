@@ -78,7 +78,7 @@ class Revoker:
         unread = {work.number for work in works if work.submitted and work.number not in running}
         if unread:
             self._recall(unread)
-        back = [work for work in works if not work.submitted and self._ledger.get(work.number) is work]
+        back = [work for work in works if work.waits and self._ledger.get(work.number) is work]
         for work in back:
             self._dispatcher.drop(work)
             self._intake.drop(work)

@@ -15,6 +15,7 @@ from celeriac.errors import TransportError
 from celeriac.message import Requeue
 from celeriac.node.last_words import write_obituaries
 from celeriac.node.link import Link
+from celeriac.node.loans import Loans
 from celeriac.node.node_settings import NodeSettings
 from celeriac.node.receive import Receiver
 from celeriac.node.report import Reporter
@@ -56,6 +57,7 @@ class Shutdown:
         ledger: What was taken and is not settled.
         receiver: Fetches messages, and takes back what has not begun.
         reporter: Settles them.
+        loans: What others' code has taken, and gives back.
         others: What else has something at the broker; closed in this order.
     """
 
@@ -69,6 +71,7 @@ class Shutdown:
         ledger: Ledger,
         receiver: Receiver,
         reporter: Reporter,
+        loans: Loans,
         others: Sequence[Closes],
     ) -> None:
         self.how: How | None = None  # None: nobody has asked
@@ -80,6 +83,7 @@ class Shutdown:
         self._ledger = ledger
         self._receiver = receiver
         self._reporter = reporter
+        self._loans = loans
         self._others = others
         self._overdue = False  # a warm shutdown has taken too long
         self._changed = asyncio.Event()  # somebody has asked
@@ -222,6 +226,7 @@ class Shutdown:
         say("worker: Cold shutdown (MainProcess)")
         self._reporter.closing = True
         await self._pool.stop(graceful=False)
+        self._loans.abandon()
         if self._link.connected and self._tasks:
             try:
                 async with asyncio.timeout(_LAST_WORDS_SECONDS):
@@ -250,6 +255,7 @@ class Shutdown:
         """Give what has not begun to other workers at once."""
         for work in self._receiver.take_back():
             self._reporter.hand_back(work, Requeue(untouched=True))
+        self._loans.close()
 
     async def _leave(self) -> None:
         try:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from celeriac.locks import Lock, from_header
-from celeriac.message import Delivery, Job, Lost, TaskHeaders, Verdict
+from celeriac.message import Delivery, Job, Lost, Report, TaskHeaders, Verdict
 from celeriac.node.policy import Policy
 from celeriac.uniqueness import UNTIL_STARTED
+
+
+class FunctionCall(NamedTuple):
+    """A function that the pool calls for others' code in the node."""
+
+    packed: bytes
+    hears: Callable[[Report], None]
 
 
 class Work:
@@ -22,9 +30,11 @@ class Work:
     """
 
     __slots__ = (
+        "call",
         "decided",
         "delivery",
         "headers",
+        "lent",
         "lock",
         "lost",
         "number",
@@ -54,12 +64,19 @@ class Work:
         self.witnessed: bool = False  # others' code wants to see what becomes of it
         self.terminated: int | None = None  # the signal by which somebody has ended it
         self.decided: Verdict | None = None  # what becomes of the message after the obituary
+        self.lent: bool = False  # others' code has it, and says what becomes of it
+        self.call: FunctionCall | None = None  # it is no message, but a function of others' code
         self.lock: Lock | None = lock_of(headers, policy)  # that it holds, as far as we know
 
     @property
     def frees_at_start(self) -> bool:
         """Whether its lock, if it has one, is to be free before it begins."""
         return (self.headers.lock or "").startswith(UNTIL_STARTED)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is a message that waits here, and can be let go of."""
+        return not self.submitted and not self.lent and self.call is None
 
     @property
     def is_short(self) -> bool:
@@ -102,6 +119,7 @@ class Work:
             short=self.short,
             lost=self.lost,
             tells=self.tells,
+            function=None if self.call is None else self.call.packed,
         )
 
 

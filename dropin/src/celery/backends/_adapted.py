@@ -54,6 +54,10 @@ class AdaptedBackend(Awaited):
         """Whether what may pass was tried again where it happened, and what arrives here is the end of it."""
         return bool(getattr(self.inner, "always_retry", False))
 
+    def store_result(self, *args: Any, **kwargs: Any) -> Any:  # Any: as the other one has it
+        """Store what became of a call, see `celery.backends.base.Backend.store_result`."""
+        return self.inner.store_result(*args, **kwargs)
+
     @contextmanager
     def _translated(self, what: str, *, final: bool = False) -> Iterator[None]:
         """Have what goes wrong be one of our errors; ``final`` when trying again was tried already."""

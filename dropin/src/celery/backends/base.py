@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from celeriac.backends.marks import Marks
 from celeriac.backends.spec import BackendSpec
 from celeriac.tries import Tries
 from celeriac.wire.failure import exception_from_wire, exception_to_wire
@@ -34,7 +35,7 @@ __all__ = (
 T = TypeVar("T")
 
 
-class Backend:
+class Backend(Marks):
     """Keeps results; a subclass implements `_store_result`, `_get_task_meta_for` and the like.
 
     Args:

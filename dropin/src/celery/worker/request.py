@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,9 @@ from celery.exceptions import Retry
 # Any in this module: header values, and objects of programs
 
 __all__ = ("ExceptionInfo", "Message", "Request", "create_request_cls")
+
+
+logger: logging.Logger = logging.getLogger("celery.worker.request")
 
 
 class Message:
@@ -78,17 +83,17 @@ class Request:
 
     Args:
         message: The message.
-        on_ack: Taken, and without a meaning, as all that is not named here.
+        on_ack: Called by `acknowledge`.
         hostname: The node's name.
         eventer: Sends events.
         app: The app.
         connection_errors: Taken.
         request_dict: The headers, when they are not the message's.
         task: The task.
-        on_reject: Taken.
+        on_reject: Called by `reject`.
         body: Of the message, when it is not its own.
         headers: The headers, when they are not the message's.
-        decoded: Taken.
+        decoded: Whether the body is already: positional and keyword arguments, and what follows the call.
         utc: Whether times are in UTC.
         **opts: Taken.
     """
@@ -115,6 +120,8 @@ class Request:
         **opts: Any,
     ) -> None:
         self.message = message
+        self._on_ack = on_ack
+        self._on_reject = on_reject
         self.hostname = hostname
         self.eventer = eventer
         self.app = app
@@ -123,7 +130,7 @@ class Request:
         self.body: Any = message.body if body is None else body
         self.utc = utc
         self._task = task
-        self._call: tuple[Any, Any, dict[str, Any]] | None = None
+        self._call: tuple[Any, Any, dict[str, Any]] | None = tuple(body) if decoded else None
 
     def __getattr__(self, name: str) -> Any:
         """Return a header of that name."""
@@ -167,6 +174,23 @@ class Request:
         """Where the message came from."""
         info: dict[str, Any] = self.message.delivery_info
         return info
+
+    @property
+    def eta(self) -> datetime.datetime | None:
+        """When it is to run."""
+        return self._moment("eta")
+
+    @property
+    def expires(self) -> datetime.datetime | None:
+        """Until when it is wanted."""
+        return self._moment("expires")
+
+    def _moment(self, name: str) -> datetime.datetime | None:
+        text = self.request_dict.get(name)
+        if not isinstance(text, str):
+            return None
+        moment = datetime.datetime.fromisoformat(text)
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
 
     @property
     def correlation_id(self) -> str | None:
@@ -273,7 +297,16 @@ class Request:
             self.on_retry(exc_info)
 
     def acknowledge(self) -> None:
-        """Do nothing: the worker does so when it is time."""
+        """Say that its message is done; it has no effect where the worker does so itself, when it is time."""
+        if not self.acknowledged:
+            self.acknowledged = True
+            self._on_ack(logger, self.connection_errors)
+
+    def reject(self, requeue: bool = False) -> None:
+        """Refuse its message, or put it back; likewise."""
+        if not self.acknowledged:
+            self.acknowledged = True
+            self._on_reject(logger, self.connection_errors, requeue)
 
     # --- for people --------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from celeriac.control.about_worker import stats
 from celeriac.control.state import State
 from celeriac.node.options import NodeOptions
 from celeriac.node.worker import Worker
-from celery import bootsteps
+from celery import _state, bootsteps
 from celery._state import app_or_default
 from celery.utils.nodenames import default_nodename
 from celery.utils.timer2 import Timer
@@ -70,7 +70,7 @@ class WorkController:
         self.app = app or self.app or app_or_default()
         self.ready_callback: Callable[[Any], object] | None = kwargs.pop("ready_callback", None)
         self.on_before_init(**kwargs)
-        Worker(self.app, node_options(hostname, kwargs), companions=[self._live_with])
+        Worker(self.app, node_options(hostname, kwargs), companions=[self._live_with, *_state.COMPANIONS])
         self.on_after_init(**kwargs)
 
     @classmethod

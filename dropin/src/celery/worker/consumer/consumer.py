@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from celeriac.control import steering
 from celeriac.control.state import State
+from celeriac.errors import TransportError, UsageError
 from celery import bootsteps
 from celery.worker.consumer.agent import Agent
 from celery.worker.consumer.connection import Connection
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Consumer", "Evloop")
 
+_OF_OURS = (TransportError, OSError)
 _ANSWER_SECONDS = 30.0  # for the broker to take a queue
 
 
@@ -89,6 +93,12 @@ class Consumer:
         """Know the node from now on."""
         self._node = node
 
+    def beside(self, pool: Any, timer: Any) -> Self:
+        """Return the same with a pool and a timer for those who live in another thread."""
+        other = copy.copy(self)
+        other.pool, other.timer = pool, timer
+        return other
+
     @property
     def node(self) -> Node:
         """What does the work."""
@@ -103,18 +113,25 @@ class Consumer:
     @property
     def connection_errors(self) -> tuple[type[BaseException], ...]:
         """What a connection that is lost raises."""
-        errors: tuple[type[BaseException], ...] = self._of_connection().recoverable_connection_errors
+        connection = self._of_connection()
+        errors: tuple[type[BaseException], ...] = (
+            _OF_OURS if connection is None else connection.recoverable_connection_errors
+        )
         return errors
 
     @property
     def channel_errors(self) -> tuple[type[BaseException], ...]:
         """What a channel that is lost raises."""
-        errors: tuple[type[BaseException], ...] = self._of_connection().recoverable_channel_errors
+        connection = self._of_connection()
+        errors: tuple[type[BaseException], ...] = (
+            () if connection is None else connection.recoverable_channel_errors
+        )
         return errors
 
     def _of_connection(self) -> Any:
         if self._errors is None:
-            self._errors = self.connection or self.connection_for_read()
+            with suppress(UsageError):  # a broker of our own, which kombu does not know
+                self._errors = self.connection or self.connection_for_read()
         return self._errors
 
     def connection_for_read(self, heartbeat: float | None = None) -> Any:

@@ -1,0 +1,1 @@
+"""The pools of workers, as far as programs see them."""
