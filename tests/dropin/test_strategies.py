@@ -9,11 +9,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from celeriac.node.options import NodeOptions
+from celeriac.node.worker import Worker
 from celeriac.testing.worker import start_worker
 from celery import Celery, Task
 from celery.worker.request import Request, create_request_cls
@@ -207,11 +210,9 @@ def test_a_strategy_that_cannot_be_made_ends_the_worker(app: Any, caplog: pytest
         raise LookupError("no strategy")
 
     app.tasks["plain"].Strategy = broken
-    with (
-        pytest.raises(RuntimeError),
-        start_worker(app, pool="threads", concurrency=1),
-    ):
-        pass
+    worker = Worker(app, NodeOptions(hostname="one@here", pool="threads", concurrency=1))
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(worker.run).result(TIMEOUT) == 1
     assert "no strategy" in caplog.text
 
 

@@ -80,7 +80,7 @@ class Unregistered:
 
     time_limit = soft_time_limit = concurrency_limit = rate_limit = None
     rate_limit_scope = "worker"
-    lock_seconds = 0.0
+    lock_seconds: float = 0.0
     ignore_result = store_errors_even_if_ignored = False
     send_events = True
 
