@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -30,6 +31,20 @@ app = Celeriac("prog", broker="sqlite:///{file}", backend="sqlite:///{file}")
 @app.task(name="say")
 def say():
     return words.WORD
+"""
+WAITS = """
+import os, pathlib, time
+from celeriac import Celeriac
+
+app = Celeriac("prog", broker="sqlite:///{file}", backend="sqlite:///{file}")
+
+@app.task(name="wait")
+def wait():
+    pathlib.Path("mine").write_text(str(os.getpid()))
+    pathlib.Path("mine").rename("begun")
+    while not pathlib.Path("go").exists():
+        time.sleep(0.01)
+    return "done"
 """
 # A worker that says which word it has loaded, and that it ends.
 STAND_IN = """
@@ -84,6 +99,33 @@ def test_a_worker_begins_anew_when_a_file_that_it_has_loaded_changes(tmp_path: P
         code = worker.wait(TIMEOUT)
         app.close()
     assert code == 0
+
+
+def test_a_worker_whose_watcher_is_killed_ends_in_good_order(tmp_path: Path) -> None:
+    # Given a worker that runs a task
+    file = tmp_path / "queue.db"
+    (tmp_path / "prog.py").write_text(WAITS.format(file=file))
+    app = Celeriac("prog", broker=f"sqlite:///{file}", backend=f"sqlite:///{file}")
+    command = [sys.executable, "-m", "celeriac", "-A", "prog", "worker", "--reload", "-P", "solo"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([*filter(None, sys.path)])}
+    watcher = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE)
+    try:
+        call = app.send_task("wait")
+        until((tmp_path / "begun").exists)
+
+        # When the process that watches it is killed
+        watcher.kill()
+        (tmp_path / "go").touch()
+
+        # Then the task ends, and so does the worker: nobody has its output open any more
+        assert call.get(timeout=TIMEOUT) == "done"
+        assert b"Warm shutdown" in watcher.communicate(timeout=TIMEOUT)[0]
+    finally:
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            os.kill(int((tmp_path / "begun").read_text()), signal.SIGKILL)
+        watcher.kill()
+        watcher.communicate()
+        app.close()
 
 
 class Stage:

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -27,6 +28,7 @@ from celeriac.cli.context import CLIContext
 
 WORD: Final = "--reload"
 _NOTE: Final = "CELERIAC_RELOAD_NOTE"  # in the worker's environment: where to write down what it has loaded
+_LIFE: Final = "CELERIAC_RELOAD_LIFE"  # there, too: what can be read from when the one that watches has ended
 _TOLD: Final = "told"
 _ELSEWHERE: Final = ("-h", "--help", "-D", "--detach")
 _LOOK_MILLISECONDS: Final = 200  # how often the worker itself is looked at
@@ -47,6 +49,21 @@ def tell_loaded() -> None:
     os.environ[_NOTE] = _TOLD  # those that run this command line again do not tell
     Path(f"{note}.new").write_text(json.dumps(loaded_files()))
     Path(f"{note}.new").rename(note)
+
+
+def end_with_watcher() -> None:
+    """End in good order as soon as the process that watches this one has ended, however it did."""
+    life, _, whose = os.environ.get(_LIFE, "").partition(":")
+    if not life or whose not in ("", str(os.getpid())):
+        return  # those that run this command line again have not got the descriptor
+    os.environ[_LIFE] = f"{life}:{os.getpid()}"  # after HUP it is this process still
+
+    def wait() -> None:
+        with suppress(OSError):
+            os.read(int(life), 1)  # nobody writes: it returns when the other end is gone
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="celeriac-watched", daemon=True).start()
 
 
 def loaded_files() -> list[str]:
@@ -88,7 +105,7 @@ class Reloader:
        for, what has not begun goes back to the queue), then go on with 1; a file that cannot be compiled is
        told, and the worker goes on with what it has
     3. when it has ended by itself: wait for a change
-    4. pass on what signals say, and end with it
+    4. pass on what signals say, and end with it; when this process is killed, the worker ends in good order
 
     Args:
         program: The command line.
@@ -113,6 +130,7 @@ class Reloader:
         self._say = say
         self._worker: subprocess.Popen[bytes] | None = None
         self._ends = threading.Event()
+        self._life, self._own_life = os.pipe()  # ends with this process, by which its worker knows
         self._files: frozenset[str] = frozenset()  # what the latest worker that could be loaded has loaded
 
     def run(self) -> int:
@@ -125,6 +143,8 @@ class Reloader:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            os.close(self._own_life)
+            os.close(self._life)
         return code
 
     def _run_one(self) -> int:
@@ -133,7 +153,11 @@ class Reloader:
         began = time.time()
         # Of a process group of its own: else a Ctrl+C would reach it twice.
         worker = self._worker = subprocess.Popen(  # noqa: S603 - our own command line
-            self._program, cwd=self._folder, env={**os.environ, _NOTE: str(self._note)}, process_group=0
+            self._program,
+            cwd=self._folder,
+            env={**os.environ, _NOTE: str(self._note), _LIFE: str(self._life)},
+            process_group=0,
+            pass_fds=[self._life],
         )
         is_loaded = self._await_loaded(worker)
         if is_loaded:

@@ -26,6 +26,7 @@ from celeriac.cli.pidfile import EX_CANTCREAT, locked
 from celeriac.errors import ConfigError, QueueNotFound
 from celeriac.node.options import NodeOptions
 from celeriac.node.worker import Worker, own_program
+from celeriac.pools.base import nothing
 from celeriac.pools.prefork.spawned import invitation
 
 logger: logging.Logger = logging.getLogger("celery.worker")
@@ -238,7 +239,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:  # Any: click's valu
             obj.echo(f"purge: Erased {removed} message{'s' if removed != 1 else ''} from the queue.")
         _show_banner(obj, worker, level)
         with _beat(app, *scheduler):
-            code = worker.run()
+            code = worker.run(_end_with_watcher if is_reloaded else nothing)
     except (ConfigError, QueueNotFound) as exc:
         raise click.UsageError(str(exc.args[0] if exc.args else exc)) from exc
     finally:
@@ -246,6 +247,10 @@ def command(ctx: click.Context, /, **options: Any) -> None:  # Any: click's valu
         if lock is not None:
             lock.release()
     sys.exit(code)
+
+
+def _end_with_watcher() -> None:
+    importlib.import_module("celeriac.cli.reloading").end_with_watcher()
 
 
 def _beat(
