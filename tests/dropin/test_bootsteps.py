@@ -356,6 +356,34 @@ def test_a_step_consumes_messages_beside_tasks_and_again_after_a_lost_connection
     app.close()
 
 
+@pytest.mark.rabbitmq
+def test_a_step_consumes_messages_from_rabbitmq(rabbitmq_url: str) -> None:
+    # Given a worker with a consumer of a program's own, which knows its queue and declares it
+    app: Any = Celery("proj", broker=rabbitmq_url, backend="cache+memory://", set_as_current=False)
+    app.heard = Heard()
+    app.steps["consumer"].add(Listens)
+    add = app.task(name="add")(operator.add)
+
+    # When messages come that are no tasks, and tasks
+    with running(app):
+        publish(app, {"hello": 1})
+        publish(app, {"hello": 2})
+
+        # Then each has its own
+        assert app.heard.wait_for({"hello": 1})
+        assert app.heard.wait_for({"hello": 2})
+        assert add.delay(1, 2).get(timeout=TIMEOUT) == 3
+
+    # Then what is acknowledged does not come again, and what comes later waits
+    publish(app, {"hello": 3})
+    with app.connection_for_read() as connection:
+        left = QUEUE(connection.default_channel).get()
+        assert left.payload == {"hello": 3}
+        left.ack()
+        assert QUEUE(connection.default_channel).get() is None
+    app.close()
+
+
 def test_consumers_of_programs_work_on_kombus_memory_broker(app: Any) -> None:
     app.heard = Heard()
     app.steps["consumer"].add(Listens)
