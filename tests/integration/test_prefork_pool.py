@@ -239,6 +239,34 @@ async def test_a_child_that_does_not_get_ready_is_made_again_with_more_time(
     assert "after 0.6 seconds" in caplog.text
 
 
+async def test_a_place_that_is_given_up_and_wanted_again_while_its_child_is_to_be_made_has_one_child(
+    make: Make, runner: CommandRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pause_seconds = 0.2
+    monkeypatch.setattr("celeriac.pools.prefork.pool._FIRST_PAUSE_SECONDS", pause_seconds)
+    begin, ill = runner.begin, tmp_path / "ill"
+
+    def die_when_ill() -> None:
+        begin()
+        if ill.exists():
+            runner.trace("died")
+            os._exit(1)
+
+    runner.begin = die_when_ill  # type: ignore[method-assign]
+    pool, reports = await make(size=1)
+    ill.touch()
+    pool.resize(2)
+    await reports.until(lambda: runner.times("died") == 1 and pool._children[1] is None)
+    ill.unlink()
+
+    pool.resize(1)
+    pool.resize(2)
+    await asyncio.sleep(pause_seconds)  # longer than the first one has still to wait
+    await reports.until(lambda: pool.free() == 2)
+
+    assert len(list(tmp_path.glob("begin-*"))) == 3
+
+
 async def test_a_child_that_does_not_end_when_its_time_is_over_is_killed(
     make: Make, runner: CommandRunner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -293,8 +293,10 @@ class PreforkPool:
         return all(child is not None and child.ready for child in self._children[: self.size])
 
     def _make(self, index: int) -> None:
-        if self._stopping or self._broken.is_set() or self._loop is None or index >= self.size:
+        if self._stopping or self._broken.is_set() or self._loop is None:
             return
+        if index >= self.size or self._children[index] is not None:
+            return  # its place was given up since, or given to another
         self._options.before_fork()
         slot = self._board.slot(index)
         slot.reset()
