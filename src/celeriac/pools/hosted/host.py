@@ -85,6 +85,7 @@ class Host:
     def read_all(self) -> bool:
         """Do what the node says; return False when it says to end."""
         jobs: list[Job] = []
+        orders: list[Order] = []
         going = True
         while (word := self.line.read()) is not None:
             if isinstance(word, Stop):
@@ -92,7 +93,7 @@ class Host:
                 break
             if isinstance(word, Order):
                 self.line.heard(word.number)
-                self.end(word.number, word.signal)
+                orders.append(word)
             else:
                 jobs.append(word)
         if jobs:
@@ -101,6 +102,8 @@ class Host:
             self.flush()
             for job in jobs:
                 self.begin(job, self._idle.pop() if self._idle else self._make_runner())
+        for order in orders:  # now, as they may be about these very jobs
+            self.end(order.number, order.signal)
         return going
 
     def ended(self, report: Finished | Lost, started_at: float, runner: Runner) -> None:
