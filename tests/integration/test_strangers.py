@@ -60,6 +60,7 @@ def stranger(request: pytest.FixtureRequest) -> Iterator[int]:
     threading.Thread(target=listen, daemon=True).start()
     yield server.getsockname()[1]
     over.set()
+    server.shutdown(socket.SHUT_RDWR)  # else who waits for a caller waits for ever
     server.close()
 
 
