@@ -315,7 +315,7 @@ class Client:
                 raise
             time.sleep(pause)
             remaining = end - time.monotonic()
-        if held := _held_by(messages):
+        if self._app.uniques and (held := _held_by(messages)):
             self._guard.confirm(held)
         if not announce:
             return
@@ -352,7 +352,7 @@ class Client:
                 raise
             await importlib.import_module("celeriac.awaiting").pause(pause)
             remaining = end - time.monotonic()
-        if held := _held_by(messages):
+        if self._app.uniques and (held := _held_by(messages)):
             await importlib.import_module("asyncio").to_thread(self._guard.confirm, held)
         if self._app.hooks.after_task_publish.receivers or self._app.hooks.task_sent.receivers:
             self._announce_sent(messages)
