@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any, Final
 
 from celeriac import drivers
@@ -24,6 +25,9 @@ _BUILT_IN: Final = dict.fromkeys(
 ) | dict.fromkeys(("celery.beat:Scheduler", "celery.beat.Scheduler"), "celeriac.beat.scheduler:Scheduler")
 _FIRST_PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 30.0
+# Python runs signal handlers in the main thread alone, between two of its steps: one that comes after the
+# last of them and before the thread sleeps wakes nobody.
+_HEED_SECONDS: Final = 0.5
 
 
 class Service:
@@ -122,14 +126,20 @@ class Service:
                 # The wall: the database of a plug-in may be away for a while, and beat goes on.
                 logger.exception("beat: The schedule cannot be followed; again in %.0f s", pause_seconds)
                 self.pulse.looked(pause_seconds, f"the schedule cannot be followed: {exc}")
-                self._is_shutdown.wait(pause_seconds)
+                self._pause(pause_seconds)
                 pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
                 continue
             pause_seconds = _FIRST_PAUSE_SECONDS
             # Those of other packages need not know what trouble is.
             self.pulse.looked(interval or 0.0, getattr(scheduler, "trouble", None))
             if interval and interval > 0:
-                self._is_shutdown.wait(interval)
+                self._pause(interval)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, unless told to stop."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._is_shutdown.is_set():
+            self._is_shutdown.wait(min(left, _HEED_SECONDS))
 
     def _announce(self, embedded: bool) -> None:
         hooks = self.app.hooks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import pickle
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -384,6 +385,29 @@ def test_a_schedule_that_cannot_be_read_for_a_while_ends_nothing(caplog: pytest.
 
     assert len(ticks) == 2
     assert "the schedule cannot be followed" in caplog.text.lower()
+
+
+def test_a_signal_that_does_not_wake_the_service_ends_it_all_the_same() -> None:
+    app = Celeriac("served", broker="memory://served4")
+    ticked = threading.Event()
+
+    class Patient(Scheduler):
+        def tick(self) -> float:
+            ticked.set()
+            return 3600
+
+    service = Service(app, scheduler_cls=Patient)
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: service.stop())
+
+    def stop() -> None:
+        ticked.wait()
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR2)  # to this thread: as if it came too early
+
+    killer = threading.Thread(target=stop)
+    killer.start()
+    service.start()
+    killer.join()
+    signal.signal(signal.SIGUSR2, before)
 
 
 @pytest.mark.parametrize("name", ["celery.beat:PersistentScheduler", "celeriac.beat.scheduler.Scheduler"])
