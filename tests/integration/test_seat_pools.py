@@ -108,6 +108,32 @@ async def test_slow_jobs_are_taken_one_for_each_seat(make: Make, runner: Command
     assert pool.free() == 1
 
 
+async def test_a_job_that_is_ended_before_its_code_begins_does_not_run_and_the_next_one_does(
+    make: Make, runner: CommandRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runner.run
+    taken, go = threading.Event(), threading.Event()
+
+    def run_slowly(job: Job, limit: SoftLimit | None) -> Finished:
+        taken.set()
+        go.wait()
+        return run(job, limit)
+
+    monkeypatch.setattr(runner, "run", run_slowly)
+    pool, reports = await make()
+    first, second = job("echo", 1), job("echo", 2)
+    pool.submit([first])
+    await asyncio.to_thread(taken.wait)
+
+    assert pool.kill(first.number, signal.SIGTERM)
+    go.set()
+    await reports.ended(first)
+    pool.submit([second])
+    await reports.ended(second)
+
+    assert [lost.number for lost in reports.of(Lost)] == [first.number]
+
+
 async def test_every_job_of_a_flood_runs_once(make: Make, runner: CommandRunner) -> None:
     pool, reports = await make()
     jobs = [job("echo", i, short=True) for i in range(300)]

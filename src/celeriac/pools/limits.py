@@ -32,19 +32,28 @@ class SoftLimit(Protocol):
 
 
 class SeatLimit(SoftLimit, Protocol):
-    """A limit that another thread tells to strike."""
+    """A limit that another thread tells to strike.
+
+    Attributes:
+        due: What came too early, before the user's code began, and is raised when that begins. Whoever takes
+            the next job sets it to None.
+    """
+
+    due: type[BaseException] | None
 
     def expire(self) -> None:
         """Have `SoftTimeLimitExceeded` raised inside, if it is that late for what runs now."""
         ...
 
     def strike(self, kind: type[BaseException]) -> None:
-        """Have an exception raised inside, whatever the time."""
+        """Have an exception raised inside, whatever the time; when that has not begun yet, as it does."""
         ...
 
 
 class _Counting:
     """Counts from entering to leaving."""
+
+    due: type[BaseException] | None = None
 
     def __init__(self) -> None:
         self.seconds: float = 0.0
@@ -59,6 +68,11 @@ class _Counting:
     ) -> None:
         """Stop counting."""
         self._deadline = None
+
+    def _raise_if_due(self) -> None:
+        if (due := self.due) is not None:
+            self.due = self._deadline = None  # nobody leaves what could not be entered
+            raise due
 
     def _overdue(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
@@ -94,6 +108,12 @@ class MainThreadLimit(_Counting):
         super().__init__()
         self._main = threading.get_ident()
         self._ordered: type[BaseException] | None = None
+        self.due: type[BaseException] | None = None
+
+    def __enter__(self) -> None:
+        """Begin to count, unless it is to end at once."""
+        super().__enter__()
+        self._raise_if_due()
 
     def expire(self) -> None:
         """Have the exception raised inside the user's code, if it is that late."""
@@ -107,7 +127,10 @@ class MainThreadLimit(_Counting):
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         """Strike; to be installed as the handler of `SIGNAL`."""
         kind, self._ordered = self._ordered, None
-        if kind is None or self._deadline is None or (kind is SoftTimeLimitExceeded and not self._overdue()):
+        if kind is None or (kind is SoftTimeLimitExceeded and not self._overdue()):
+            return
+        if self._deadline is None:
+            self.due = kind
             return
         raise kind
 
@@ -123,12 +146,15 @@ class ThreadLimit(_Counting):
         self._thread = 0
         self._struck = False
         self._lock = threading.Lock()
+        self.due: type[BaseException] | None = None
 
     def __enter__(self) -> None:
-        """Begin to count."""
+        """Begin to count, unless it is to end at once."""
         self._thread = threading.get_ident()
         self._struck = False
-        super().__enter__()
+        with self._lock:
+            super().__enter__()
+            self._raise_if_due()
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
@@ -152,6 +178,8 @@ class ThreadLimit(_Counting):
             if self._deadline is not None:
                 self._struck = True
                 _raise_in(self._thread, kind)
+            else:
+                self.due = kind
 
 
 class _Absorbed(BaseException):

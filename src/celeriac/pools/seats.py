@@ -49,6 +49,7 @@ class Seat:
         First it is said, then the flag is looked at; who gives up the seat does it the other way round. So a
         job that is handed back for not having begun does not begin here after that.
         """
+        self.limit.due = None  # what came too late for the one before
         self.started = time.time()
         self.number = job.number
         return not self.abandoned
