@@ -39,7 +39,7 @@ def until(path: str, what: str, status: int) -> str:
     while True:
         try:
             found, text = ask(path, what)
-        except (FileNotFoundError, ConnectionRefusedError) as exc:  # nobody listens yet
+        except (FileNotFoundError, ConnectionError) as exc:  # nobody listens yet, or only to see if it can
             found, text = 0, str(exc)
         if found == status:
             return text
