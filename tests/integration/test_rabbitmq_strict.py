@@ -14,14 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from celeriac.errors import EncodeError, TransportError
+from celeriac.errors import EncodeError, PublishTimeout, TransportError
 from celeriac.message import DeadLetter, Outgoing, Requeue
 from celeriac.ports import Consumer, ConsumeSpec
 from celeriac.queues import Exchange, Queue
 from celeriac.testing.conformance.fixtures import ack, nothing_arrives, take
 from celeriac.testing.conformance.messages import envelope, new_queue, texts, to_queue
 from celeriac.transports.amqp import AmqpTransport, frames, topology
+from celeriac.transports.amqp.consumer import AmqpConsumer
 from celeriac.transports.amqp.link import Link
+from celeriac.wire.task import RESENT_HEADER
 from servers import RabbitServer, free_port, until
 
 DEADLINE_SECONDS = 10.0
@@ -302,6 +304,35 @@ class TestCounting:
         await consumer.close()
 
         assert (held.attempt, held.redelivered) == (1, False)
+
+    async def test_what_was_sent_back_in_doubt_and_is_sent_again_says_so(
+        self, transport: AmqpTransport, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a message that goes back to a quorum queue as a copy, whose confirm does not come
+        queue = new_queue(arguments={"x-queue-type": "quorum"})
+        await transport.producer().asend([to_queue(queue)], deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue)
+        assert isinstance(consumer, AmqpConsumer)
+        [held] = await take(consumer, 1)
+        send = consumer._producer.asend
+
+        async def send_in_doubt(batch: list[Outgoing], *, deadline: float) -> None:
+            await send(batch, deadline=deadline)
+            raise PublishTimeout("it may or may not have arrived")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(consumer._producer, "asend", send_in_doubt)
+            with pytest.raises(PublishTimeout):
+                await consumer.settle([(held, Requeue(untouched=True))])
+
+        # When it is sent once more
+        await consumer.settle([(held, Requeue(untouched=True))])
+
+        # Then whoever gets both knows the second one
+        both = await take(consumer, 2)
+        assert [RESENT_HEADER in each.envelope.headers for each in both] == [False, True]
+        await ack(consumer, both)
+        await consumer.close()
 
     async def test_a_queue_without_acknowledgements_loses_nothing_that_is_given_back(
         self, transport: AmqpTransport

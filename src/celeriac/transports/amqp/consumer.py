@@ -33,6 +33,7 @@ from celeriac.transports.amqp.sources import Sources
 from celeriac.transports.amqp.stream import Stream
 from celeriac.transports.amqp.substitute import Held, substitute
 from celeriac.transports.amqp.unbegun import Unbegun
+from celeriac.wire.task import RESENT_HEADER
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class AmqpConsumer:
         self._epoch = 0
         self._replacing = 0  # settlements that wait for copies to be safe
         self._started: set[_Token] = set()  # acknowledged at their start, their end still to come
+        self._doubtful: set[_Token] = set()  # what was sent in their place may be there, or not
         call = functools.partial(self._call, channel=CUSTODY_CHANNEL)
         self._unbegun = Unbegun()
         self._replaced = Replaced()
@@ -203,11 +205,19 @@ class AmqpConsumer:
     async def _replace(self, copies: list[tuple[Delivery, Outgoing]]) -> None:
         """Publish what takes the place of deliveries, and let go of those."""
         originals = self._originals(copies)
+        for delivery, copy in copies:
+            if delivery.token in self._doubtful and copy.routing_key == delivery.queue:
+                copy.envelope.headers[RESENT_HEADER] = True  # whoever gets both runs one
         try:
             await self._producer.asend([copy for _, copy in copies], deadline=_PUBLISH_SECONDS)
         except CodecError as exc:
             await self._replace_each(copies, exc)
             return
+        except TransportError as exc:
+            if not isinstance(exc, BrokerUnreachable):  # then nothing was sent
+                self._doubtful.update(delivery.token for delivery, _ in copies)
+            raise
+        self._doubtful.difference_update(delivery.token for delivery, _ in copies)
         # Only now are the originals acknowledged: worse to lose than to repeat.
         self._replaced.note(originals)
         self._started.difference_update(delivery.token for delivery, _ in copies)
