@@ -20,7 +20,21 @@ app = Celery("program", broker=os.environ["BROKER"], backend=os.environ["BROKER"
 def loaded():
     return sorted(sys.modules)
 """
-UNWANTED = ("importlib.resources", "logging.handlers", "lzma", "pickle", "shutil", "stringprep", "tempfile")
+UNWANTED = (
+    "calendar",
+    "celeriac.beat",
+    "celeriac.node.health.server",
+    "celeriac.schedules",
+    "http",
+    "importlib.resources",
+    "logging.handlers",
+    "lzma",
+    "pickle",
+    "shutil",
+    "stringprep",
+    "tempfile",
+    "zoneinfo",
+)
 
 
 @pytest.mark.redis

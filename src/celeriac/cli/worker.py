@@ -16,7 +16,6 @@ import click
 
 from celeriac import addresses
 from celeriac.app import Celeriac
-from celeriac.beat.embedded import embedded_beat
 from celeriac.cli import logs
 from celeriac.cli.added import take_added
 from celeriac.cli.banner import BannerFacts, render
@@ -256,7 +255,11 @@ def _end_with_watcher() -> None:
 def _beat(
     app: Celeriac, wanted: bool, schedule_filename: str | None, scheduler: str | None
 ) -> AbstractContextManager[Any]:  # Any: nobody asks what is entered
-    return embedded_beat(app, schedule_filename, scheduler) if wanted else nullcontext()
+    if not wanted:
+        return nullcontext()
+    from celeriac.beat.embedded import embedded_beat  # 2 MB that every other worker would carry
+
+    return embedded_beat(app, schedule_filename, scheduler)
 
 
 def _refuse_pickle_as_root(obj: CLIContext) -> None:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, NoReturn
 
 import msgspec
@@ -25,8 +25,6 @@ from celeriac.errors import ConfigError
 from celeriac.execute.executor import Executor
 from celeriac.node.companion import Companion
 from celeriac.node.health.address import HttpAddress, http_address
-from celeriac.node.health.node_condition import NodeCondition
-from celeriac.node.health.server import HealthServer
 from celeriac.node.heart import DEFAULT_SECONDS
 from celeriac.node.leases import lease_seconds
 from celeriac.node.link import RetryPolicy
@@ -238,10 +236,7 @@ class Worker:
             companion.join(node)
         if self._asked is not None:
             node.stop(self._asked)
-        health = (
-            nullcontext() if self._http is None else HealthServer(NodeCondition(node, watchdog), self._http)
-        )
-        async with health:
+        async with nullcontext() if self._http is None else _asked_over_http(self._http, node, watchdog):
             return await node.run(self._ready)
 
     def _keep_company(self, node: Node, transport: Transport) -> None:
@@ -400,6 +395,17 @@ def _check_limits(app: Celeriac) -> None:
         connections.connect_permits(app.conf, _transport_to_read(app), app_name=app.main)
     if app.uniques:
         connections.connect_locks(app.conf, _transport_to_read(app), app_name=app.main)
+
+
+def _asked_over_http(
+    address: HttpAddress, node: Node, watchdog: Watchdog | None
+) -> AbstractAsyncContextManager[Any]:  # Any: nobody asks what is entered
+    """Return what answers those who ask over HTTP how the node is."""
+    # Here, for the tables of HTTP would be in the memory of every worker.
+    from celeriac.node.health.node_condition import NodeCondition
+    from celeriac.node.health.server import HealthServer
+
+    return HealthServer(NodeCondition(node, watchdog), address)
 
 
 def _as_given(options: NodeOptions) -> dict[str, Any]:
