@@ -1,5 +1,6 @@
 """Runs inside one side's environment: ``client.py OPERATION JSON``; prints one JSON line."""
 
+import collections
 import json
 import os
 import resource
@@ -47,6 +48,26 @@ def round_trips(n: int) -> dict[str, float]:
         assert value == i + 1, f"task {i} returned {value}"
     took.sort()
     return {"rtt_p50_ms": took[n // 2] * 1e3, "rtt_p99_ms": took[int(n * 0.99)] * 1e3}
+
+
+def hear(n: int) -> dict[str, float]:
+    """Listen to events until n tasks have succeeded, and say how many came and what it took to hear them."""
+    ended = 0
+    counts: collections.Counter[str] = collections.Counter()
+
+    def note(event: dict[str, Any]) -> None:
+        nonlocal ended
+        counts[event["type"]] += 1
+        ended += event["type"] == "task-succeeded"
+        if ended == n:
+            receiver.should_stop = True
+
+    cpu = time.process_time()
+    with program.app.connection() as connection:
+        receiver = program.app.events.Receiver(connection, handlers={"*": note})
+        receiver.capture(limit=None, timeout=None, wakeup=False)
+    events = sum(count for kind, count in counts.items() if kind.startswith("task-"))
+    return {"events": events, "listener_cpu_us": (time.process_time() - cpu) / n * 1e6}
 
 
 def send_group(n: int) -> dict[str, float]:
@@ -104,7 +125,7 @@ def run_chain(n: int) -> dict[str, float]:
 
 OPERATIONS: dict[str, Any] = {
     operation.__name__: operation
-    for operation in (fill, round_trips, send_group, run_group, join, run_chord, run_chain)
+    for operation in (fill, hear, round_trips, send_group, run_group, join, run_chord, run_chain)
 }
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def celeriac() -> Path:
     for source in (ROOT, ROOT / "dropin"):
         _run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(wheels), str(source)])
     found = [str(path) for path in sorted(wheels.glob("*.whl"))]
-    return _environment("celeriac", ["redis", "hiredis", "amqp", *found], again=True)
+    return _environment("celeriac", ["redis", "hiredis", "amqp", "packaging", *found], again=True)
 
 
 def _environment(name: str, packages: list[str], *, again: bool) -> Path:

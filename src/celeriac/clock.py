@@ -87,10 +87,10 @@ class LamportClock:
         self.value: int = value
         self._lock = ForkLock()
 
-    def forward(self) -> int:
-        """Count one local event and return its stamp."""
+    def forward(self, events: int = 1) -> int:
+        """Count a local event, or several in a row, and return the stamp of the last."""
         with self._lock:
-            self.value += 1
+            self.value += events
             return self.value
 
     def adjust(self, other: int) -> int:

@@ -17,6 +17,10 @@ def saferepr(value: Any, max_chars: int = 1024) -> str:  # Any: the user's value
     Never raises, never follows a cycle, and spends no time on what would be cut off anyway.
     """
     kind = type(value)
+    if value is None or kind is bool or (kind is int and -_SMALL_INT < value < _SMALL_INT):
+        text = repr(value)  # what most tasks return: 0.1 µs against 1.5 below
+        if len(text) <= max_chars:
+            return text
     if (kind is tuple or kind is list or kind is dict) and len(value) <= _SHORT_SEQUENCE:
         # Plain short arguments, which are nearly all of them: 0.5 µs against 3 µs below.
         for item in value.values() if kind is dict else value:

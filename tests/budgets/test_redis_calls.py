@@ -17,6 +17,7 @@ from celeriac.testing.conformance.fixtures import take
 from celeriac.testing.conformance.messages import new_queue, to_queue
 from celeriac.testing.conformance.outcomes import success
 from celeriac.transports.redis import RedisTransport
+from celeriac.wire.event import MULTI_KEY, Terms, broadcast
 from redis_probe import command
 from servers import RedisServer
 
@@ -84,6 +85,25 @@ async def test_a_batch_is_fetched_and_settled_in_two_round_trips(redis_url: str)
     assert counted.calls <= 100 * 9
     await consumer.close()
     producer.close()
+    transport.close()
+
+
+async def test_a_batch_of_broadcasts_is_one_packet_and_a_command_for_each(redis_url: str) -> None:
+    transport = RedisTransport(redis_url, {})
+    fanout = transport.fanout()
+    events = broadcast(("application/json", "utf-8", b"[]"), Terms().exchange, MULTI_KEY, "w1@host")
+    await fanout.apublish([events], deadline=DEADLINE_SECONDS)  # connects
+
+    before = calls_at(redis_url)
+    with Counted() as counted:
+        await fanout.apublish([events] * 30, deadline=DEADLINE_SECONDS)
+    after = calls_at(redis_url)
+
+    assert counted.packets == 1
+    assert after["publish"] - before["publish"] == 30
+    assert counted.calls <= 30 * 8
+    await fanout.aclose()
+    fanout.close()
     transport.close()
 
 

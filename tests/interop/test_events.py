@@ -126,6 +126,11 @@ def comparable(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(told, key=lambda event: (event["type"], event.get("retries", 0)))
 
 
+def written(events: list[dict[str, Any]]) -> list[list[str]]:
+    """Return the fields of events in the order in which they were written."""
+    return sorted((list(event) for event in events), key=str)
+
+
 def _plain(name: str, value: Any, uuid: str | None) -> Any:
     if name in VOLATILE or (name == "eta" and value not in (None, ETA)):
         return type(value).__name__
@@ -142,6 +147,7 @@ def test_both_tell_the_same_of_a_task(fleet: Fleet, listener: Side, call: str) -
     real, ours = (fleet.story(listener, side, call) for side in SIDES)
 
     assert comparable(ours) == comparable(real)
+    assert written(ours) == written(real)
 
 
 @pytest.mark.parametrize("listener", SIDES)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from celeriac.errors import BrokerUnreachable
 from celeriac.events import stream as streams
 from celeriac.events.stream import EventStream
 from celeriac.message import Broadcast
+from celeriac.wire.event import utc_offset
+from celeriac.wire.task_event import TaskFailed, TaskReceived
 from desk import new_app
 
 
@@ -23,11 +26,13 @@ class Wire:
     def __init__(self) -> None:
         self.batches: list[list[Broadcast]] = []
         self.away = False
+        self.on_publish: Callable[[], None] = lambda: None
 
     async def apublish(self, batch: Sequence[Broadcast], *, deadline: float) -> int:
         if self.away:
             raise BrokerUnreachable("it is away")
         self.batches.append(list(batch))
+        self.on_publish()
         return 1
 
 
@@ -115,6 +120,60 @@ async def test_half_a_character_does_not_stop_the_others(stream: EventStream, wi
     stream.emit("task-received", {"n": 0, "name": "half \ud83d"})
     stream.emit("task-started", {"n": 1})
     await stream.flush()
+
+    assert numbers(wire) == [0, 1]
+
+
+RECEIVED: dict[str, Any] = {
+    "uuid": "1-2",
+    "name": "add",
+    "args": "(1, 2)",
+    "kwargs": "{}",
+    "root_id": "1-1",
+    "parent_id": None,
+    "retries": 0,
+    "eta": None,
+    "expires": None,
+}
+FAILED: dict[str, Any] = {"uuid": "1-2", "exception": "KeyError(1)"}
+
+
+@pytest.mark.parametrize("serializer", ["json", "pickle"])
+@pytest.mark.parametrize("name", ["add", "half \ud83d"])
+async def test_events_of_tasks_have_their_fields_in_celerys_order(
+    serializer: str, name: str, wire: Wire
+) -> None:
+    fanout: Any = wire
+    app = new_app(event_serializer=serializer)
+    stream = EventStream(app, fanout, "w1@h")
+    received, failed = {**RECEIVED, "name": name}, FAILED
+    stream.tell(TaskReceived(**received), 1.5)
+    stream.tell(TaskFailed(**failed), 2.5)
+    stream.tell(TaskFailed(**failed, traceback=""), 3.5)
+    await stream.flush()
+
+    [[message]] = wire.batches
+    envelope, accept = message.envelope, app.codecs.accept_set({serializer})
+    events = app.codecs.decode(envelope.body, envelope.content_type, envelope.content_encoding, accept)
+    begin = {"hostname": "w1@h", "utcoffset": utc_offset(), "pid": os.getpid()}
+    assert [list(event.items()) for event in events] == [
+        list({**begin, "clock": clock, **fields, "timestamp": at, "type": f"task-{kind}"}.items())
+        for clock, fields, at, kind in (
+            (1, received, 1.5, "received"),
+            (2, failed, 2.5, "failed"),
+            (3, {**failed, "traceback": ""}, 3.5, "failed"),
+        )
+    ]
+
+
+async def test_what_is_told_while_others_are_sent_is_sent_next(stream: EventStream, wire: Wire) -> None:
+    running = asyncio.create_task(stream.run())
+    wire.on_publish = lambda: stream.emit("task-succeeded", {"n": 1}) if len(wire.batches) == 1 else None
+    stream.emit("task-started", {"n": 0})
+    async with asyncio.timeout(30):
+        while len(wire.batches) < 2:
+            await asyncio.sleep(0)
+    running.cancel()
 
     assert numbers(wire) == [0, 1]
 

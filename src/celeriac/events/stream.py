@@ -14,12 +14,14 @@ from typing import Any, Final
 import msgspec
 
 from celeriac.backoff import intervals
+from celeriac.clock import LamportClock
 from celeriac.errors import CodecError, TransportError
 from celeriac.events.terms import terms_of
 from celeriac.message import Broadcast
 from celeriac.ports import Fanout
 from celeriac.wire import event as wire
 from celeriac.wire.event import Event
+from celeriac.wire.task_event import TaskEvent
 
 logger: logging.Logger = logging.getLogger("celery.events")
 
@@ -28,6 +30,8 @@ LIST_MOST: Final = 100  # events in one message
 PAUSE_SECONDS: Final = 0.02  # between two publishes: what comes in between goes together
 _PUBLISH_SECONDS: Final = 5.0
 _RETRY_START_SECONDS, _RETRY_STEP_SECONDS, _RETRY_MOST_SECONDS = 0.5, 0.5, 3.0
+
+AnyEvent = Event | TaskEvent
 
 
 class EventStream:
@@ -50,17 +54,18 @@ class EventStream:
         self._serializer: str = app.conf.event_serializer
         self._offset = wire.utc_offset()
         self._pid = os.getpid()
-        self._waiting: deque[Event] = deque(maxlen=MOST_WAITING)
+        self._clock: LamportClock = app.clock
+        self._waiting: deque[AnyEvent] = deque(maxlen=MOST_WAITING)
         self._news = asyncio.Event()
         self._untold = 0  # dropped since the log has last told so
         self.sent: int = 0
         self.dropped: int = 0
 
     def emit(self, kind: str, fields: Event, timestamp: float | None = None) -> None:
-        """Tell something.
+        """Tell something that is no matter of a task alone.
 
         Args:
-            kind: The type, such as ``task-started``.
+            kind: The type, such as ``worker-online``.
             fields: What the type has besides the fields of all events.
             timestamp: Epoch seconds; now, when not given.
         """
@@ -68,15 +73,33 @@ class EventStream:
             "hostname": self._hostname,
             "utcoffset": self._offset,
             "pid": self._pid,
-            "clock": self._app.clock.forward(),
+            "clock": 0,
             **fields,
             "timestamp": time.time() if timestamp is None else timestamp,
             "type": kind,
         }
-        if len(self._waiting) == MOST_WAITING:
+        self._keep(event)
+
+    def tell(self, event: TaskEvent, timestamp: float | None = None) -> None:
+        """Tell what has become of a task.
+
+        Args:
+            event: It, all but when it was and who tells it; the stream's from now on.
+            timestamp: Epoch seconds; now, when not given.
+        """
+        event.hostname = self._hostname
+        event.utcoffset = self._offset
+        event.pid = self._pid
+        event.timestamp = time.time() if timestamp is None else timestamp
+        self._keep(event)
+
+    def _keep(self, event: AnyEvent) -> None:
+        waiting = self._waiting
+        if not waiting:
+            self._news.set()
+        elif len(waiting) == MOST_WAITING:
             self._drop(1)
-        self._waiting.append(event)
-        self._news.set()
+        waiting.append(event)
 
     async def run(self) -> None:
         """Send what is told until cancelled."""
@@ -96,6 +119,7 @@ class EventStream:
         self._waiting.clear()
         if not events:
             return
+        self._stamp(events)
         try:
             await self._fanout.apublish(self._messages(events), deadline=_PUBLISH_SECONDS)
         except BaseException as exc:
@@ -134,7 +158,17 @@ class EventStream:
             else:
                 return
 
-    def _put_back(self, events: list[Event]) -> None:
+    def _stamp(self, events: list[AnyEvent]) -> None:
+        """Give events their values of the logical clock, in their order; it is locked once for all."""
+        stamp = self._clock.forward(len(events)) - len(events)
+        for event in events:
+            stamp += 1
+            if isinstance(event, TaskEvent):
+                event.clock = stamp
+            else:
+                event["clock"] = stamp
+
+    def _put_back(self, events: list[AnyEvent]) -> None:
         """Keep what was not sent, before what has come meanwhile; the oldest go when it is too much."""
         too_many = len(events) + len(self._waiting) - MOST_WAITING
         if too_many > 0:
@@ -145,7 +179,7 @@ class EventStream:
         self.dropped += count
         self._untold += count
 
-    def _messages(self, events: Iterable[Event]) -> list[Broadcast]:
+    def _messages(self, events: Iterable[AnyEvent]) -> list[Broadcast]:
         """Return the messages of events: those of tasks in lists, each of the others alone."""
         messages = []
         for of_tasks, run in itertools.groupby(events, _is_of_task):
@@ -153,21 +187,29 @@ class EventStream:
                 while piece := list(itertools.islice(run, LIST_MOST)):
                     messages.append(self._message(piece, wire.MULTI_KEY))
             else:
-                messages.extend(self._message(event, wire.routing_key(event["type"])) for event in run)
+                messages.extend(
+                    self._message(event, wire.routing_key(event["type"])) for event in map(_as_dict, run)
+                )
         return messages
 
-    def _message(self, body: Event | list[Event], key: str) -> Broadcast:
+    def _message(self, body: AnyEvent | list[AnyEvent], key: str) -> Broadcast:
         return wire.broadcast(self._encode(body), self._exchange, key, self._hostname)
 
-    def _encode(self, body: Event | list[Event]) -> tuple[str, str, bytes]:
+    def _encode(self, body: AnyEvent | list[AnyEvent]) -> tuple[str, str, bytes]:
         if self._serializer == "json":
             try:  # a fifth of what the codec of users' values takes, and these are plain
                 return "application/json", "utf-8", msgspec.json.encode(body)
             except (TypeError, ValueError):  # half a character in what somebody has sent as a name
                 pass
-        encoded: tuple[str, str, bytes] = self._app.codecs.encode(body, self._serializer)
+        plain = [_as_dict(event) for event in body] if isinstance(body, list) else _as_dict(body)
+        encoded: tuple[str, str, bytes] = self._app.codecs.encode(plain, self._serializer)
         return encoded
 
 
-def _is_of_task(event: Event) -> bool:
-    return wire.group_of(event["type"]) == wire.TASK_GROUP
+def _is_of_task(event: AnyEvent) -> bool:
+    return isinstance(event, TaskEvent) or wire.group_of(event["type"]) == wire.TASK_GROUP
+
+
+def _as_dict(event: AnyEvent) -> Event:
+    plain: Event = event if isinstance(event, dict) else msgspec.to_builtins(event)
+    return plain

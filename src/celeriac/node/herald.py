@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any
 
 from celeriac.events.stream import EventStream
 from celeriac.execute.loss import ending_of
@@ -12,16 +11,21 @@ from celeriac.node.policy import Policy
 from celeriac.node.witness import Witness
 from celeriac.node.work import Work
 from celeriac.saferepr import saferepr
+from celeriac.wire.task_event import (
+    TaskEvent,
+    TaskFailed,
+    TaskReceived,
+    TaskRejected,
+    TaskRetried,
+    TaskRevoked,
+    TaskStarted,
+    TaskSucceeded,
+)
 
-Fields = dict[str, Any]  # Any: the values of an event's fields
-Told = tuple[str, Fields]  # a type of event, and its fields
-
-_ENDINGS: dict[OutcomeKind, str] = {
-    "success": "task-succeeded",
-    "failure": "task-failed",
-    "invalid": "task-failed",
-    "retry": "task-retried",
-    "revoked": "task-revoked",
+_FAILURES: dict[OutcomeKind, type[TaskFailed | TaskRetried]] = {
+    "failure": TaskFailed,
+    "invalid": TaskFailed,
+    "retry": TaskRetried,
 }
 _REJECTIONS: dict[OutcomeKind, bool] = {"reject": False, "requeue": True}  # whether it is to run again
 
@@ -49,18 +53,19 @@ class Herald:
             return
         work.tells = True
         headers = work.headers
-        fields = {
-            "uuid": headers.id,
-            "name": headers.task,
-            "args": headers.argsrepr,
-            "kwargs": headers.kwargsrepr,
-            "root_id": headers.root_id,
-            "parent_id": headers.parent_id,
-            "retries": headers.retries or 0,
-            "eta": _moment(headers.eta),
-            "expires": _moment(headers.expires),
-        }
-        self.stream.emit("task-received", fields)
+        self.stream.tell(
+            TaskReceived(
+                uuid=headers.id,
+                name=headers.task,
+                args=headers.argsrepr,
+                kwargs=headers.kwargsrepr,
+                root_id=headers.root_id,
+                parent_id=headers.parent_id,
+                retries=headers.retries or 0,
+                eta=_moment(headers.eta),
+                expires=_moment(headers.expires),
+            )
+        )
 
     def started(self, work: Work, at: float | None = None) -> None:
         """Tell that a task has begun.
@@ -70,9 +75,9 @@ class Herald:
             at: Epoch seconds; now, when not given.
         """
         if self.tells(work.policy):
-            self.stream.emit("task-started", {"uuid": work.headers.id}, at)
+            self.stream.tell(TaskStarted(uuid=work.headers.id), at)
 
-    def ending(self, work: Work, report: Finished) -> Told | None:
+    def ending(self, work: Work, report: Finished) -> TaskEvent | None:
         """Return what is to be told of a task's end once that is written down; None: nothing.
 
         Args:
@@ -83,47 +88,41 @@ class Herald:
             return None
         if work.lost is not None:
             return self.loss(work)
-        kind, fields = report.kind, {"uuid": work.headers.id}
+        kind, uuid = report.kind, work.headers.id
+        if kind == "success":
+            return TaskSucceeded(uuid=uuid, result=report.result_repr, runtime=report.runtime)
+        if kind == "revoked":
+            return TaskRevoked(uuid=uuid)
         if kind in _REJECTIONS:
             # What was acknowledged when it began cannot be rejected.
-            return ("task-rejected", {**fields, "requeue": _REJECTIONS[kind]}) if _is_late(work) else None
-        told = _ENDINGS.get(kind)
-        if told is None:
+            return TaskRejected(uuid=uuid, requeue=_REJECTIONS[kind]) if _is_late(work) else None
+        failure = _FAILURES.get(kind)
+        if failure is None:
             return None
-        if kind == "success":
-            return told, {**fields, "result": report.result_repr, "runtime": report.runtime}
-        if kind == "revoked":
-            return told, {**fields, **_revocation()}
-        return told, {**fields, "exception": report.exception_repr, "traceback": report.traceback or ""}
+        return failure(uuid=uuid, exception=report.exception_repr, traceback=report.traceback or "")
 
-    def loss(self, work: Work) -> Told | None:
+    def loss(self, work: Work) -> TaskEvent | None:
         """Return what is to be told of a task that was not run to its end; None: that was told already."""
         lost = work.lost
         assert lost is not None
         if not self.tells(work.policy) or lost.joins or lost.refused is not None:
             return None
-        exception = saferepr(ending_of(lost)[1])
-        return "task-failed", {"uuid": work.headers.id, "exception": exception, "traceback": ""}
+        return TaskFailed(uuid=work.headers.id, exception=saferepr(ending_of(lost)[1]), traceback="")
 
     def revoked(self, headers: TaskHeaders, policy: Policy, *, expired: bool) -> None:
         """Tell that a task is not run because somebody has revoked it, or because it has expired."""
         if self.tells(policy):
-            self.stream.emit("task-revoked", {"uuid": headers.id, **_revocation(expired=expired)})
+            self.stream.tell(TaskRevoked(uuid=headers.id, expired=expired))
 
     def terminated(self, work: Work, signum: int) -> None:
         """Tell that a running task was ended."""
         if self.tells(work.policy):
-            self.stream.emit("task-revoked", {"uuid": work.headers.id, **_revocation(signum=signum)})
+            self.stream.tell(TaskRevoked(uuid=work.headers.id, terminated=True, signum=signum))
 
     def unknown(self, headers: TaskHeaders) -> None:
         """Tell that a task has failed that is not registered here."""
         if self.on:
-            exception = f"NotRegistered({headers.task!r})"
-            self.stream.emit("task-failed", {"uuid": headers.id, "exception": exception})
-
-    def tell(self, told: Told) -> None:
-        """Tell what `ending` has returned."""
-        self.stream.emit(*told)
+            self.stream.tell(TaskFailed(uuid=headers.id, exception=f"NotRegistered({headers.task!r})"))
 
 
 def _moment(text: str | None) -> str | None:
@@ -136,7 +135,3 @@ def _moment(text: str | None) -> str | None:
 
 def _is_late(work: Work) -> bool:
     return work.policy.terms.acks_late
-
-
-def _revocation(*, signum: int | None = None, expired: bool = False) -> Fields:
-    return {"terminated": signum is not None, "signum": signum, "expired": expired}

@@ -347,7 +347,7 @@ class Reporter:
         self._flushing = []
         for entry in entries:
             if entry.told is not None:
-                self._herald.tell(entry.told)
+                self._herald.stream.tell(entry.told)
             if entry.seen is not None and self._herald.witness is not None:
                 self._herald.witness.ended(*entry.seen)
             if entry.joins:

@@ -15,13 +15,13 @@ from celeriac.backoff import intervals
 from celeriac.errors import BackendError, BackendUnreachable, TransportError
 from celeriac.locks import Lock
 from celeriac.message import DeadLetter, Delivery, Finished, Part, Record, Start, Verdict
-from celeriac.node.herald import Told
 from celeriac.node.keeper import Keeper
 from celeriac.node.link import Link
 from celeriac.node.work import Work
 from celeriac.ports import CountsParts, ResultBackend
 from celeriac.states import READY_STATES
 from celeriac.tries import Tries
+from celeriac.wire.task_event import TaskEvent
 
 logger: logging.Logger = logging.getLogger("celery.worker.request")
 
@@ -39,7 +39,7 @@ class Entry(msgspec.Struct):
     part: Part | None = None  # to count, in between
     work: Work | None = None  # of a part: what it was
     joins: bool = False  # the part has completed its chord
-    told: Told | None = None  # what monitors are to be told when it is written down
+    told: TaskEvent | None = None  # what monitors are to be told when it is written down
     seen: tuple[Work, Finished] | None = None  # what a witness is to see then
     frees: Lock | None = None  # of a unique task that has ended
     keeps: Lock | None = None  # of one that comes again

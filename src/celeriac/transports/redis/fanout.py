@@ -29,18 +29,22 @@ class _Commands:
     """What a batch is on the wire, and how to read the answers."""
 
     def __init__(self) -> None:
-        self.data = pack(("PING",))  # so that an answer comes, whatever the batch is
+        self._packed = [pack(("PING",))]  # so that an answer comes, whatever the batch is
         self.count = 1
         self._published: list[int] = []  # which of the answers tell how many have heard it
         self._pushed = 0
 
+    @property
+    def data(self) -> bytes:
+        return b"".join(self._packed)
+
     def publish(self, channel: str, message: bytes) -> None:
-        self.data += pack(("PUBLISH", channel, message))
+        self._packed.append(pack(("PUBLISH", channel, message)))
         self._published.append(self.count)
         self.count += 1
 
     def push(self, list_: bytes, message: bytes) -> None:
-        self.data += pack(("LPUSH", list_, message)) + pack(("EXPIRE", list_, _ANSWERS_SECONDS))
+        self._packed += pack(("LPUSH", list_, message)), pack(("EXPIRE", list_, _ANSWERS_SECONDS))
         self._pushed += 1
         self.count += 2
 
