@@ -36,6 +36,7 @@ class EagerStage:
 
     def __init__(self, app: Any) -> None:  # Any: a Celeriac, whose module imports this one
         self.hooks: Hooks = app.hooks
+        self.received: Any = None  # of a success: what a caller of a worker would have received
         self._app = app
 
     def started(self, task: Runnable, request: Context) -> None:
@@ -48,6 +49,10 @@ class EagerStage:
 
     def conclude(self, task: Runnable, request: Context, ending: Ending) -> None:
         """Run callbacks or errbacks right here, and store the result where ``store_eager_result`` says so."""
+        if ending.kind == "success":
+            self.received = ending.value
+            if self._app.conf.task_eager_serializes and not request.ignore_result:
+                self.received = _travelled(self._app, ending.value, self._app.conf.result_serializer)
         self._store(task, request, ending)
         if ending.kind == "success":
             for link in request.callbacks or ():
@@ -116,6 +121,9 @@ def apply(
     """Run a task right here and return its result; `celeriac.task.Task.apply` says what the arguments are."""
     app = task._get_app()
     task_id = task_id or app.new_id()
+    if app.conf.task_eager_serializes:
+        serializer = options.get("serializer") or task.serializer or app.conf.task_serializer
+        args, kwargs = _travelled(app, (args, kwargs), serializer)
     if throw is None:
         throw = app.conf.task_eager_propagates
     request = Context(
@@ -144,14 +152,16 @@ def apply(
         },
         **{name: options[name] for name in _REQUEST_ONLY if options.get(name) is not None},
     )
-    ending = run(task, request, EagerStage(app))
+    stage = EagerStage(app)
+    ending = run(task, request, stage)
     if isinstance(ending.exception, Retry) and ending.exception.sig is not None:
         again = ending.exception.sig
         return again.apply(retries=retries + 1, throw=throw)  # type: ignore[no-any-return]
     if throw and ending.kind == "failure":
         raise ending.value
     text = ending.einfo.traceback if ending.einfo is not None else None
-    return EagerResult(task_id, ending.returned, ending.state, traceback=text, name=task.name)
+    value = stage.received if ending.kind == "success" else ending.returned
+    return EagerResult(task_id, value, ending.state, traceback=text, name=task.name)
 
 
 def apply_as_sent(
@@ -171,13 +181,22 @@ def apply_as_sent(
     """
     app = task._get_app()
     serializer = options.get("serializer") or app.conf.task_serializer
-    content_type, encoding, data = app.codecs.encode((args, kwargs), serializer)
-    args, kwargs = app.codecs.decode(data, content_type, encoding, frozenset({content_type}))
+    args, kwargs = _travelled(app, (args, kwargs), serializer)
     with denied_join_result():
         result: EagerResult[Any] = task.apply(
             args, kwargs, task_id=task_id, link=link, link_error=link_error, **options
         )
     return result
+
+
+def _travelled(app: Any, value: Any, serializer: str) -> Any:  # Any: the user's values
+    """Return a value as a serializer brings it back.
+
+    Raises:
+        EncodeError: It has no form in the serializer.
+    """
+    content_type, encoding, data = app.codecs.encode(value, serializer)
+    return app.codecs.decode(data, content_type, encoding, frozenset({content_type}))
 
 
 def _stamps(options: Mapping[str, Any]) -> dict[str, list[Any]]:

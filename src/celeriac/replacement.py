@@ -7,6 +7,7 @@ from typing import Any
 from celeriac.canvas import maybe_signature
 from celeriac.canvas.chain import _chain
 from celeriac.canvas.chord import _chord
+from celeriac.canvas.joining import join_all
 from celeriac.errors import ConfigError
 
 
@@ -44,9 +45,8 @@ def in_place_of(task: Any, sig: Any) -> Any:  # Any: a Task, whose module import
         sig.options["reply_to"] = request.reply_to  # over rpc:// its caller waits there, not at ours
     sig.freeze(request.id)
     _take_place(sig, request)
-    for step in reversed(request.chain or ()):
-        sig |= maybe_signature(step, app=app)
-    return sig
+    following = [maybe_signature(step, app=app) for step in reversed(request.chain or ())]
+    return join_all(sig, following)
 
 
 def _take_place(sig: Any, request: Any) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from celeriac import chain, chord, group
+from celeriac import chain, chord, group, signature
 from celeriac.app import Celeriac
 from celeriac.errors import AlwaysEagerIgnored, EncodeError, Ignore
 from celeriac.result import AsyncResult
-from desk import new_app
+from desk import Desk, new_app
 
 
 @pytest.fixture
@@ -242,3 +242,67 @@ def test_an_eager_result_knows_nothing_of_a_backend(app: Celeriac) -> None:
     result.forget()
     result.revoke()
     assert result.state == "REVOKED"
+
+
+class Kinds:
+    """Tasks whose values look otherwise when they have travelled."""
+
+    def __init__(self, app: Celeriac) -> None:
+        @app.task(name="pair")
+        def pair(*given: Any) -> Any:
+            return repr(given), {1: (2, datetime.date(2030, 1, 2))}
+
+        @app.task(name="odd")
+        def odd(*given: Any) -> Any:
+            return {1}
+
+        @app.task(name="becomes", bind=True)
+        def becomes(self: Any, sig: Any) -> Any:
+            return self.replace(signature(sig, app=app))
+
+        @app.task(name="again", bind=True)
+        def again(self: Any, given: Any) -> Any:
+            if not self.request.retries:
+                raise self.retry(args=((given,),), countdown=0)
+            return repr(given)
+
+        self.pair, self.odd, self.becomes, self.again = pair, odd, becomes, again
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda t: t.pair.s((1, 2)),
+        lambda t: t.pair.s((1, 2)) | t.pair.s((3,)) | t.pair.s(),
+        lambda t: group(t.pair.s((1,)), t.pair.s() | t.pair.s()),
+        lambda t: chord([t.pair.s((1,)), t.pair.s()], t.pair.s((3,))),
+        lambda t: t.pair.s() | group(t.pair.s(), t.pair.s((1,))) | t.pair.s(),
+        lambda t: t.pair.map([(1,), (2,)]),
+        lambda t: t.pair.chunks([((1,),), ((2,),)], 1),
+        lambda t: t.becomes.s(t.pair.s((1,))),
+        lambda t: t.again.s((1,)),
+    ],
+    ids=["task", "chain", "group", "chord", "chain to chord", "map", "chunks", "replace", "retry"],
+)
+def test_serialized_all_the_same_workflows_give_here_what_a_worker_gives(build: Any) -> None:
+    app = new_app(results=True, task_eager_serializes=True)
+    t = Kinds(app)
+
+    here = build(t).apply().get()
+
+    sent = build(t).apply_async()
+    Desk(app).run_all()
+    assert here == sent.get(timeout=1)
+
+
+def test_what_no_serializer_takes_is_passed_on_here_unless_the_settings_say_otherwise() -> None:
+    app, strict = new_app(), new_app(task_eager_serializes=True)
+    t, u = Kinds(app), Kinds(strict)
+
+    assert (t.odd.s() | t.odd.s()).apply().get() == {1}
+    with pytest.raises(EncodeError):
+        (u.odd.s() | u.pair.s()).apply()
+    with pytest.raises(EncodeError):
+        u.pair.s({1}).apply()
+    assert u.odd.s().apply().state == "FAILURE"
+    assert u.odd.apply(ignore_result=True).get() == {1}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
+import operator
 import pickle
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from celeriac import Signature, chain, chord, chunks, group, maybe_signature, signature, xmap, xstarmap
 from celeriac.app import Celeriac
 from celeriac.canvas import _chain, _chord
+from celeriac.canvas.joining import join_all
 from desk import new_app
 
 app: Celeriac = new_app()
@@ -270,3 +273,34 @@ def test_the_app_of_a_workflow_is_that_of_a_member() -> None:
     assert chain(signature("x"), a).app is app
     assert chord([], a).app is None or chord([], a).app is app
     assert chord([a], signature("x")).app is app
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda: a,
+        lambda: a | b,
+        lambda: _chain(a, b, link=[d], link_error=[c]),
+        lambda: _chain(),
+        lambda: g2,
+        lambda: group([a | b]),
+        lambda: a | g2,
+        lambda: chord(g2, a),
+        lambda: chord(g2, a | g2),
+        lambda: a | chord(g2, chord(g2, a)),
+        lambda: chord(g2, g2),
+        lambda: add.map([1]),
+    ],
+)
+@pytest.mark.parametrize(
+    "others",
+    [lambda: [a, b, c, d], lambda: [a, b, g2, a, b, c, d], lambda: [a | b, c, d, a], lambda: [chord(g2, a), b, c, d]],
+)
+def test_joined_in_one_go_is_what_joining_one_by_one_makes(first: Any, others: Any) -> None:
+    before = json.dumps([first(), others()])
+
+    joined = join_all(first(), others())
+
+    assert json.dumps(joined) == json.dumps(functools.reduce(operator.or_, others(), first()))
+    assert type(joined) is type(functools.reduce(operator.or_, others(), first()))
+    assert json.dumps([first(), others()]) == before

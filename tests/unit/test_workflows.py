@@ -250,6 +250,36 @@ def test_errbacks_are_called_here_or_sent_as_their_parameters_say(t: Tasks, desk
     assert sorted(map(str, t.seen[1:])) == sorted([result.id, str(("bound", result.id)), "fixed"])
 
 
+def test_an_errback_that_cannot_be_sent_is_logged_and_the_others_are_applied(
+    t: Tasks, desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = t.seen
+
+    @desk.app.task(name="takes nothing")
+    def takes_nothing() -> None:
+        seen.append("takes nothing")
+
+    errbacks = [t.note.s(), takes_nothing.s(), t.note.si("fixed"), t.note.si(1) | takes_nothing.si()]
+    result = t.fail.apply_async((), link_error=errbacks)
+    desk.run_all()
+
+    assert desk.errors == []
+    assert sorted(map(str, t.seen)) == sorted([result.id, "fixed", "1", "takes nothing"])
+    assert "Errback takes nothing of task" in caplog.text
+    assert len({request.group for request in desk.requests[1:3]}) == 1
+
+
+def test_what_is_linked_to_a_chord_when_it_is_sent_is_linked_as_before(t: Tasks, desk: Desk) -> None:
+    good = chord([t.add.s(1, 2)], group(t.same.s(), t.same.s()))
+    bad = chord([t.fail.s()], group(t.same.s(), t.same.s()))
+
+    good.apply_async(link=t.note.si("linked"), link_error=t.note.si("not called"))
+    bad.apply_async(link=t.note.si("not called"), link_error=[t.note.si("told")])
+    desk.run_all()
+
+    assert t.seen == ["linked", "told", "told"]
+
+
 def test_a_failure_is_stored_before_an_errback_is_sent(t: Tasks, desk: Desk) -> None:
     seen = t.seen
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, Self, cast
@@ -252,20 +253,10 @@ class chain(_chain):  # noqa: N801 - Celery's name
 
 
 def _joined(steps: Iterable[Any]) -> Any:
-    """Return what ``|`` makes of the steps, one after the other.
-
-    A plain call after a plain call only makes the chain longer, which is done here in place: ``|`` would copy
-    the chain for every step, a second and a half for a thousand of them.
-    """
-    whole: Any = _chain()
-    for step in map(maybe_signature, steps):
-        last = whole.tasks[-1] if isinstance(whole, _chain) and whole.tasks else None
-        if type(step) is Signature and type(last) is Signature:
-            whole.tasks[-1] = last.clone()
-            whole.tasks.append(step)
-        else:
-            whole = whole | step
-    return whole
+    """Return what ``|`` makes of the steps, one after the other."""
+    # Who follows whom needs all the composites, this one too.
+    joining = importlib.import_module("celeriac.canvas.joining")
+    return joining.join_all(_chain(), map(maybe_signature, steps))
 
 
 def _link(steps: list[Any], link: Any, link_error: Any) -> None:

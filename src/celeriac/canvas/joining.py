@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from celeriac.canvas.chain import _chain
@@ -27,6 +30,34 @@ def join(left: Signature, right: Signature) -> Any:
         return _chain([left, right.tasks[0]], app=left._app)
     following = right.unchained() if isinstance(right, _chain) else [right]
     return _chain([left, *following], app=left._app)
+
+
+def join_all(first: Signature, others: Iterable[Signature]) -> Any:
+    """Return what ``|`` makes of signatures, one after the other.
+
+    Plain calls in a row cost one copy of what is before them: joined one by one, they would cost a copy each,
+    a second and a half for a thousand.
+    """
+    whole: Any = first
+    for plain, row in itertools.groupby(others, lambda sig: type(sig) is Signature):
+        if plain and type(whole).__or__ is Signature.__or__:
+            whole = _with_calls(whole, list(row))
+        else:
+            whole = functools.reduce(operator.or_, row, whole)
+    return whole
+
+
+def _with_calls(left: Signature, calls: Sequence[Signature]) -> Any:
+    """Return the workflow of one signature, then plain calls."""
+    whole: Any = functools.reduce(join, calls[:2], left)
+    if len(calls) <= 2:
+        return whole
+    # Two calls after anything are the end of a chain that was made just now, wherever that is.
+    end = whole
+    while isinstance(end, _chord) or isinstance(end.tasks[-1], _chord):
+        end = (end if isinstance(end, _chord) else end.tasks[-1]).body
+    end.tasks = [*end.tasks[:-1], *(call.clone() for call in calls[1:-1]), calls[-1]]
+    return whole
 
 
 def _after_chain(left: _chain, right: Signature) -> Any:

@@ -230,6 +230,14 @@ OWN: tuple[Setting, ...] = (
         "Seconds that broker and workers remember what was revoked.",
     ),
     Setting(
+        "task_eager_serializes",
+        "TASK_EAGER_SERIALIZES",
+        False,
+        "bool",
+        "Have all that runs eagerly, steps of workflows too, take its arguments and give its result as the "
+        "serializers bring them back: a tuple is a list, a set an error, as with a worker.",
+    ),
+    Setting(
         "task_max_deliveries",
         "TASK_MAX_DELIVERIES",
         3,
