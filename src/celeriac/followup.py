@@ -19,7 +19,7 @@ from celeriac.canvas.calls import calls_of, ends_of, units_of
 from celeriac.clock import TextClock
 from celeriac.context import Context
 from celeriac.copies import mark, withdraw
-from celeriac.errors import ChordError, EncodeError, NotRegistered
+from celeriac.errors import ChordError, EncodeError, NotRegistered, TransportError
 from celeriac.message import Outcome, Part, Record
 from celeriac.patience import insist, store
 from celeriac.ports import ResultBackend
@@ -390,8 +390,21 @@ def apply_errbacks(
                 mark(errback, app.new_id())
             sent.append(errback)
     if sent:
-        root = request.root_id or request.id
-        group(sent, app=app).apply_async((request.id,), parent_id=request.id, root_id=root)
+        _send_errbacks(app, request, sent)
+
+
+def _send_errbacks(app: Any, request: Context, errbacks: Sequence[Any]) -> None:
+    """Send errbacks as the members of one group; one that cannot be sent does not keep back the others."""
+    group_id, root = app.new_id(), request.root_id or request.id
+    with app.client.batch():
+        for index, errback in enumerate(errbacks):
+            member = group([errback], app=app, group_index=index)
+            try:
+                member.apply_async((request.id,), task_id=group_id, parent_id=request.id, root_id=root)
+            except TransportError:
+                raise
+            except Exception:  # its parameters, queue or options are the user's
+                logger.exception("Errback %s of task %s cannot be sent", errback.task, request.id)
 
 
 def _apply_callbacks(app: Any, request: Context, value: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from celeriac.canvas.group import Members, adopted, app_of, group
-from celeriac.canvas.signature import Signature, maybe_signature
+from celeriac.canvas.signature import Signature, listed, maybe_signature
 from celeriac.canvas.stamps import StampingVisitor
 
 # Options of a chord that are for its body alone.
@@ -139,9 +139,10 @@ class _chord(Signature):  # noqa: N801 - Celery's name
     ) -> Any:
         """Prepare the backend, then send the header; the body follows when all its parts have come in."""
         app = self.app
-        for key in ("link", "link_error"):
-            if key in options:
-                body.extend_list_option(key, options.pop(key))
+        for callback in listed(options.pop("link", None)):
+            body.link(callback)
+        for errback in listed(options.pop("link_error", None)):
+            body.link_error(errback)
         # Its parent will be the part that ends last, not the one that sends the header.
         kept = {k: value for k, value in options.items() if k not in _HEADER_ONLY and value is not None}
         body.options.update(kept)
