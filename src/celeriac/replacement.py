@@ -22,6 +22,7 @@ def in_place_of(task: Any, sig: Any) -> Any:  # Any: a Task, whose module import
         ConfigError: The signature belongs to a chord, or is an empty chain.
     """
     request, app = task.request, task._get_app()
+    sig = sig.as_part()
     if not request.called_directly:
         request._passed_on = True
     if "chord" in sig.options:

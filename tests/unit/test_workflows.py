@@ -431,3 +431,54 @@ def test_chord_unlock_waits_for_the_header_and_applies_the_body(t: Tasks, app: C
     desk.run_all()
 
     assert result.get(timeout=1) == 6
+
+
+@pytest.mark.parametrize(
+    ("build", "value"),
+    [
+        (lambda t, c: t.add.s(1, 1) | c, [[3, 7], [11]]),
+        (lambda t, c: c | t.same.s(), [[3, 7], [11]]),
+        (lambda t, c: t.add.s(1, 1) | c | t.same.s(), [[3, 7], [11]]),
+        (lambda t, c: group(c, t.add.s(1, 1)), [[3, 7], [11], 2]),
+        (lambda t, c: chord([c, t.add.s(1, 1)], t.same.s()), [[3, 7], [11], 2]),
+        (lambda t, c: chord([t.add.s(1, 1)], c), [[3, 7], [11]]),
+        (lambda t, c: chain(c), [[3, 7], [11]]),
+        (lambda t, c: t.become.s(c), [[3, 7], [11]]),
+        (lambda t, c: t.add.s(1, 1) | t.become.si(c) | t.same.s(), [[3, 7], [11]]),
+        (lambda t, c: chord([t.become.s(c), t.add.s(1, 1)], t.same.s()), [[[3, 7], [11]], 2]),
+    ],
+    ids=[
+        *("last", "first", "between", "in a group", "in a header", "as a body", "alone in a chain"),
+        *("in place of a task", "in place of a step", "in place of a part"),
+    ],
+)
+@pytest.mark.parametrize("how", [lambda c: c, dict], ids=["chunks", "dict form"])
+def test_chunks_inside_a_workflow_are_the_group_that_they_send(
+    t: Tasks, desk: Desk, build: Any, value: Any, how: Any
+) -> None:
+    @desk.app.task(bind=True, name="become")
+    def become(self: Any, sig: Any) -> Any:
+        return self.replace(signature(sig, app=desk.app))
+
+    t.become = become  # type: ignore[attr-defined]
+    chunks = t.add.chunks([(1, 2), (3, 4), (5, 6)], 2).set(priority=7)
+
+    workflow = build(t, signature(how(chunks), app=desk.app))
+    result, here = workflow.apply_async(), workflow.apply()
+    desk.run_all()
+
+    assert desk.errors == []
+    assert result.get(timeout=1) == here.get() == value
+    assert {r.delivery_info["priority"] for r in desk.requests if r.task == "celery.starmap"} == {7}
+
+
+def test_an_empty_chain_is_no_member_of_a_group(t: Tasks, desk: Desk) -> None:
+    nothing = chain(app=desk.app)
+    made = group(nothing, t.add.s(1, 2), nothing)
+    result, here = made.apply_async(), made.apply()
+    joined = chord([t.add.s(1, 2), nothing], t.total.s()).apply_async()
+    desk.run_all()
+
+    assert result.get(timeout=1) == here.get() == [3]
+    assert len(made.freeze().results) == 1
+    assert joined.get(timeout=1) == 3

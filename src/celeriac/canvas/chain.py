@@ -9,7 +9,7 @@ from typing import Any, Self, cast
 
 from celeriac.canvas.chord import _chord, root_of
 from celeriac.canvas.group import adopted, app_of, group
-from celeriac.canvas.signature import Signature, listed, maybe_signature
+from celeriac.canvas.signature import Signature, listed, maybe_signature, part
 from celeriac.canvas.stamps import StampingVisitor
 
 # Options of a chain that are for its last step alone.
@@ -29,7 +29,7 @@ class _chain(Signature):  # noqa: N801 - Celery's name
         app = options.pop("app", None)
         steps: Any = tasks[0] if len(tasks) == 1 and not isinstance(tasks[0], dict) else tasks
         super().__init__(
-            "celery.chain", (), {"tasks": [maybe_signature(step) for step in steps]}, options, app=app
+            "celery.chain", (), {"tasks": [part(step) for step in steps]}, options, app=app
         )
         self["subtask_type"] = "chain"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from celeriac.canvas.group import Members, adopted, app_of, group
-from celeriac.canvas.signature import Signature, listed, maybe_signature
+from celeriac.canvas.signature import Signature, listed, maybe_signature, part
 from celeriac.canvas.stamps import StampingVisitor
 
 # Options of a chord that are for its body alone.
@@ -44,7 +44,7 @@ class _chord(Signature):  # noqa: N801 - Celery's name
         super().__init__(
             "celery.chord",
             args,
-            {"kwargs": dict(kwargs or {}), "header": _header(header), "body": maybe_signature(body)},
+            {"kwargs": dict(kwargs or {}), "header": _header(header), "body": part(body)},
             options,
             app=app,
         )
@@ -114,7 +114,7 @@ class _chord(Signature):  # noqa: N801 - Celery's name
             NotImplementedError: There is no result backend, or it cannot count the parts.
         """
         kwargs = dict(kwargs or {})
-        body = maybe_signature(kwargs.pop("body", None) or self.body, clone=True)
+        body = maybe_signature(part(kwargs.pop("body", None)) or self.body, clone=True)
         if self.app is None:
             self._app = body.app
         app = self.app
@@ -314,11 +314,11 @@ chord = _chord
 def _header(header: Any) -> Any:
     """Return the members; a group that has options stays one, or they would be lost."""
     if isinstance(header, dict):
-        made = maybe_signature(header)
+        made = part(header)
         if not isinstance(made, group):
             return [made]
         return made if made.options or made.immutable else made.tasks
-    return [maybe_signature(member) for member in header]
+    return [part(member) for member in header]
 
 
 def _root_of(result: Any) -> Any:

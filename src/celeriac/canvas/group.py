@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self, cast
 
-from celeriac.canvas.signature import Signature, maybe_signature
+from celeriac.canvas.signature import Signature, maybe_signature, part
 from celeriac.canvas.stamps import StampingVisitor
 
 # Options that a group keeps for itself: its members get their own.
@@ -30,7 +30,7 @@ class group(Signature):  # noqa: N801 - Celery's name
                 members = members.tasks
             elif isinstance(members, dict):
                 members = [maybe_signature(members, clone=True)]
-        kept = like(members, map(maybe_signature, members))
+        kept = like(members, map(part, members))
         super().__init__("celery.group", (), {"tasks": kept}, options, app=app)
         self["subtask_type"] = "group"
 
@@ -124,7 +124,8 @@ class group(Signature):  # noqa: N801 - Celery's name
     ) -> list[Any]:
         """Run all members right here, and return their results; takes and raises what `apply` does."""
         given = {k: v for k, v in {**self.options, **options}.items() if k not in _OWN_OPTIONS}
-        return [member.apply(args, kwargs, **given) for member in self.clone().flat()]
+        results = [member.apply(args, kwargs, **given) for member in self.clone().flat()]
+        return [result for result in results if result is not None]  # that of an empty chain
 
     def freeze(
         self,
@@ -161,6 +162,8 @@ class group(Signature):  # noqa: N801 - Celery's name
                 parent_id=parent_id,
                 group_index=index,
             )
+            if result is None:
+                continue  # an empty chain
             results.append(result)
             index += member.parts
         return self.app.GroupResult(id, results)
@@ -291,6 +294,8 @@ class Members:
             copy = adopted(maybe_signature(member, clone=True), self._group)
             for one in copy.flat() if isinstance(copy, group) else (copy,):
                 result = one.freeze(group_index=index, **self._place)
+                if result is None:
+                    continue  # an empty chain
                 yield Placed(one, one.id or "", index, is_copy=True, result=result)
                 index += one.parts
 

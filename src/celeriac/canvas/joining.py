@@ -20,6 +20,7 @@ def join(left: Signature, right: Signature) -> Any:
     A group that something follows becomes a chord: its members' results are needed together. What follows
     a chord follows its body. Nothing given is changed.
     """
+    left, right = left.as_part(), right.as_part()
     if isinstance(left, group):
         return _chord(left, body=right, app=left._app)
     if isinstance(left, _chain):

@@ -114,6 +114,12 @@ class chunks(Signature):  # noqa: N801 - Celery's name
         """Return it as a group with one starmap for each message."""
         return group(list(self._parts()), app=self._app)
 
+    def as_part(self) -> Signature:
+        """Return it as a group: there is no one task whose result could be waited for."""
+        made = self.group()
+        made.options.update(self.options)
+        return made
+
     @classmethod
     def apply_chunks(cls, task: Any, it: Iterable[Any], n: int, app: Any = None) -> Any:
         """Send it at once."""

@@ -184,6 +184,10 @@ class Signature(_Owned):
         """Whether its result is that of several calls."""
         return False
 
+    def as_part(self) -> Signature:
+        """Return what stands for it inside a workflow: something that has results to wait for."""
+        return self
+
     @property
     def parts(self) -> int:
         """How many tasks have to end before it has, as a member of a chord's header."""
@@ -526,6 +530,12 @@ def maybe_signature(d: Any, app: Any = None, clone: bool = False) -> Any:
 
 
 maybe_subtask = maybe_signature
+
+
+def part(d: Any) -> Any:
+    """Return what stands for a signature or a dict form inside a workflow, and anything else as it is."""
+    made = maybe_signature(d)
+    return made.as_part() if isinstance(made, Signature) else made
 
 
 def listed(value: Any) -> list[Any]:
