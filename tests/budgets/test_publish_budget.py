@@ -12,6 +12,7 @@ import pytest
 
 from celeriac import chain, chord, group
 from celeriac.message import Outgoing
+from celeriac.replacement import in_place_of
 from celeriac.wire import virtual
 from desk import new_app
 
@@ -168,3 +169,24 @@ def test_sending_subscribes_to_nothing() -> None:
         return x + y
 
     add.delay(1, 2)
+
+
+def test_a_task_in_a_long_chain_is_replaced_in_time_proportional_to_what_is_left() -> None:
+    app = new_app()
+    app.client._producer = Counting()
+
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    whole = chain(*(add.s(1) for _ in range(500)))
+    whole.freeze()
+    add.push_request(called_directly=False, id="1", chain=[dict(link) for link in reversed(whole.tasks)])
+    names: list[str] = []
+    try:
+        for instead in (add.s(1, 2), add.s(1, 2) | add.s(3), chord([add.s(1, 2)], add.s(3))):
+            names += calls_of(lambda instead=instead: in_place_of(add, instead))  # type: ignore[misc]
+    finally:
+        add.pop_request()
+
+    assert len(names) <= 3 * 500 * MOST_CALLS_OF_A_LINK

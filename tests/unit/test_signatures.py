@@ -281,7 +281,7 @@ def test_the_app_of_a_workflow_is_that_of_a_member() -> None:
         lambda: a,
         lambda: a | b,
         lambda: _chain(a, b, link=[d], link_error=[c]),
-        lambda: _chain(),
+        _chain,
         lambda: g2,
         lambda: group([a | b]),
         lambda: a | g2,
@@ -294,7 +294,12 @@ def test_the_app_of_a_workflow_is_that_of_a_member() -> None:
 )
 @pytest.mark.parametrize(
     "others",
-    [lambda: [a, b, c, d], lambda: [a, b, g2, a, b, c, d], lambda: [a | b, c, d, a], lambda: [chord(g2, a), b, c, d]],
+    [
+        lambda: [a, b, c, d],
+        lambda: [a, b, g2, a, b, c, d],
+        lambda: [a | b, c, d, a],
+        lambda: [chord(g2, a), b, c, d],
+    ],
 )
 def test_joined_in_one_go_is_what_joining_one_by_one_makes(first: Any, others: Any) -> None:
     before = json.dumps([first(), others()])

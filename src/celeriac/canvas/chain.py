@@ -28,9 +28,7 @@ class _chain(Signature):  # noqa: N801 - Celery's name
     def __init__(self, *tasks: Any, **options: Any) -> None:
         app = options.pop("app", None)
         steps: Any = tasks[0] if len(tasks) == 1 and not isinstance(tasks[0], dict) else tasks
-        super().__init__(
-            "celery.chain", (), {"tasks": [part(step) for step in steps]}, options, app=app
-        )
+        super().__init__("celery.chain", (), {"tasks": [part(step) for step in steps]}, options, app=app)
         self["subtask_type"] = "chain"
 
     @property

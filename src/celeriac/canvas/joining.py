@@ -41,7 +41,7 @@ def join_all(first: Signature, others: Iterable[Signature]) -> Any:
     """
     whole: Any = first
     for plain, row in itertools.groupby(others, lambda sig: type(sig) is Signature):
-        if plain and type(whole).__or__ is Signature.__or__:
+        if plain and getattr(type(whole), "__or__", None) is Signature.__or__:  # nobody has overridden it
             whole = _with_calls(whole, list(row))
         else:
             whole = functools.reduce(operator.or_, row, whole)

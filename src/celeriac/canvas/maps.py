@@ -117,7 +117,8 @@ class chunks(Signature):  # noqa: N801 - Celery's name
     def as_part(self) -> Signature:
         """Return it as a group: there is no one task whose result could be waited for."""
         made = self.group()
-        made.options.update(self.options)
+        for member in made.tasks:
+            member.set(**self.options)
         return made
 
     @classmethod
