@@ -227,6 +227,18 @@ def test_chords_need_a_backend(t: Tasks) -> None:
     assert app.transport.size("celery") == 0
 
 
+def test_a_chain_that_comes_to_a_chord_where_no_backend_is_fails_with_that_advice() -> None:
+    app = new_app()
+    t, desk = Tasks(app), Desk(app)
+    (t.add.s(1, 2) | group(t.add.s(1), t.add.s(2)) | t.total.s()).apply_async(link_error=t.told.s())
+
+    desk.run_all()
+
+    assert [(name, ending.state) for name, ending in desk.endings] == [("add", "FAILURE")]
+    assert "Set result_backend" in repr(desk.endings[0][1].value)
+    assert len(t.seen) == 1
+
+
 def test_callbacks_get_the_result(t: Tasks, desk: Desk) -> None:
     result = t.add.apply_async((1, 2), link=[t.note.s(), t.note.si("fixed"), group(t.note.s(), t.note.s())])
     desk.run_all()

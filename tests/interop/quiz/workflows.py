@@ -13,6 +13,9 @@ from quiz.worker import app, store
 
 WAIT = 4  # seconds; some workflows never end on real Celery
 PAUSE = 0.5  # seconds in which what is one too many would come
+AGAIN = (
+    0.1  # seconds until the next try: sooner, and real Celery may store RETRY after what that has ended in
+)
 
 
 class Fault(Exception):
@@ -46,13 +49,13 @@ def fail(*args):
 @app.task(name="w.again", bind=True)
 def again(self, *args):
     if self.request.retries < 2:
-        raise self.retry(countdown=0)
+        raise self.retry(countdown=AGAIN)
     return [*args, self.request.retries]
 
 
 @app.task(name="w.gives_up", bind=True, max_retries=1)
 def gives_up(self, *args):
-    raise self.retry(exc=KeyError("again"), countdown=0)
+    raise self.retry(exc=KeyError("again"), countdown=AGAIN)
 
 
 @app.task(name="w.delegate", bind=True)
@@ -86,7 +89,7 @@ def seen(*values, key):
 
 
 @app.task(name="w.tell", bind=True)
-def tell(self, *args, key):
+def tell(self, *args, key, again=0):
     request = self.request
     info = {
         name: getattr(request, name, None) for name in ("id", "root_id", "parent_id", "group", "group_index")
@@ -100,6 +103,8 @@ def tell(self, *args, key):
             "priority": request.delivery_info.get("priority"),
         },
     )
+    if request.retries < again:
+        raise self.retry(countdown=0)
     return args[0] if args else None
 
 
@@ -357,6 +362,44 @@ def cured_workflows():
 
 
 @question
+def errbacks_of_headers_too():
+    tables = {
+        "two": lambda: chord([add.s(1, 2), fail.s(), fail.s(2)], total.s()),
+        "a chain": lambda: chord([add.s(1, 2) | fail.s() | add.s(1), add.s(1, 1)], total.s()),
+        "joined": lambda: add.s(1, 2) | group(add.s(2), fail.s()) | total.s(),
+        "body": lambda: chord([add.s(1, 2)], fail.s()),
+    }
+    app.conf.task_allow_error_cb_on_chord_header = True
+    try:
+        return {
+            task.name: with_errbacks(
+                keyed(f"header {task.name}", tables),
+                lambda made, key, task=task: made.link_error(task.s(key=key)),
+            )
+            for task in (new, old)
+        }
+    finally:
+        app.conf.task_allow_error_cb_on_chord_header = False
+
+
+@question
+def errbacks_of_all_kinds():
+    made = {
+        "group": lambda key: group(old.s(key=key), old.s(key=key)),
+        "chord": lambda key: chord([old.s(key=key)], seen.si(2, key=key)),
+        "dict": lambda key: json.loads(json.dumps(new.s(key=key))),
+        "name": lambda key: signature("w.new", kwargs={"key": key}, app=app),
+        "unknown name": lambda key: signature("not.there", kwargs={"key": key}, app=app),
+    }
+    return waited(
+        {
+            f"kind {name}": lambda key, make=make: fail.apply_async(link_error=make(key))
+            for name, make in made.items()
+        }
+    )
+
+
+@question
 def cured_errbacks():
     return with_errbacks(keyed("cured", CURED), lambda made, key: made.link_error(new.s(key=key)))
 
@@ -504,10 +547,16 @@ def lineage():
         "chord of a chain": (lambda t: chord([t() | t()], t()), 3),
         "chord with a chain": (lambda t: chord([t()], t() | t()), 3),
         "chord of a chord": (lambda t: chord([chord([t()], t())], t()), 3),
+        "retry in a chain": (lambda t: t() | t(again=1) | t(), 4),
+        "retry in a chord": (lambda t: chord([t(again=1)], t(again=1)), 4),
+        "replace in a group": (lambda t: group(delegate.s(t(again=1))), 2),
+        "replace in a chord": (lambda t: chord([delegate.s(t())], t()), 2),
     }
     for name, (make, count) in made.items():
         key = f"lineage {name}"
-        make(lambda key=key: tell.s(key=key)).apply_async()
+        workflow = make(lambda key=key, **more: tell.s(key=key, **more))
+        workflow.stamp(one="1")
+        workflow.apply_async(priority=3)
         found[name] = told(key, count)
     tell.s(key="lineage link").apply_async(link=tell.s(key="lineage link"))
     found["link"] = told("lineage link", 2)
