@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -494,3 +495,26 @@ def test_an_empty_chain_is_no_member_of_a_group(t: Tasks, desk: Desk) -> None:
     assert result.get(timeout=1) == here.get() == [3]
     assert len(made.freeze().results) == 1
     assert joined.get(timeout=1) == 3
+
+
+@pytest.mark.parametrize(
+    ("nest", "value"),
+    [
+        (lambda t, inner: chord([inner, t.add.si(0, 1)], t.total.s()), 17),
+        (lambda t, inner: chord([t.add.si(0, 1)], inner), 1),
+        (lambda t, inner: group(inner, t.add.si(0, 1)) | t.total.s() | t.add.s(1), 33),
+        (lambda t, inner: group(inner, t.add.si(0, 1)), [1] * 17),
+        (lambda t, inner: chain(t.add.si(0, 1), group(inner, t.add.si(0, 1)), t.total.s()), 17),
+    ],
+    ids=["header in header", "body in body", "chord in chain in chord", "group", "chain in chord"],
+)
+def test_workflows_are_nested_to_any_depth(t: Tasks, desk: Desk, nest: Any, value: Any) -> None:
+    workflow: Any = t.add.si(0, 1)
+    for _ in range(16):
+        workflow = nest(t, workflow)
+
+    result = signature(json.loads(json.dumps(workflow)), app=desk.app).apply_async()
+    desk.run_all()
+
+    assert desk.errors == []
+    assert result.get(timeout=1) == value
