@@ -48,6 +48,7 @@ class Site:
     def __init__(self, celery_python: Path, folder: Path, broker: str, results: str, **settings: str) -> None:
         self.folder = folder
         self.broker = broker
+        self.results = results
         self._celery_python = celery_python
         self._settings = {
             "PROGRAM_BROKER": broker,

@@ -66,6 +66,9 @@ def connect_broker(conf: Settings, *, app_name: str | None, write: bool = True) 
         "high_priority_first": conf.task_priority_high_first or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
+    given["delay_queues"] = (
+        conf.broker_native_delayed_delivery_queue_type if conf.worker_detect_quorum_queues else None
+    )
     return transports.connect(
         broker_url(conf, write=write), {**given, **conf.broker_transport_options}, app_name=app_name
     )

@@ -31,6 +31,12 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
 )
 
+if os.environ.get("PROGRAM_QUEUE_TYPE") == "quorum":
+    app.conf.task_queues = [
+        Queue(name, Exchange(name, "topic"), routing_key=name, queue_arguments={"x-queue-type": "quorum"})
+        for name in ("celery", "real", "ours")
+    ]
+
 
 class CustomError(Exception):
     pass
@@ -85,6 +91,21 @@ def echo(self, *args, **kwargs):
         "mine": getattr(request, "mine", None),
         **{name: getattr(request, name) for name in names},
     }
+
+
+@app.task
+def sends_for_later(queue, countdown, again=None, count=1):
+    """Send calls of `moment` and return their ids."""
+    return [moment.apply_async((again,), queue=queue, countdown=countdown).id for _ in range(count)]
+
+
+@app.task(bind=True)
+def moment(self, again=None):
+    """Tell when it runs and how it got there, after a retry when seconds are given."""
+    if again is not None and not self.request.retries:
+        raise self.retry(countdown=again)
+    info, headers = self.request.delivery_info, self.request.headers or {}
+    return [time.time(), SIDE, info["exchange"], info["routing_key"], "x-death" in headers]
 
 
 # --- what goes wrong ------------------------------------------------------------------------------------

@@ -60,11 +60,17 @@ class RabbitServer(Server):
             f'rabbit_auth_backend_internal:set_tags(<<"{name}">>, [{tag}], <<"guest">>).'
         )
 
-    def allow(self, user: str, vhost: str) -> None:
-        """Let a user do everything in a vhost, as ``rabbitmqctl set_permissions`` does."""
+    def allow(self, user: str, vhost: str, *, configure: str = ".*") -> None:
+        """Let a user write and read everything in a vhost, as ``rabbitmqctl set_permissions`` does.
+
+        Args:
+            user: Who.
+            vhost: Where.
+            configure: What the user may make, as a regular expression.
+        """
         self.evaluate(
             f'rabbit_auth_backend_internal:set_permissions(<<"{user}">>, <<"{vhost}">>, '
-            '<<".*">>, <<".*">>, <<".*">>, <<"guest">>).'
+            f'<<"{configure}">>, <<".*">>, <<".*">>, <<"guest">>).'
         )
 
     def ctl(self, *arguments: str) -> str:

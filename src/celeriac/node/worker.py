@@ -272,6 +272,7 @@ class Worker:
                 node=self.hostname,
                 prefetch=self.concurrency * multiplier,
                 lease_seconds=self._lease_seconds,
+                siblings=tuple(self.app.router.queues.values()),
             ),
             slots=self.concurrency,
             fair=asked is None,

@@ -18,6 +18,7 @@ class ConsumeSpec(msgspec.Struct, frozen=True, kw_only=True):
     node: str  # node name, such as celery@host
     prefetch: int = 0  # most deliveries outstanding at once; 0 = no limit
     lease_seconds: float = 15.0
+    siblings: tuple[Queue, ...] = ()  # all queues of the app: what is sent to one may depend on another
 
 
 class Consumer(Protocol):

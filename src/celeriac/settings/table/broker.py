@@ -81,8 +81,7 @@ BROKER: tuple[Setting, ...] = (
         "BROKER_NATIVE_DELAYED_DELIVERY_QUEUE_TYPE",
         "quorum",
         "text",
-        "Type of the queues that hold delayed messages: quorum or classic.",
-        has_effect=False,
+        "Type of the queues in which RabbitMQ keeps what is for later, see `operate`: quorum or classic.",
     ),
     Setting(
         "broker_password",

@@ -49,8 +49,7 @@ WORKER: tuple[Setting, ...] = (
         "CELERYD_DETECT_QUORUM_QUEUES",
         True,
         "bool",
-        "Adapt to quorum queues when one is consumed from.",
-        has_effect=False,
+        "Have RabbitMQ keep what is sent for later to quorum queues behind topic exchanges, as Celery does.",
     ),
     Setting(
         "worker_direct",

@@ -27,6 +27,8 @@ from celeriac.transports.amqp.address import Address
 from celeriac.transports.amqp.connection import ChannelClosed, Event, Lost, Message, Refused
 from celeriac.transports.amqp.custody import CHANNEL as CUSTODY_CHANNEL
 from celeriac.transports.amqp.custody import Custody
+from celeriac.transports.amqp.delays import QueueType, readdress
+from celeriac.transports.amqp.landing import Landing
 from celeriac.transports.amqp.producer import AmqpProducer
 from celeriac.transports.amqp.replaced import Identity, Replaced, identity_of, stands_beside
 from celeriac.transports.amqp.sources import Sources
@@ -55,6 +57,7 @@ class AmqpConsumer:
        that cannot always be seen, it begins anew when such a queue was silent for long, and it holds nothing.
     6. Keeps RabbitMQ from losing patience with what is held for long (`custody`).
     7. Has what began count as outstanding until it ends, which for RabbitMQ ends with its acknowledgement.
+    8. Has what Celery's clients send for later arrive (`landing`).
 
     RabbitMQ's lease is the connection: it takes everything back when that ends or misses two heartbeats.
 
@@ -62,13 +65,21 @@ class AmqpConsumer:
         addresses: One broker, or several of which the first that answers is used.
         spec: What to consume.
         producer: For dead letters.
+        delay_queues: See `Landing`.
     """
 
-    def __init__(self, addresses: Sequence[Address], spec: ConsumeSpec, producer: AmqpProducer) -> None:
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        spec: ConsumeSpec,
+        producer: AmqpProducer,
+        delay_queues: QueueType | None = None,
+    ) -> None:
         self._addresses = deque(addresses)
         self._producer = producer
         self._node = spec.node
         self._sources = Sources(spec, self._call, self._ask)
+        self._landing = Landing(spec, delay_queues)
         self._stream: Stream | None = None
         self._error: TransportError | None = None  # why the last connection ended; told once
         self._closed = False
@@ -136,6 +147,7 @@ class AmqpConsumer:
 
     def _read(self, message: Message, queue: str) -> Delivery:
         delivery = topology.read_delivery(message, queue, self._epoch)
+        readdress(delivery, self._sources.queues.get(queue))
         self._unbegun.correct(delivery)
         return delivery
 
@@ -384,8 +396,9 @@ class AmqpConsumer:
         """Consume from one more queue, declared first."""
         known = queue.name in self._sources.queues
         self._sources.queues[queue.name] = queue
-        if self._stream is not None and not known:
+        if (stream := self._stream) is not None and not known:
             await self._sources.begin([queue])
+            await self._landing.prepare(stream.address, [queue])
 
     async def cancel_queue(self, name: str) -> None:
         """Stop consuming from a queue; what the node has taken stays ours, the rest goes back."""
@@ -461,6 +474,7 @@ class AmqpConsumer:
             if isinstance(exc, TransportError):
                 raise BrokerUnreachable(str(exc)) from exc
             raise
+        await self._landing.prepare(address, [*self._sources.queues.values()])
         return None
 
     def _write(self, data: bytes) -> None:

@@ -39,6 +39,8 @@ METHODS: Final[dict[str, tuple[int, int, str]]] = {
     "exchange.declare-ok": (40, 11, ""),
     "exchange.delete": (40, 20, "sSbb"),
     "exchange.delete-ok": (40, 21, ""),
+    "exchange.bind": (40, 30, "sSSSbF"),
+    "exchange.bind-ok": (40, 31, ""),
     "queue.declare": (50, 10, "sSbbbbbF"),
     "queue.declare-ok": (50, 11, "Sll"),
     "queue.bind": (50, 20, "sSSSbF"),

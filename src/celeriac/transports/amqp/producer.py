@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import os
@@ -17,6 +18,7 @@ from celeriac.message import Outgoing
 from celeriac.queues import Queue
 from celeriac.transports.amqp.address import Address
 from celeriac.transports.amqp.connection import Lost, Refused
+from celeriac.transports.amqp.delays import QueueType
 from celeriac.transports.amqp.session import Session, Ticket
 
 if TYPE_CHECKING:
@@ -79,11 +81,19 @@ class AmqpProducer:
     Args:
         addresses: One broker, or several of which the first that answers is used.
         confirm: Whether to wait for confirms.
+        delay_queues: Type of the queues in which RabbitMQ keeps what is sent for later; None: it does not.
     """
 
-    def __init__(self, addresses: Sequence[Address], *, confirm: bool = True) -> None:
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        *,
+        confirm: bool = True,
+        delay_queues: QueueType | None = None,
+    ) -> None:
         self._addresses = deque(addresses)
         self._confirm = confirm
+        self._delay_queues = delay_queues
         self._begin()
 
     def _begin(self) -> None:
@@ -208,6 +218,8 @@ class AmqpProducer:
                 session.probe(until)
             elif methods := session.missing(batch, self._kept.values()):
                 session.declare(batch, methods, until, self._kept.values())
+            elif waiting := session.delays.lacking(batch):
+                session.delays.make(waiting, functools.partial(session.ask, until=until))
             elif link.core.blocked and batch:
                 link.wait_until_unblocked(until)
             else:
@@ -219,7 +231,9 @@ class AmqpProducer:
         if own.session is not None:
             own.session.fail(own.session.link.core.error or Lost("closed"))
         for left in reversed(range(len(self._addresses))):
-            own.session = Session(self._addresses[0], own.turn, confirm=self._confirm)
+            own.session = Session(
+                self._addresses[0], own.turn, confirm=self._confirm, delay_queues=self._delay_queues
+            )
             try:
                 own.session.link.connect(until)
             except BrokerUnreachable:

@@ -23,6 +23,7 @@ from celeriac.transports.amqp.connection import (
     Refused,
     Request,
 )
+from celeriac.transports.amqp.delays import Delays, QueueType
 from celeriac.transports.amqp.link import Link
 from celeriac.transports.amqp.tables import encode_properties
 
@@ -73,10 +74,19 @@ class Session:
         address: The broker.
         turn: The condition of the producer; see `Link`.
         confirm: Whether to ask for confirms.
+        delay_queues: See `Delays`.
     """
 
-    def __init__(self, address: Address, turn: threading.Condition, *, confirm: bool) -> None:
+    def __init__(
+        self,
+        address: Address,
+        turn: threading.Condition,
+        *,
+        confirm: bool,
+        delay_queues: QueueType | None = None,
+    ) -> None:
         self.link: Link = Link(address, turn, self._on_event)
+        self.delays: Delays = Delays(delay_queues)
         self.doubtful: bool = False  # somebody has waited in vain
         self._confirm = confirm
         self._asked: list[Request] = []  # the latest
@@ -178,7 +188,14 @@ class Session:
         try:
             if any(queue.arguments.get("x-queue-type") == "quorum" for queue in homes.values()):
                 self._let_consumers_hear(until)
-            self.ask([method for queue in homes.values() for method in topology.declarations(queue)], until)
+            self.ask(
+                [
+                    method
+                    for queue in homes.values()
+                    for method in (*topology.declarations(queue), *self.delays.again(queue))
+                ],
+                until,
+            )
             self._write(
                 again,
                 [
@@ -209,7 +226,8 @@ class Session:
         return [
             queue
             for queue in self._declared.values()
-            if message.exchange in (queue.exchange.name, *(each.exchange.name for each in queue.bindings))
+            if self.delays.may_come_by(message.exchange, queue)
+            or message.exchange in (queue.exchange.name, *(each.exchange.name for each in queue.bindings))
         ]
 
     def fail(self, error: Exception) -> None:
@@ -233,7 +251,10 @@ class Session:
 
     def _encode(self, outgoing: Outgoing) -> bytes:
         # Mandatory where we declared the queue: if somebody has deleted it since, the message comes back.
-        head = self._head(outgoing.exchange, outgoing.routing_key, outgoing.queue is not None)
+        if outgoing.not_before is not None and (way := self.delays.way(outgoing, time.time())) is not None:
+            head = frames.method(PUBLISH, "basic.publish", 0, *way, True, False)
+        else:
+            head = self._head(outgoing.exchange, outgoing.routing_key, outgoing.queue is not None)
         envelope = outgoing.envelope
         properties = encode_properties(envelope)
         most = self.link.core.frame_max - _HEADER_BYTES
@@ -284,6 +305,7 @@ class Session:
                 self._count, self._low = 0, 1
                 self._declared.clear()  # most likely somebody has deleted an exchange
                 self._exchanges.clear()
+                self.delays.forget()
             case _:
                 pass  # a refused declaration is told to whoever asked for it
 

@@ -63,10 +63,10 @@ def declarations(queue: Queue) -> Iterator[Method]:
         queue.arguments,
     )
     if queue.exchange.name:
-        yield _bind(queue.name, queue.exchange, queue.routing_key, {})
+        yield bind_queue(queue.name, queue.exchange.name, queue.routing_key)
     for binding in queue.bindings:
         yield from exchange_declarations(binding.exchange)
-        yield _bind(queue.name, binding.exchange, binding.routing_key, binding.arguments)
+        yield bind_queue(queue.name, binding.exchange.name, binding.routing_key, binding.arguments)
 
 
 def exchange_declarations(exchange: Exchange) -> Iterator[Method]:
@@ -86,8 +86,16 @@ def exchange_declarations(exchange: Exchange) -> Iterator[Method]:
         )
 
 
-def _bind(queue: str, exchange: Exchange, routing_key: str, arguments: dict[str, Any]) -> Method:
-    return ("queue.bind", 0, queue, exchange.name, routing_key, False, arguments)
+def bind_queue(
+    queue: str, exchange: str, routing_key: str, arguments: dict[str, Any] | None = None
+) -> Method:
+    """Return the method that has a queue get what an exchange has for a routing key."""
+    return ("queue.bind", 0, queue, exchange, routing_key, False, arguments or {})
+
+
+def bind_exchange(exchange: str, source: str, routing_key: str) -> Method:
+    """Return the method that has an exchange get what another one has for a routing key."""
+    return ("exchange.bind", 0, exchange, source, routing_key, False, {})
 
 
 def look_at_queue(name: str) -> Method:

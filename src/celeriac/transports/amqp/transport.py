@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from celeriac.bursts import Bursts
-from celeriac.errors import TransportError
+from celeriac.errors import ConfigError, TransportError
 from celeriac.locks import Locks
 from celeriac.message import Delivery
 from celeriac.pauses import Pauses
@@ -20,6 +20,7 @@ from celeriac.timetable import Timetable
 from celeriac.transports.amqp import topology
 from celeriac.transports.amqp.address import Address, read
 from celeriac.transports.amqp.connection import Refused
+from celeriac.transports.amqp.delays import QueueType
 from celeriac.transports.amqp.graveyard import AmqpGraveyard
 from celeriac.transports.amqp.producer import AmqpProducer
 
@@ -34,7 +35,9 @@ class AmqpTransport:
 
     Args:
         url: ``amqp://user:password@host:port/vhost``, also ``amqps``; several with ``;`` between.
-        options: ``confirm_publish`` (True unless turned off) and those that `address.read` knows.
+        options: ``confirm_publish`` (True unless turned off), ``delay_queues`` (type of the queues in which
+            RabbitMQ keeps what is sent for later to quorum queues: quorum or classic; None: it does not) and
+            those that `address.read` knows.
 
     Raises:
         ConfigError: The URL or an option makes no sense.
@@ -57,7 +60,8 @@ class AmqpTransport:
             _replace_login(address, heartbeat_seconds=0) for address in self._addresses
         ]
         confirm = options.get("confirm_publish") is not False
-        self._producer = AmqpProducer(self.quiet_addresses, confirm=confirm)
+        self._delay_queues = _delay_queues(options.get("delay_queues", "quorum"))
+        self._producer = AmqpProducer(self.quiet_addresses, confirm=confirm, delay_queues=self._delay_queues)
         # A node acknowledges a message once another is safe in its place: it has to know that it is.
         self._safe_producer = self._producer if confirm else AmqpProducer(self.quiet_addresses)
 
@@ -81,7 +85,7 @@ class AmqpTransport:
         ]
         # Only nodes consume, and asyncio is half of what a client would have to load.
         module = importlib.import_module("celeriac.transports.amqp.consumer")
-        consumer: AmqpConsumer = module.AmqpConsumer(addresses, spec, self._safe_producer)
+        consumer: AmqpConsumer = module.AmqpConsumer(addresses, spec, self._safe_producer, self._delay_queues)
         await consumer.connect()
         return consumer
 
@@ -109,7 +113,7 @@ class AmqpTransport:
         return None
 
     def parked(self, queue: str, limit: int) -> list[tuple[Delivery, float]]:
-        """Return nothing: RabbitMQ parks no messages, workers hold them."""
+        """Return nothing: workers hold what is for later, and nobody can look into the queues of `delays`."""
         return []
 
     def reap(self) -> int:
@@ -173,6 +177,15 @@ class AmqpTransport:
             if exc.code == _NOT_FOUND:
                 return 0
             raise self._addresses[0].failure(exc) from exc
+
+
+def _delay_queues(kind: Any) -> QueueType | None:  # Any: a user's value
+    if kind is None or kind in ("quorum", "classic"):
+        chosen: QueueType | None = kind
+        return chosen
+    raise ConfigError(
+        f"broker_native_delayed_delivery_queue_type has to be 'quorum' or 'classic', not {kind!r}."
+    )
 
 
 def _replace_login(address: Address, **changes: Any) -> Address:
