@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from celeriac.app import Celeriac
 from celeriac.testing.worker import start_worker
 from faults.proxy import Proxy
-from servers import Server
+from servers import RabbitServer, Server, until
 from servers.ports import LOOPBACK
 
 TIMEOUT = 60.0
@@ -66,3 +68,85 @@ def test_what_is_sent_again_in_doubt_runs_once(
     assert worker.transport.size("celery") == 0
     client.close()
     worker.close()
+
+
+def test_what_goes_back_in_doubt_is_told_to_both_workers_that_get_it(
+    rabbitmq_server: RabbitServer, tmp_path: Path
+) -> None:
+    url = rabbitmq_server.fresh_url()
+    runs: list[bool] = []
+    begun, go_on, both_run = threading.Event(), threading.Event(), threading.Barrier(2)
+
+    def new_worker_app(url: str) -> Celeriac:
+        app = Celeriac("proj", broker=url, backend=f"sqlite:///{tmp_path}/results.db", set_as_current=False)
+        app.conf.task_default_queue_type = "quorum"
+        app.conf.worker_prefetch_multiplier = 2
+        app.conf.task_acks_late = True
+
+        @app.task(name="proj.hold")
+        def hold() -> None:
+            begun.set()
+            go_on.wait(TIMEOUT)
+
+        @app.task(bind=True, name="proj.note")
+        def note(self: Any) -> None:
+            both_run.wait(TIMEOUT)
+            runs.append(self.request.delivery_info["redelivered"])
+
+        return app
+
+    with Proxy(rabbitmq_server.port) as proxy, contextlib.ExitStack() as apps:
+        first, second, third = (
+            apps.enter_context(contextlib.closing(new_worker_app(one)))
+            for one in (url.replace(f":{rabbitmq_server.port}/", f":{proxy.port}/"), url, url)
+        )
+
+        # Given a message that a worker hands back when it stops, over a line that breaks before the confirm
+        with start_worker(first, pool="threads") as worker:
+            held = second.send_task("proj.hold")
+            noted = second.send_task("proj.note")
+            assert begun.wait(TIMEOUT)
+            until(lambda: second.transport.size("celery") == 0 or None, TIMEOUT, "both to be fetched")
+            trap = proxy.trap("to_client", CONFIRMS["rabbitmq"])
+            worker.stop("warm")
+            assert trap.sprung.wait(TIMEOUT)
+            until(lambda: second.transport.size("celery") == 2 or None, TIMEOUT, "it to be sent again")
+            go_on.set()
+            held.get(timeout=TIMEOUT)
+
+        # When each of two workers gets one of the two
+        second.conf.worker_prefetch_multiplier = third.conf.worker_prefetch_multiplier = 1
+        with start_worker(second, pool="threads"), start_worker(third, pool="threads"):
+            noted.get(timeout=TIMEOUT)
+            until(lambda: len(runs) == 2 or None, TIMEOUT, "both to run")
+
+    # Then whichever runs last is told that it may not be the first
+    assert runs == [True, True]
+
+
+def test_what_is_sent_in_doubt_and_again_to_the_next_broker_of_a_list_is_told_there(
+    rabbitmq_server: RabbitServer, tmp_path: Path
+) -> None:
+    # Given a client whose broker vanishes after it has a message and before it could say so
+    first, second = rabbitmq_server.fresh_url(), rabbitmq_server.fresh_url()
+    runs: list[bool] = []
+    with Proxy(rabbitmq_server.port) as proxy:
+        client = new_app(first.replace(f":{rabbitmq_server.port}/", f":{proxy.port}/"), tmp_path, runs)
+        client.conf.broker_url = [client.conf.broker_url, second]
+        client.send_task("proj.note", queue="other")  # the connection is there
+        trap = proxy.trap("to_client", CONFIRMS["rabbitmq"])
+        proxy.refuse()
+
+        # When a call is sent
+        client.send_task("proj.note", task_id="doubtful")
+        assert trap.sprung.is_set()
+        client.close()
+
+    # Then both brokers have it, and who runs it at the second one knows that
+    workers = [new_app(url, tmp_path, runs) for url in (first, second)]
+    assert [worker.transport.size("celery") for worker in workers] == [1, 1]
+    with start_worker(workers[1], pool="solo"):
+        workers[1].AsyncResult("doubtful").get(timeout=TIMEOUT)
+    assert runs == [True]
+    for worker in workers:
+        worker.close()

@@ -9,13 +9,13 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from celeriac.errors import EncodeError, PublishTimeout, TransportError
-from celeriac.message import DeadLetter, Outgoing, Requeue
+from celeriac.message import Ack, DeadLetter, Delivery, Outgoing, Requeue, Start, Verdict
 from celeriac.ports import Consumer, ConsumeSpec
 from celeriac.queues import Exchange, Queue
 from celeriac.testing.conformance.fixtures import ack, nothing_arrives, take
@@ -24,6 +24,7 @@ from celeriac.transports.amqp import AmqpTransport, frames, topology
 from celeriac.transports.amqp.consumer import AmqpConsumer
 from celeriac.transports.amqp.link import Link
 from celeriac.wire.task import RESENT_HEADER
+from faults.proxy import Proxy
 from servers import RabbitServer, free_port, until
 
 DEADLINE_SECONDS = 10.0
@@ -40,6 +41,29 @@ def transport(rabbitmq_url: str) -> Iterator[AmqpTransport]:
 @pytest.fixture
 def queue() -> Queue:
     return new_queue()
+
+
+SettleInDoubt = Callable[[Consumer, Delivery, Verdict], Awaitable[None]]
+
+
+@pytest.fixture
+def settle_in_doubt(monkeypatch: pytest.MonkeyPatch) -> SettleInDoubt:
+    """Have a delivery settled by a copy that arrives and whose confirm does not."""
+
+    async def settle(consumer: Consumer, held: Delivery, verdict: Verdict) -> None:
+        assert isinstance(consumer, AmqpConsumer)
+        send = consumer._producer.asend
+
+        async def send_in_doubt(batch: list[Outgoing], *, deadline: float) -> None:
+            await send(batch, deadline=deadline)
+            raise PublishTimeout("it may or may not have arrived")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(consumer._producer, "asend", send_in_doubt)
+            with pytest.raises(PublishTimeout):
+                await consumer.settle([(held, verdict)])
+
+    return settle
 
 
 def topic_queue(binding: str) -> Queue:
@@ -303,34 +327,50 @@ class TestCounting:
         await ack(consumer, [held])
         await consumer.close()
 
-        assert (held.attempt, held.redelivered) == (1, False)
+        assert held.attempt == 1
+
+    async def test_what_goes_back_once_its_quorum_queue_is_let_go_of_is_not_counted_and_goes_back_once(
+        self, transport: AmqpTransport
+    ) -> None:
+        # Given a worker that stops with many messages in hand, seen or not, behind one that runs
+        queue = new_queue(arguments={"x-queue-type": "quorum"})
+        batch = [to_queue(queue, str(n)) for n in range(121)]
+        await transport.producer().asend(batch, deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue)
+        running, *waiting = await take(consumer, 61)
+        await consumer.cancel_queue(queue.name)
+        await consumer.settle([(each, Requeue(untouched=True)) for each in waiting])
+
+        # When it ends right after that
+        await ack(consumer, [running])
+        await consumer.close()
+
+        # Then others get each of them as if it had been nowhere
+        other = await consume(transport, queue)
+        got = await take(other, 120)
+        assert sorted(texts(got), key=int) == [str(n) for n in range(1, 121)]
+        assert {each.attempt for each in got} == {1}
+        assert await nothing_arrives(other)
+        await ack(other, got)
+        await other.close()
 
     async def test_what_was_sent_back_in_doubt_and_is_sent_again_says_so(
-        self, transport: AmqpTransport, monkeypatch: pytest.MonkeyPatch
+        self, transport: AmqpTransport, settle_in_doubt: SettleInDoubt
     ) -> None:
         # Given a message that goes back to a quorum queue as a copy, whose confirm does not come
         queue = new_queue(arguments={"x-queue-type": "quorum"})
         await transport.producer().asend([to_queue(queue)], deadline=DEADLINE_SECONDS)
         consumer = await consume(transport, queue)
-        assert isinstance(consumer, AmqpConsumer)
         [held] = await take(consumer, 1)
-        send = consumer._producer.asend
-
-        async def send_in_doubt(batch: list[Outgoing], *, deadline: float) -> None:
-            await send(batch, deadline=deadline)
-            raise PublishTimeout("it may or may not have arrived")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(consumer._producer, "asend", send_in_doubt)
-            with pytest.raises(PublishTimeout):
-                await consumer.settle([(held, Requeue(untouched=True))])
+        await settle_in_doubt(consumer, held, Requeue(untouched=True))
 
         # When it is sent once more
         await consumer.settle([(held, Requeue(untouched=True))])
 
-        # Then whoever gets both knows the second one
+        # Then whoever gets both knows the second one, and who gets either knows that there may be two
         both = await take(consumer, 2)
         assert [RESENT_HEADER in each.envelope.headers for each in both] == [False, True]
+        assert [(each.attempt, each.redelivered) for each in both] == [(1, True), (1, True)]
         await ack(consumer, both)
         await consumer.close()
 
@@ -370,6 +410,107 @@ class TestCounting:
         await consumer.close()
         assert transport.size(queue.name) == 1
         transport.close()
+
+
+class TestConsumersThatBegin:
+    """RabbitMQ's channel dies of a consumer that is ended before it has said that it has begun."""
+
+    @pytest.mark.parametrize("kind", ["classic", "quorum"])
+    async def test_who_is_cancelled_while_a_consumer_begins_leaves_it_to_be_ended(
+        self, rabbitmq_server: RabbitServer, rabbitmq_url: str, queue: Queue, kind: str
+    ) -> None:
+        with Proxy(rabbitmq_server.port) as proxy:
+            url = rabbitmq_url.replace(f":{rabbitmq_server.port}/", f":{proxy.port}/")
+            transport, other = AmqpTransport(url, {}), new_queue(arguments={"x-queue-type": kind})
+            await transport.producer().asend([to_queue(queue)], deadline=DEADLINE_SECONDS)
+            consumer = await consume(transport, queue)
+            held = await take(consumer, 1)
+
+            # Given a consumer that begins, and whose beginning is cancelled before RabbitMQ has heard of it
+            proxy.block("to_server")
+            beginning = asyncio.create_task(consumer.add_queue(other))
+            await asyncio.sleep(0)
+            beginning.cancel()
+
+            # When its queue is let go of, as a worker does that stops
+            ending = asyncio.create_task(consumer.cancel_queue(other.name))
+            await asyncio.wait([beginning])
+            await asyncio.sleep(0)
+            proxy.heal()
+            await ending
+
+            # Then the connection lives, and with it the acknowledgement
+            await ack(consumer, held)
+            await consumer.close()
+            assert transport.size(queue.name) == 0
+            transport.close()
+
+    async def test_who_is_full_while_a_consumer_begins_has_it_pause_afterwards(
+        self, transport: AmqpTransport, queue: Queue
+    ) -> None:
+        # Given a worker with two slots taken, which has more in hand
+        await transport.producer().asend([to_queue(queue, text) for text in "abc"], deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue)
+        assert isinstance(consumer, AmqpConsumer)
+        first, second, third = await take(consumer, 3)
+        await consumer.set_prefetch(2)
+        await consumer.settle([(first, Start()), (second, Start())])
+
+        # When one ends and the next begins in the same moment
+        await asyncio.gather(consumer.settle([(first, Ack())]), consumer.settle([(third, Start())]))
+
+        # Then it gets nothing more until another has ended, and the connection lives
+        await consumer._call(("basic.qos", 0, 1, True))  # RabbitMQ has read what is before
+        await transport.producer().asend([to_queue(queue, "d")], deadline=DEADLINE_SECONDS)
+        assert await nothing_arrives(consumer)
+        await ack(consumer, [second, third])
+        await ack(consumer, await take(consumer, 1))
+        await consumer.close()
+
+
+class TestDeadLetters:
+    async def test_a_dead_letter_that_was_sent_twice_in_doubt_is_one(
+        self, transport: AmqpTransport, queue: Queue, settle_in_doubt: SettleInDoubt
+    ) -> None:
+        # Given a dead letter of which nobody has confirmed the first copy, and another one
+        await transport.producer().asend([to_queue(queue, text) for text in "ab"], deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue)
+        held = await take(consumer, 2)
+        await settle_in_doubt(consumer, held[0], DeadLetter(reason="broken"))
+        await consumer.settle([(each, DeadLetter(reason="broken")) for each in held])
+        await consumer.close()
+        assert transport.size(f"{queue.name}.dead") == 3
+        graveyard = transport.graveyard()
+
+        # When they are looked at and sent again
+        letters = graveyard.find(queue.name)
+        moved = graveyard.retry(queue.name, {letter.id for letter in letters})
+
+        # Then there are two
+        assert [letter.envelope.body for letter in letters] == [b"b", b"a"]
+        assert len(moved) == transport.size(queue.name) == 2
+        assert transport.size(f"{queue.name}.dead") == 0
+
+    async def test_of_two_letters_for_one_message_the_second_that_is_sent_again_says_so(
+        self, transport: AmqpTransport, queue: Queue
+    ) -> None:
+        # Given a message that two workers have given up, as RabbitMQ had not heard of the first, and another
+        message, other = to_queue(queue, "a"), to_queue(queue, "b")
+        await transport.producer().asend([message, other, message], deadline=DEADLINE_SECONDS)
+        consumer = await consume(transport, queue)
+        held = await take(consumer, 3)
+        await consumer.settle([(each, DeadLetter(reason="broken")) for each in held])
+        graveyard = transport.graveyard()
+
+        # When all are sent again
+        graveyard.retry(queue.name, {letter.id for letter in graveyard.find(queue.name)})
+
+        # Then whoever gets the second of them knows it
+        again = await take(consumer, 3)
+        marked = [(each.envelope.body, RESENT_HEADER in each.envelope.headers) for each in again]
+        assert marked == [(b"a", False), (b"b", False), (b"a", True)]
+        await ack(consumer, again)
+        await consumer.close()
 
 
 class TestRefusals:

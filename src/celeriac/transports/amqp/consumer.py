@@ -28,22 +28,20 @@ from celeriac.transports.amqp.connection import ChannelClosed, Event, Lost, Mess
 from celeriac.transports.amqp.custody import CHANNEL as CUSTODY_CHANNEL
 from celeriac.transports.amqp.custody import Custody
 from celeriac.transports.amqp.delays import QueueType, readdress
+from celeriac.transports.amqp.doubts import Copy, Doubts, Token
 from celeriac.transports.amqp.landing import Landing
 from celeriac.transports.amqp.producer import AmqpProducer
 from celeriac.transports.amqp.replaced import Identity, Replaced, identity_of, stands_beside
 from celeriac.transports.amqp.sources import Sources
 from celeriac.transports.amqp.stream import Stream
-from celeriac.transports.amqp.substitute import Held, substitute
+from celeriac.transports.amqp.substitute import AT_ONCE, Held, substitute
 from celeriac.transports.amqp.unbegun import Unbegun
-from celeriac.wire.task import RESENT_HEADER
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 _CHANNEL: Final = 1
 _PUBLISH_SECONDS: Final = 5.0  # for dead letters
 _NOT_IMPLEMENTED: Final = 540
-
-_Token = tuple[int, int]  # the connection it came through (counted), and its delivery tag there
 
 
 class AmqpConsumer:
@@ -88,9 +86,9 @@ class AmqpConsumer:
         self._lost = asyncio.Event()  # until we are connected again
         self._epoch = 0
         self._replacing = 0  # settlements that wait for copies to be safe
-        self._started: set[_Token] = set()  # acknowledged at their start, their end still to come
-        self._doubtful: set[_Token] = set()  # what was sent in their place may be there, or not
+        self._started: set[Token] = set()  # acknowledged at their start, their end still to come
         call = functools.partial(self._call, channel=CUSTODY_CHANNEL)
+        self._doubts = Doubts()
         self._unbegun = Unbegun()
         self._replaced = Replaced()
         self._custody = Custody(producer, spec.queues, call, self._write)
@@ -102,6 +100,7 @@ class AmqpConsumer:
         self._epoch += 1
         self._custody.forget(self._epoch)
         self._sources.forget()
+        self._doubts.keep(self._started)
         # By delivery tag, oldest first, not yet taken ones included; custody has others.
         self._outstanding: dict[int, Message] = {}
 
@@ -137,8 +136,11 @@ class AmqpConsumer:
         return self._take(len(self._sources.untaken()))
 
     def _take(self, limit: int) -> list[Delivery]:
+        return self._received(self._sources.take(limit))
+
+    def _received(self, messages: Iterable[tuple[Message, str]]) -> list[Delivery]:
         taken: list[Delivery] = []
-        for message, queue in self._sources.take(limit):
+        for message, queue in messages:
             if self._replaced.is_back(message, queue):
                 self._write(self._acknowledge({message.tag}))
             else:
@@ -147,7 +149,7 @@ class AmqpConsumer:
 
     def _read(self, message: Message, queue: str) -> Delivery:
         delivery = topology.read_delivery(message, queue, self._epoch)
-        readdress(delivery, self._sources.queues.get(queue))
+        readdress(delivery, self._sources.find(queue))
         self._unbegun.correct(delivery)
         return delivery
 
@@ -167,10 +169,10 @@ class AmqpConsumer:
         self._mind_the_begun(verdicts)
         acks: set[int] = set()
         back: list[bytes] = []
-        copies: list[tuple[Delivery, Outgoing]] = []
+        copies: list[Copy] = []
         self._unbegun.forget(delivery for delivery, verdict in verdicts if type(verdict) is not Requeue)
         for delivery, verdict in verdicts:
-            token: _Token = delivery.token
+            token: Token = delivery.token
             kind = type(verdict)
             held = self._holds(token)
             if held and (kind is Ack or kind is Start):
@@ -195,12 +197,7 @@ class AmqpConsumer:
             # What goes back first: one frame acknowledges all older ones that RabbitMQ still takes for ours.
             self._stream.write(b"".join(back) + self._acknowledge(acks))
         if copies:
-            self._replacing += 1
-            try:
-                await self._replace(copies)
-            finally:
-                self._replacing -= 1
-                self._news.set()
+            await self._replace_all(copies)
         if len(self._custody) < self._sources.allowance.in_custody or self._sources.wants_more():
             await self._mind_custody(len(self._custody))
 
@@ -214,12 +211,19 @@ class AmqpConsumer:
         if self._stream is not None:
             self._sources.narrow()
 
-    async def _replace(self, copies: list[tuple[Delivery, Outgoing]]) -> None:
+    async def _replace_all(self, copies: list[Copy]) -> None:
+        self._replacing += 1
+        try:
+            for start in range(0, len(copies), AT_ONCE):
+                await self._replace(copies[start : start + AT_ONCE])
+        finally:
+            self._replacing -= 1
+            self._news.set()
+
+    async def _replace(self, copies: list[Copy]) -> None:
         """Publish what takes the place of deliveries, and let go of those."""
+        copies = self._doubts.minded(copies)
         originals = self._originals(copies)
-        for delivery, copy in copies:
-            if delivery.token in self._doubtful and copy.routing_key == delivery.queue:
-                copy.envelope.headers[RESENT_HEADER] = True  # whoever gets both runs one
         try:
             await self._producer.asend([copy for _, copy in copies], deadline=_PUBLISH_SECONDS)
         except CodecError as exc:
@@ -227,9 +231,9 @@ class AmqpConsumer:
             return
         except TransportError as exc:
             if not isinstance(exc, BrokerUnreachable):  # then nothing was sent
-                self._doubtful.update(delivery.token for delivery, _ in copies)
+                self._doubts.note(copies)
             raise
-        self._doubtful.difference_update(delivery.token for delivery, _ in copies)
+        self._doubts.forget(copies)
         # Only now are the originals acknowledged: worse to lose than to repeat.
         self._replaced.note(originals)
         self._started.difference_update(delivery.token for delivery, _ in copies)
@@ -242,7 +246,7 @@ class AmqpConsumer:
                 await self._call(self._sources.allowance.repeat(len(self._sources.queues)))
                 self._replaced.forget(originals)
 
-    def _originals(self, copies: list[tuple[Delivery, Outgoing]]) -> list[Identity]:
+    def _originals(self, copies: list[Copy]) -> list[Identity]:
         """Return what RabbitMQ may hand out once more though the copies in its place are safe."""
         held = [
             (identity_of(self._outstanding[delivery.token[1]], delivery.queue), copy)
@@ -251,7 +255,7 @@ class AmqpConsumer:
         ]
         return [identity for identity, copy in held if stands_beside(copy, identity)]
 
-    async def _replace_each(self, copies: list[tuple[Delivery, Outgoing]], cause: CodecError) -> None:
+    async def _replace_each(self, copies: list[Copy], cause: CodecError) -> None:
         """Find the one that cannot be written; the others must not suffer for it."""
         if len(copies) > 1:
             for one in copies:
@@ -273,9 +277,9 @@ class AmqpConsumer:
         held: Held = "not"
         if self._holds(delivery.token):
             held = "kept" if delivery.token[1] in self._custody else "pushed"
-        return substitute(delivery, verdict, self._sources.queues.get(delivery.queue), self._node, held)
+        return substitute(delivery, verdict, self._sources.find(delivery.queue), self._node, held)
 
-    def _holds(self, token: _Token) -> bool:
+    def _holds(self, token: Token) -> bool:
         return token[0] == self._epoch and (token[1] in self._outstanding or token[1] in self._custody)
 
     def _acknowledge(self, tags: set[int]) -> bytes:
@@ -367,14 +371,15 @@ class AmqpConsumer:
         A quorum queue that is deleted and made again at once takes our channel for one that consumes, and the
         channel drops what it is sent. Nothing tells: the queue looks empty, and to have a consumer.
         """
-        async with self._sources.changing:
-            stream = self._stream
-            await self._sources.end()
+        stream = self._stream
+
+        async def close_the_channel() -> None:
             if self._stream is stream and self._is_idle():  # nothing came meanwhile
                 await self._call(("channel.close", 200, "", 0, 0))
                 if self._stream is stream:
                     self._forget()
-            await self._sources.begin()
+
+        await self._sources.begin_anew(between=close_the_channel)
 
     def _is_idle(self) -> bool:
         """Return whether nothing of ours would go back, or get lost, with the channel."""
@@ -402,14 +407,12 @@ class AmqpConsumer:
 
     async def cancel_queue(self, name: str) -> None:
         """Stop consuming from a queue; what the node has taken stays ours, the rest goes back."""
-        if self._sources.queues.pop(name, None) is None or self._stream is None:
+        if not self._sources.let_go(name) or self._stream is None:
             return
-        for message in await self._sources.cancel(name):
-            if message.tag in self._custody:
-                self._write(self._custody.give_back([message.tag]))
-            elif self._stream is not None and message.tag in self._outstanding:
-                del self._outstanding[message.tag]
-                self._stream.write(frames.nack(_CHANNEL, message.tag, requeue=True))
+        untaken = await self._sources.cancel(name)
+        self._write(self._custody.give_back([each.tag for each in untaken if each.tag in self._custody]))
+        back = self._received((each, name) for each in untaken if each.tag in self._outstanding)
+        await self.settle([(delivery, Requeue(untouched=True)) for delivery in back])
 
     async def close(self) -> None:
         """Stop consuming, hand back whatever is outstanding, and close the connection."""

@@ -7,13 +7,14 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from celeriac.letters import EVERYTHING, Letter, Wanted, matches
+from celeriac.letters import EVERYTHING, Letter, Wanted, matches, task_id_of
 from celeriac.message import Outgoing
 from celeriac.transports.amqp import frames, topology
 from celeriac.transports.amqp.address import Address
 from celeriac.transports.amqp.connection import Message
 from celeriac.transports.amqp.errand import errand
 from celeriac.transports.amqp.producer import AmqpProducer
+from celeriac.wire.task import RESENT_HEADER
 
 _CHANNEL: Final = 1
 _NOT_FOUND: Final = 404
@@ -21,7 +22,7 @@ _LOOK_SECONDS: Final = 30.0
 _SEND_SECONDS: Final = 5.0
 _GETS: Final = 500  # basic.get in one write
 
-See = Callable[[Message], bool]  # what to do with a message; whether to remove it from its queue
+See = Callable[[Letter], bool]  # what to do with a letter; whether to remove it from its queue
 
 
 class AmqpGraveyard:
@@ -30,6 +31,10 @@ class AmqpGraveyard:
     AMQP reads a queue from its old end only, so each of these walks through all letters. A connection of
     its own holds them meanwhile and gives them back, in their old places, when it closes or breaks: none can
     be lost, but whoever looks at the same time sees none.
+
+    A letter that a node has sent twice, as nobody had confirmed the first one, is taken for one (`doubts`).
+    When two nodes have given a message up, as RabbitMQ had not heard of the first, there are two. When
+    they are sent again together, the second says that it may be there already.
 
     A letter is sent again with a confirm and then removed. When this process is killed between both, it is
     in its queue and kept as a letter as well: AMQP cannot do both in one step.
@@ -47,8 +52,7 @@ class AmqpGraveyard:
         """See `celeriac.ports.Graveyard`."""
         newest: deque[Letter] = deque(maxlen=max(limit, 0))
 
-        def see(message: Message) -> bool:
-            letter = topology.read_letter(message, queue)
+        def see(letter: Letter) -> bool:
             if matches(letter, wanted):
                 newest.append(letter)
             return False
@@ -59,12 +63,17 @@ class AmqpGraveyard:
     def retry(self, queue: str, ids: Collection[str]) -> list[str]:
         """See `celeriac.ports.Graveyard`, and above for what AMQP cannot do."""
         moved: list[str] = []
+        turns: set[tuple[str, str, bytes]] = set()
 
-        def see(message: Message) -> bool:
-            letter = topology.read_letter(message, queue)
+        def see(letter: Letter) -> bool:
             if letter.id not in ids:
                 return False
-            again = Outgoing(envelope=letter.envelope, routing_key=queue)
+            envelope = letter.envelope
+            turn = (task_id_of(letter), repr(envelope.headers.get("retries")), envelope.body)
+            if turn in turns and turn[0]:
+                envelope.headers[RESENT_HEADER] = True
+            turns.add(turn)
+            again = Outgoing(envelope=envelope, routing_key=queue)
             self._producer.send([again], deadline=_SEND_SECONDS)
             moved.append(letter.id)
             return True
@@ -76,11 +85,10 @@ class AmqpGraveyard:
         """See `celeriac.ports.Graveyard`."""
         removed: list[str] = []
 
-        def see(message: Message) -> bool:
-            id_ = topology.read_letter(message, queue).id
-            if id_ in ids:
-                removed.append(id_)
-            return id_ in ids
+        def see(letter: Letter) -> bool:
+            if letter.id in ids:
+                removed.append(letter.id)
+            return letter.id in ids
 
         self._walk(queue, see)
         return removed
@@ -88,6 +96,7 @@ class AmqpGraveyard:
     def _walk(self, queue: str, see: See) -> None:
         """Show all letters of a queue, the oldest first, and remove those that ``see`` says so of."""
         until = time.monotonic() + _LOOK_SECONDS
+        seen: dict[str, bool] = {}  # by their ids, whether they are removed
         # Not found: there are no dead letters.
         with errand(self._addresses, until, unless=(_NOT_FOUND,)) as link:
             while True:
@@ -98,7 +107,11 @@ class AmqpGraveyard:
                 link.await_all(asked, until)
                 found = [request.answer for request in asked if isinstance(request.answer, Message)]
                 for message in found:
-                    if see(message):
+                    letter = topology.read_letter(message, queue)
+                    # What has no time of ours may be the same twice because it was sent twice.
+                    if not letter.at or letter.id not in seen:
+                        seen[letter.id] = see(letter)
+                    if seen[letter.id]:
                         link.send(frames.ack(_CHANNEL, message.tag), until)
                 if len(found) < _GETS:
                     return

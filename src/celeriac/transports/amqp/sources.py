@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from celeriac.ports import ConsumeSpec
@@ -40,6 +40,8 @@ class Sources:
     2. Keeps what RabbitMQ pushed until the node takes it, the queues in turn.
     3. Tells RabbitMQ how much it may send, and has it pause when that is nothing.
     4. Notices which queues RabbitMQ has forgotten to send from.
+    5. Ends no consumer whose beginning is not answered yet: RabbitMQ's channel would die of that, and the
+       connection with it (INTERNAL_ERROR), and what was acknowledged last might come again.
 
     Args:
         spec: What to consume.
@@ -54,10 +56,12 @@ class Sources:
             shared=not any(map(is_quorum, spec.queues)),
             alone=any((queue.arguments or {}).get(_ALONE) for queue in spec.queues),
         )
+        self._let_go: dict[str, Queue] = {}
         self._call = call
         self._ask = ask
         self._numbers = itertools.count(1)
-        self.changing: asyncio.Lock = asyncio.Lock()  # held by who ends consumers and begins others
+        self._changing = asyncio.Lock()  # held by who ends consumers and begins others
+        self._beginning = 0  # calls that have begun consumers and wait for the answers
         self.forget()
 
     def forget(self) -> None:
@@ -124,6 +128,18 @@ class Sources:
         Args:
             queues: Which of ours; None: all.
         """
+        await self._undisturbed(lambda: self._begin(queues))
+
+    async def _undisturbed(self, change: Callable[[], Awaitable[None]]) -> None:
+        """Change what is consumed when nobody else does, and to the end though the caller is cancelled."""
+
+        async def work() -> None:
+            async with self._changing:
+                await change()
+
+        await asyncio.shield(asyncio.create_task(work(), name="consumers"))
+
+    async def _begin(self, queues: Sequence[Queue] | None = None) -> None:
         queues = [*self.queues.values()] if queues is None else queues
         methods = [method for queue in queues for method in topology.declarations(queue)]
         methods.append(self.allowance.tell(len(self.queues)))
@@ -139,27 +155,44 @@ class Sources:
             self.queue_of[tag] = queue.name
             flags = (False, queue.no_ack, False, False)  # no_local, no_ack, exclusive, nowait
             methods.append(("basic.consume", 0, queue.name, tag, *flags, queue.consumer_arguments))
-        await self._call(*methods)
+        self._beginning += 1
+        try:
+            await self._call(*methods)
+        finally:
+            self._beginning -= 1
+        self.narrow()  # for what has begun meanwhile
 
     async def restore(self) -> None:
         """Begin again with queues that somebody has deleted under us."""
         gone, self.gone = self.gone, []
-        async with self.changing:
-            await self.begin([self.queues[name] for name in gone if name in self.queues])
+        await self._undisturbed(
+            lambda: self._begin([self.queues[name] for name in gone if name in self.queues])
+        )
 
-    async def begin_anew(self, tags: list[str]) -> None:
-        """End consumers, and consume from their queues as new ones."""
-        queues = self.of(tags)
-        async with self.changing:
-            await self.end(tags)
-            await self.begin(queues)
-
-    async def end(self, tags: list[str] | None = None) -> None:
-        """End consumers; nothing comes from them when this returns.
+    async def begin_anew(
+        self, tags: list[str] | None = None, between: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """End consumers, and consume from their queues as new ones.
 
         Args:
             tags: Which; None: all.
+            between: What to do when nothing is consumed.
         """
+        queues = None if tags is None else self.of(tags)
+
+        async def change() -> None:
+            await self._end(tags)
+            if between is not None:
+                await between()
+            await self._begin(queues)
+
+        await self._undisturbed(change)
+
+    async def end(self) -> None:
+        """End all consumers; nothing comes from them when this returns."""
+        await self._undisturbed(self._end)
+
+    async def _end(self, tags: list[str] | None = None) -> None:
         tags = [*self._by_tag] if tags is None else tags
         await self._call(*(("basic.cancel", tag, False) for tag in tags))
         for tag in tags:
@@ -167,8 +200,9 @@ class Sources:
 
     async def cancel(self, name: str) -> list[Message]:
         """End with a queue for good, and return what it has sent that nobody has taken."""
-        async with self.changing:
-            await self.end([tag for tag, source in self._by_tag.items() if source.queue.name == name])
+        await self._undisturbed(
+            lambda: self._end([tag for tag, source in self._by_tag.items() if source.queue.name == name])
+        )
         untaken: list[Message] = []
         for source in [source for source in self.turns if source.queue.name == name]:
             if source.queue.no_ack:
@@ -176,6 +210,17 @@ class Sources:
             self.turns.remove(source)
             untaken += source.messages
         return untaken
+
+    def let_go(self, name: str) -> bool:
+        """Count a queue as none of ours any more; return whether it was."""
+        queue = self.queues.pop(name, None)
+        if queue is not None:
+            self._let_go[name] = queue  # some of its messages are still here
+        return queue is not None
+
+    def find(self, name: str) -> Queue | None:
+        """Return a queue of ours, or one that was."""
+        return self.queues.get(name) or self._let_go.get(name)
 
     def of(self, tags: Iterable[str]) -> list[Queue]:
         """Return the queues of consumers."""
@@ -185,8 +230,7 @@ class Sources:
 
     async def mind_the_limit(self) -> None:
         """Tell RabbitMQ how much it may send; nothing cannot be told, for 0 means no limit."""
-        async with self.changing:
-            await self._change_the_limit()
+        await self._undisturbed(self._change_the_limit)
 
     async def _change_the_limit(self) -> None:
         allowance = self.allowance
@@ -195,21 +239,21 @@ class Sources:
                 self._pause()
             elif not allowance.paused:
                 allowance.paused = True
-                await self.end()
+                await self._end()
         elif allowance.paused or not allowance.shared:
             # RabbitMQ minds a limit that is not shared when a consumer begins, so all begin anew.
             if allowance.paused or not allowance.is_told(len(self.queues)):
                 if not allowance.paused:
-                    await self.end()
+                    await self._end()
                 allowance.paused = False
-                await self.begin()
+                await self._begin()
         else:
             self._tell_the_limit()
 
     def narrow(self) -> None:
         """Have RabbitMQ send less, if what has begun leaves room for less; not waited for."""
         allowance = self.allowance
-        if allowance.paused or not allowance.shared:
+        if allowance.paused or not allowance.shared or self._beginning:
             return
         if allowance.is_full:
             self._pause()

@@ -272,7 +272,8 @@ def read_delivery(message: Message, queue: str, epoch: int) -> Delivery:
         queue=queue,
         exchange=exchange,
         routing_key=routing_key,
-        redelivered=attempt > 1,
+        # What was sent once more may be there twice, when its sender was in doubt: both have to tell.
+        redelivered=attempt > 1 or isinstance(before, int),
         attempt=attempt,
         token=(epoch, message.tag),
         defect=defect,
