@@ -21,6 +21,8 @@ def add_standard_tasks(app: Any) -> None:  # Any: a Celeriac, whose module impor
         ignore_result=True,
         max_retries=None,
         default_retry_delay=app.conf.result_chord_retry_interval,
+        acks_late=True,  # a chord whose unlocking dies with its worker would never end
+        reject_on_worker_lost=True,
     )
     declare(_map, name="celery.map", bind=True)
     declare(_starmap, name="celery.starmap", bind=True)

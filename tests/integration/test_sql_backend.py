@@ -125,6 +125,25 @@ def test_a_row_that_celery_wrote_is_read(file: Path) -> None:
     assert got.date_done == "2026-11-20T23:12:48.280674+00:00"
 
 
+def test_rows_of_celery_5_7_are_read(file: Path) -> None:
+    backend = make(f"db+sqlite:///{file}")
+    store(backend, Outcome(id="ours", state="SUCCESS", result=1))
+    failure = '{"exc_type": "ValueError", "exc_message": ["boom", 42], "exc_module": "builtins"}'
+
+    with sqlite3.connect(file) as database:
+        insert = "INSERT INTO celery_taskmeta (task_id, status, result, date_done) VALUES (?, ?, ?, ?)"
+        done = "2026-11-20 23:12:48.280674"
+        database.execute(insert, ("good", "SUCCESS", b'{"n": [3]}', done))
+        database.execute(insert, ("bad", "FAILURE", failure.encode(), done))
+    database.close()
+
+    got = backend.fetch(["good", "bad"])
+    backend.close()
+    assert got["good"].result == {"n": [3]}
+    assert isinstance(got["bad"].result, ValueError)
+    assert got["bad"].result.args == ("boom", 42)
+
+
 def test_extended_columns_are_added_to_a_table_without_them(file: Path) -> None:
     plain = make(f"db+sqlite:///{file}")
     store(plain, Outcome(id="before", state="SUCCESS", result=1))
@@ -197,20 +216,23 @@ def test_many_processes_make_the_tables_at_once(postgres_url: str, tmp_path: Pat
     backend.close()
 
 
-def test_a_group_of_real_celery_is_refused_without_running_its_pickle(file: Path) -> None:
+def test_a_hostile_group_is_refused_without_running_its_pickle(file: Path) -> None:
     backend = make(f"db+sqlite:///{file}")
     backend.save_group("ours", [["ours", None], []])
+    plain = b'[["plain", null], [[["one", null], null]]]'  # as Celery 5.7 writes it
     hostile = b"cos\nsystem\n(S'exit 1'\ntR."
     with sqlite3.connect(file) as database:
         database.execute(
-            "INSERT INTO celery_tasksetmeta (taskset_id, result) VALUES ('theirs', ?)", (hostile,)
+            "INSERT INTO celery_tasksetmeta (taskset_id, result) VALUES ('theirs', ?), ('plain', ?)",
+            (hostile, plain),
         )
     database.close()
 
-    with pytest.raises(BackendError, match="saved by real Celery"):
+    with pytest.raises(BackendError, match="no result"):
         backend.restore_group("theirs")
 
     assert backend.restore_group("ours") == [["ours", None], []]
+    assert backend.restore_group("plain") == [["plain", None], [[["one", None], None]]]
     backend.close()
 
 

@@ -20,6 +20,7 @@ from celeriac.errors import (
     PublishTimeout,
     Reject,
 )
+from celeriac.errors import TimeoutError as ResultTimeout
 from celeriac.execute.executor import Executor
 from celeriac.message import Delivery, Lost, Outcome
 from celeriac.states import SUCCESS
@@ -484,6 +485,25 @@ def test_a_store_that_cannot_count_is_polled(polling: Celeriac) -> None:
         nested = chord([t.give.s(1), chord([t.give.s(2)], t.total.s())], t.total.s())
         assert nested.delay().get(timeout=TIMEOUT) == 3
         assert chord([quiet.s(), t.flaky.s(1)])(t.total.s()).get(timeout=TIMEOUT) == 5
+
+
+def test_the_results_of_a_polled_header_are_waited_for_as_long_as_the_setting_says(
+    polling: Celeriac, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    t = Tasks(polling)
+    polling.conf.result_chord_join_timeout = 7
+    waited: list[Any] = []
+
+    def join(self: Any, timeout: float | None = None, **options: Any) -> list[Any]:
+        waited.append(timeout)
+        raise ResultTimeout("gone meanwhile")
+
+    monkeypatch.setattr("celeriac.polling.GroupResult.join", join)
+    result = chord([t.give.s(1)])(t.total.s())
+    with start_worker(polling, pool="threads"), pytest.raises(ChordError, match="gone meanwhile"):
+        result.get(timeout=TIMEOUT, follow_parents=False)
+
+    assert waited == [7]
 
 
 @pytest.mark.parametrize("part", ["fail", "ignore"])

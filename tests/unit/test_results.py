@@ -487,3 +487,14 @@ def test_what_programs_for_celery_do_with_the_promise_of_a_result(app: Celeriac)
 
     assert result.on_ready.ready
     assert seen == [result]
+
+
+def test_results_are_compressed_as_the_setting_says() -> None:
+    app = new_app(results=True, result_compression="zlib")
+    store(app, "1", "x" * 10_000)
+
+    assert app.backend is not None
+    payload = app.backend.encode(Outcome(id="1", state="SUCCESS", result="x" * 10_000)).payload
+
+    assert len(payload) < 1000
+    assert app.AsyncResult("1").get(timeout=1) == "x" * 10_000

@@ -138,7 +138,7 @@ def test_a_file_of_the_first_version_is_upgraded(tmp_path: Path) -> None:
     new.close()
     connection = sqlite3.connect(path)
     connection.executescript(
-        "DROP TABLE claims; DROP TABLE chords; PRAGMA user_version = 1;"
+        "DROP TABLE claims; DROP TABLE chords; DROP INDEX groups_by_expiry; PRAGMA user_version = 1;"
         "DROP TABLE listeners; DROP TABLE broadcasts;"
         "DROP TABLE keyed; DROP TABLE lines; DROP TABLE rounds; ALTER TABLE messages DROP COLUMN fair_key;"
         "ALTER TABLE dead DROP COLUMN kind; ALTER TABLE dead DROP COLUMN node;"

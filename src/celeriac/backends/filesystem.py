@@ -18,7 +18,7 @@ import msgspec
 
 from celeriac.backends.documents import Documents, latest
 from celeriac.backends.polling import PollingListener
-from celeriac.backends.shape import keep_shape, shaped
+from celeriac.backends.shape import in_shape, shape_of
 from celeriac.backends.spec import BackendSpec
 from celeriac.backends.upkeep import Upkeep
 from celeriac.backends.waiter import Awaited, Waiter
@@ -35,6 +35,7 @@ _LOCK = ".celeriac-lock"
 _TEMPORARY = "."
 _CHORD = "celeriac-chord-"  # a folder with these files:
 _SIZE = "size"
+_SHAPE = "shape"  # of a header with groups inside
 _FINISHER = "finisher"  # the id of the task that completed it
 _ARRIVED = "arrived"  # a byte for each part, at least
 _PART = "part-"
@@ -73,6 +74,7 @@ class FilesystemBackend(Awaited):
             raise ConfigError(f"result_backend {spec.url!r} names no folder: use file:///the/folder.")
         self._folder = Path("/", path)
         self._expires_seconds = spec.expires_seconds
+        self._chord_seconds = spec.chord_seconds
         self._documents = Documents(spec)
         self._lane = Lane("celeriac-files")
         self._pid = os.getpid()
@@ -146,8 +148,10 @@ class FilesystemBackend(Awaited):
 
     def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
         """Note how many parts a chord has."""
-        keep_shape(self, chord_id, members)
+        shape = shape_of(chord_id, members)
         with self._translated():
+            if shape is not None:
+                self._write(self._chord(chord_id) / _SHAPE, self._documents.encode_group(shape))
             self._write(self._chord(chord_id) / _SIZE, str(size).encode())
 
     def chord_part(self, chord_id: str, index: int | None, outcome: Outcome) -> list[Outcome] | None:
@@ -175,8 +179,12 @@ class FilesystemBackend(Awaited):
             if _read(chord / _FINISHER) != outcome.id.encode():
                 return None
             found = [msgspec.msgpack.decode((chord / name).read_bytes(), type=_Part) for name in names]
+            shape = _read(chord / _SHAPE)
         ordered = sorted(found, key=lambda part: (part.index is None, part.index or 0))
-        return shaped(self, chord_id, [self._documents.read(part.task_id, part.document) for part in ordered])
+        parts = [self._documents.read(part.task_id, part.document) for part in ordered]
+        return (
+            parts if shape is None else in_shape(self, self._documents.decode_group(chord_id, shape), parts)
+        )
 
     def grow_chord(self, chord_id: str, task_ids: Sequence[str]) -> None:
         """Have a chord wait for more parts."""
@@ -196,7 +204,9 @@ class FilesystemBackend(Awaited):
         path = self._path(_CLAIM + task_id)
         with self._translated():
             self._write(path, copy.encode(), replace=False)
-            return _read(path) == copy.encode()
+            first = _read(path)
+        self._upkeep.after_store()
+        return first == copy.encode()
 
     # --- the store itself ---
 
@@ -204,13 +214,17 @@ class FilesystemBackend(Awaited):
         """Remove what is older than the expiry of results; other people's files are left alone."""
         if not self._expires_seconds:
             return
-        limit = time.time() - self._expires_seconds
-        keys = (self._documents.task_key(""), self._documents.group_key(""), _CHORD, _CLAIM)
-        names = tuple(dot + self._name(key) for dot in ("", _TEMPORARY) for key in keys)
+        now = time.time()
+        keys = (self._documents.task_key(""), self._documents.group_key(""), _CLAIM)
+        limits = {
+            self._names(*keys): now - self._expires_seconds,
+            self._names(_CHORD): now - self._chord_seconds,  # since its last part has come
+        }
         with self._translated():
             for entry in os.scandir(self._folder):
+                limit = next((limit for names, limit in limits.items() if entry.name.startswith(names)), 0.0)
                 with contextlib.suppress(FileNotFoundError):  # another cleanup was quicker
-                    if entry.name.startswith(names) and entry.stat().st_mtime < limit:
+                    if entry.stat().st_mtime < limit:
                         self._remove(Path(entry.path))
 
     def close(self) -> None:
@@ -231,6 +245,10 @@ class FilesystemBackend(Awaited):
         if len(name) > LONGEST_NAME:
             name = f"{name[: LONGEST_NAME - 64]}{hashlib.sha256(key.encode()).hexdigest()}"
         return name
+
+    def _names(self, *keys: str) -> tuple[str, ...]:
+        """Return what the names of the files under keys that begin so begin with, unfinished ones too."""
+        return tuple(dot + self._name(key) for dot in ("", _TEMPORARY) for key in keys)
 
     def _chord(self, chord_id: str) -> Path:
         """Return the folder of a chord, made when it is not there."""

@@ -14,7 +14,7 @@ import msgspec
 
 from celeriac.backends.documents import Documents, latest
 from celeriac.backends.polling import PollingListener
-from celeriac.backends.shape import keep_shape, shaped
+from celeriac.backends.shape import shape_of, shaped
 from celeriac.backends.spec import DAY_SECONDS, BackendSpec
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CodecError, ConfigError, EncodeError
@@ -140,9 +140,7 @@ class MemcachedBackend(Awaited):
 
     def save_group(self, group_id: str, result: Any) -> None:  # Any: nested result tuples
         """Keep the shape of a group's results."""
-        key = self._key(self._documents.group_key(group_id))
-        document = self._documents.encode_group(result)
-        self._call(self._client(key).set, key, document, expire=self._expiry())
+        self._save_group(group_id, result, self._expiry())
 
     def restore_group(self, group_id: str) -> Any | None:  # Any: nested result tuples
         """Return the shape kept by `save_group`, or None."""
@@ -159,7 +157,8 @@ class MemcachedBackend(Awaited):
 
     def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
         """Note how many parts a chord has."""
-        keep_shape(self, chord_id, members)
+        if (shape := shape_of(chord_id, members)) is not None:
+            self._save_group(chord_id, shape, self._chord_expiry())
         self._call(
             self._client(chord_id).set,
             self._chord_key(chord_id, "size"),
@@ -209,7 +208,8 @@ class MemcachedBackend(Awaited):
     def claim(self, task_id: str, copy: str) -> bool:
         """Return whether this copy of a task's message is the first that claims to be run."""
         client, key = self._client(task_id), self._key(f"celeriac-claim-{task_id}")
-        if self._call(client.add, key, copy.encode(), expire=self._chord_expiry()):
+        keep = _memcached_expiry(self._spec.expires_seconds or DAY_SECONDS)
+        if self._call(client.add, key, copy.encode(), expire=keep):
             return True
         return bool(self._call(client.get, key) == copy.encode())
 
@@ -300,6 +300,10 @@ class MemcachedBackend(Awaited):
         except CodecError:
             return False  # what nobody can read may be overwritten
 
+    def _save_group(self, group_id: str, result: Any, expire: int) -> None:  # Any: nested result tuples
+        key = self._key(self._documents.group_key(group_id))
+        self._call(self._client(key).set, key, self._documents.encode_group(result), expire=expire)
+
     def _append(self, client: PooledClient, key: str, data: bytes) -> None:
         if not self._call(client.append, key, data):
             self._call(client.add, key, b"", expire=self._chord_expiry())
@@ -363,7 +367,7 @@ class MemcachedBackend(Awaited):
         return _memcached_expiry(self._spec.expires_seconds or 0)
 
     def _chord_expiry(self) -> int:
-        return _memcached_expiry(self._spec.expires_seconds or DAY_SECONDS)
+        return _memcached_expiry(self._spec.chord_seconds)
 
 
 def _entry(task_id: str) -> bytes:

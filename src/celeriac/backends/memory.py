@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from celeriac.backends.documents import Documents, latest
-from celeriac.backends.shape import keep_shape, shaped
+from celeriac.backends.shape import in_shape, shape_of
 from celeriac.backends.spec import BackendSpec
 from celeriac.backends.upkeep import Upkeep
 from celeriac.backends.waiter import Awaited, Waiter
@@ -28,6 +28,8 @@ class _Chord(msgspec.Struct):
     finisher: str | None = None  # whose part was the last one
     parts: dict[str, tuple[int | None, bytes]] = {}
     added: set[str] = set()  # the tasks that it has grown by
+    shape: bytes | None = None  # of a header with groups inside
+    touched_at: float = 0.0  # when something was last noted
 
 
 class _Store:
@@ -37,9 +39,15 @@ class _Store:
         self.changed = threading.Condition()
         self.version = 0  # grows with every change of results
         self.results: dict[str, tuple[Record, float | None]] = {}  # with the moment they expire
-        self.groups: dict[str, bytes] = {}
+        self.groups: dict[str, tuple[bytes, float | None]] = {}  # the same
         self.chords: dict[str, _Chord] = {}
-        self.claims: dict[str, str] = {}  # copies, by task
+        self.claims: dict[str, tuple[str, float | None]] = {}  # copies, by task, the same
+
+    def chord(self, chord_id: str) -> _Chord:
+        """Return what is known of a chord, with the lock held."""
+        chord = self.chords.setdefault(chord_id, _Chord())
+        chord.touched_at = time.monotonic()
+        return chord
 
 
 class _Listener:
@@ -113,6 +121,7 @@ class MemoryBackend(Awaited):
     def __init__(self, spec: BackendSpec) -> None:
         self._documents = Documents(spec)
         self._expires_seconds = spec.expires_seconds
+        self._chord_seconds = spec.chord_seconds
         self._store = _store_at(spec.url)
         self._upkeep = Upkeep(spec.expires_seconds, self.cleanup)
         self._waiter = Waiter(lambda: _Listener(self._store, self.fetch))
@@ -129,7 +138,7 @@ class MemoryBackend(Awaited):
 
     def store(self, batch: Sequence[Record]) -> None:
         """Keep the records and wake whoever waits."""
-        expires_at = time.monotonic() + self._expires_seconds if self._expires_seconds else None
+        expires_at = self._expires_at()
         with self._store.changed:
             results = self._store.results
             for task_id, record in latest(batch).items():
@@ -157,12 +166,14 @@ class MemoryBackend(Awaited):
 
     def save_group(self, group_id: str, result: Any) -> None:  # Any: nested result tuples
         """Keep the shape of a group's results."""
-        self._store.groups[group_id] = self._documents.encode_group(result)
+        self._store.groups[group_id] = (self._documents.encode_group(result), self._expires_at())
 
     def restore_group(self, group_id: str) -> Any | None:  # Any: nested result tuples
         """Return the shape kept by `save_group`, or None."""
-        document = self._store.groups.get(group_id)
-        return None if document is None else self._documents.decode_group(group_id, document)
+        document, expires_at = self._store.groups.get(group_id, (None, None))
+        if document is None or (expires_at is not None and expires_at <= time.monotonic()):
+            return None
+        return self._documents.decode_group(group_id, document)
 
     def delete_group(self, group_id: str) -> None:
         """Remove it."""
@@ -170,9 +181,11 @@ class MemoryBackend(Awaited):
 
     def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
         """Note how many parts a chord has."""
-        keep_shape(self, chord_id, members)
+        shape = shape_of(chord_id, members)
+        document = None if shape is None else self._documents.encode_group(shape)
         with self._store.changed:
-            self._store.chords.setdefault(chord_id, _Chord()).size = size
+            chord = self._store.chord(chord_id)
+            chord.size, chord.shape = size, document
 
     def chord_part(self, chord_id: str, index: int | None, outcome: Outcome) -> list[Outcome] | None:
         """Note one finished part; return all of them to whoever completed the chord.
@@ -182,7 +195,7 @@ class MemoryBackend(Awaited):
         """
         document = self._documents.encode(outcome).payload
         with self._store.changed:
-            chord = self._store.chords.setdefault(chord_id, _Chord())
+            chord = self._store.chord(chord_id)
             chord.parts.setdefault(outcome.id, (index, document))
             if chord.size is None or len(chord.parts) < chord.size + len(chord.added):
                 return None
@@ -192,12 +205,14 @@ class MemoryBackend(Awaited):
                 return None
             parts = sorted(chord.parts.items(), key=lambda part: (part[1][0] is None, part[1][0] or 0))
         found = [self._documents.read(task_id, data) for task_id, (_, data) in parts]
-        return shaped(self, chord_id, found)
+        if chord.shape is None:
+            return found
+        return in_shape(self, self._documents.decode_group(chord_id, chord.shape), found)
 
     def grow_chord(self, chord_id: str, task_ids: Sequence[str]) -> None:
         """Have a chord wait for more parts."""
         with self._store.changed:
-            chord = self._store.chords.setdefault(chord_id, _Chord())
+            chord = self._store.chord(chord_id)
             if chord.finisher is None:
                 chord.added.update(task_ids)
 
@@ -209,18 +224,28 @@ class MemoryBackend(Awaited):
     def claim(self, task_id: str, copy: str) -> bool:
         """Return whether this copy of a task's message is the first that claims to be run."""
         with self._store.changed:
-            return self._store.claims.setdefault(task_id, copy) == copy
+            first, _ = self._store.claims.setdefault(task_id, (copy, self._expires_at()))
+        self._upkeep.after_store()
+        return first == copy
 
     def cleanup(self) -> None:
-        """Remove expired results."""
+        """Remove what has expired."""
         now = time.monotonic()
         with self._store.changed:
-            for task_id, (_, expires_at) in list(self._store.results.items()):
-                if expires_at is not None and expires_at <= now:
-                    del self._store.results[task_id]
+            kept: tuple[dict[str, Any], ...] = (self._store.results, self._store.groups, self._store.claims)
+            for entries in kept:
+                for key, (_, expires_at) in list(entries.items()):
+                    if expires_at is not None and expires_at <= now:
+                        del entries[key]
+            for chord_id, chord in list(self._store.chords.items()):
+                if chord.touched_at + self._chord_seconds <= now:
+                    del self._store.chords[chord_id]
 
     def close(self) -> None:
         """Do nothing: the store lives as long as the process."""
+
+    def _expires_at(self) -> float | None:
+        return time.monotonic() + self._expires_seconds if self._expires_seconds else None
 
     def _known(self, ids: Sequence[str], wanted: Callable[[Record], bool]) -> list[Record]:
         now = time.monotonic()

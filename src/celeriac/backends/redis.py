@@ -17,7 +17,7 @@ from celeriac.backends.documents import Documents, latest
 from celeriac.backends.parts import by_chord
 from celeriac.backends.redis_listener import RedisListener
 from celeriac.backends.redis_scripts import CHORD_PART, CHORD_PARTS, GROW_CHORD, REPLACE, STORE
-from celeriac.backends.shape import Shape, in_shape, keep_shape
+from celeriac.backends.shape import Shape, in_shape, shape_of
 from celeriac.backends.spec import DAY_SECONDS, BackendSpec
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CodecError
@@ -68,6 +68,7 @@ class RedisBackend(Awaited):
         self._documents = Documents(msgspec.structs.replace(spec, options=options))
         self._ordered = bool(options.get("result_chord_ordered", True))
         self._keep_seconds = max(math.ceil(spec.expires_seconds), 1) if spec.expires_seconds else 0
+        self._keep_chord_seconds = math.ceil(spec.chord_seconds)
         self._streams: Any = None  # Any: Streams; who only waits and fetches does without asyncio
         self._streams_pid = 0
         self._waiter = Waiter(self._listen, tries_from(options))
@@ -139,7 +140,8 @@ class RedisBackend(Awaited):
 
     def save_group(self, group_id: str, result: Shape) -> None:
         """Keep the shape of a group's results."""
-        self._set(self._documents.group_key(group_id), self._documents.encode_group(result))
+        document = self._documents.encode_group(result)
+        self._set(self._documents.group_key(group_id), document, self._keep_seconds)
 
     def restore_group(self, group_id: str) -> Shape | None:
         """Return the shape kept by `save_group`, or None."""
@@ -155,8 +157,10 @@ class RedisBackend(Awaited):
 
     def start_chord(self, chord_id: str, size: int, members: Shape) -> None:
         """Note how many parts a chord has; of a header with groups inside also its shape."""
-        keep_shape(self, chord_id, members)
-        self._set(self._chord_keys(chord_id)[2], str(size).encode())
+        *_, size_key, _, _, shape_key = self._chord_keys(chord_id)
+        if (shape := shape_of(chord_id, members)) is not None:
+            self._set(shape_key, self._documents.encode_group(shape), self._keep_chord_seconds)
+        self._set(size_key, str(size).encode(), self._keep_chord_seconds)
 
     def chord_part(self, chord_id: str, index: int | None, outcome: Outcome) -> list[Outcome] | None:
         """Note one finished part; return all of them to the one caller that completed the chord.
@@ -201,9 +205,8 @@ class RedisBackend(Awaited):
     def grow_chord(self, chord_id: str, task_ids: Sequence[str]) -> None:
         """Have a chord wait for more parts."""
         _, added, _, seen, claim, _ = self._chord_keys(chord_id)
-        keep = self._keep_seconds or int(DAY_SECONDS)
         with self._translated("growing a chord"):
-            self._run(GROW_CHORD, [added, seen, claim], [keep, *task_ids])
+            self._run(GROW_CHORD, [added, seen, claim], [self._keep_chord_seconds, *task_ids])
 
     def end_chord(self, chord_id: str) -> None:
         """Remove what was kept for a chord, and note that it is done."""
@@ -294,8 +297,8 @@ class RedisBackend(Awaited):
             f"The result of {record.id} on {self._shown} changes faster than it can be replaced; not stored."
         )
 
-    def _set(self, key: str, document: bytes) -> None:
-        how = ("SETEX", key, self._keep_seconds) if self._keep_seconds else ("SET", key)
+    def _set(self, key: str, document: bytes, keep_seconds: int) -> None:
+        how = ("SETEX", key, keep_seconds) if keep_seconds else ("SET", key)
         with self._translated("storing"):
             self._call(pack((*how, document)) + pack(("PUBLISH", key, document)), 2)
 
@@ -311,7 +314,7 @@ class RedisBackend(Awaited):
 
     def _how_to_count(self) -> tuple[int, str]:
         """Return for how many seconds parts are kept, and in what."""
-        return self._keep_seconds or int(DAY_SECONDS), "zset" if self._ordered else "list"
+        return self._keep_chord_seconds, "zset" if self._ordered else "list"
 
     def _run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Any]

@@ -23,26 +23,21 @@ class Store(Protocol):
         """Return what is known of the ids."""
         ...
 
-    def save_group(self, group_id: str, result: Shape) -> None:
-        """Keep the shape of a group's results."""
-        ...
-
     def restore_group(self, group_id: str) -> Shape | None:
         """Return the shape, or None."""
         ...
 
 
-def keep_shape(store: Store, chord_id: str, members: Shape) -> None:
-    """Keep the shape of a header, unless it has no groups inside.
+def shape_of(chord_id: str, members: Shape) -> Shape | None:
+    """Return the shape of a header, to be kept under its id; None when it has no groups inside.
 
     Args:
-        store: Where.
         chord_id: The header's id.
         members: The header's result tuple, or those of its members.
     """
     children = members[1] if members and isinstance(members[0][0], str) else members
-    if any(child[1] is not None for child in children or ()):
-        store.save_group(chord_id, [[chord_id, None], children])
+    has_groups = any(child[1] is not None for child in children or ())
+    return [[chord_id, None], children] if has_groups else None
 
 
 def shaped(store: Store, chord_id: str, parts: Sequence[Outcome]) -> list[Outcome]:

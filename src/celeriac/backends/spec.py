@@ -44,6 +44,11 @@ class BackendSpec(msgspec.Struct, kw_only=True):
     app: Any = None  # Any: the app itself, for the backends that other packages wrote for Celery
     aliases: dict[str, str] = {}  # the `override_backends` setting: name -> "module:attribute"
 
+    @property
+    def chord_seconds(self) -> float:
+        """How long it is kept what has become of a chord's parts; its header may outlast its results."""
+        return max(self.expires_seconds or DAY_SECONDS, DAY_SECONDS)
+
 
 def options_from(settings: Mapping[str, Any]) -> dict[str, Any]:  # Any: values of settings
     """Gather from an app's settings what belongs into `BackendSpec.options`.

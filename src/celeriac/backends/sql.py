@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
-import io
 import os
 import pickle
 import sqlite3
@@ -18,7 +17,7 @@ import msgspec
 from celeriac.backends.documents import latest
 from celeriac.backends.parts import by_chord
 from celeriac.backends.polling import PollingListener
-from celeriac.backends.shape import keep_shape, shaped
+from celeriac.backends.shape import shape_of, shaped
 from celeriac.backends.spec import BackendSpec
 from celeriac.backends.upkeep import Upkeep
 from celeriac.backends.waiter import Awaited, Waiter
@@ -40,6 +39,7 @@ except ImportError as _missing:
     ) from _missing
 
 from celeriac.backends.sql_chords import PartRow, SqlChords
+from celeriac.backends.sql_groups import pack_group, unpack_group
 from celeriac.backends.sql_tables import (
     EXTENDED_COLUMNS,
     ID_LENGTH,
@@ -165,8 +165,8 @@ class SqlBackend(Awaited):
     # --- groups ---
 
     def save_group(self, group_id: str, result: Any) -> None:  # Any: nested result tuples
-        """Keep the shape of a group's results; real Celery cannot read it, nor we what it saved."""
-        row = {"taskset_id": group_id, "result": self._pickled(result), "date_done": naive_utc(None)}
+        """Keep the shape of a group's results."""
+        row = {"taskset_id": group_id, "result": pack_group(result), "date_done": naive_utc(None)}
         with self._begin() as connection:
             upsert(connection, self._tables.groups, "taskset_id", [row])
 
@@ -175,7 +175,7 @@ class SqlBackend(Awaited):
         table = self._tables.groups
         with self._read() as connection:
             pickled = connection.scalar(sa.select(table.c.result).where(table.c.taskset_id == group_id))
-        return None if pickled is None else _load_plain(pickled, group_id)
+        return None if pickled is None else unpack_group(pickled, group_id)
 
     def delete_group(self, group_id: str) -> None:
         """Remove it."""
@@ -187,7 +187,8 @@ class SqlBackend(Awaited):
 
     def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
         """Note how many parts a chord has."""
-        keep_shape(self, chord_id, members)
+        if (shape := shape_of(chord_id, members)) is not None:
+            self.save_group(chord_id, shape)
         with self._begin() as connection:
             self._chords.start(connection, chord_id, size)
 
@@ -232,6 +233,7 @@ class SqlBackend(Awaited):
         with self._begin() as connection:
             insert_new(connection, claims, {"task_id": key, "copy": copy, "created": naive_utc(None)})
             found = connection.scalar(sa.select(claims.c.copy).where(claims.c.task_id == key))
+        self._upkeep.after_store()
         return bool(found == copy)
 
     # --- the store itself ---
@@ -244,15 +246,17 @@ class SqlBackend(Awaited):
         """Remove what is older than the expiry of results."""
         if not self._spec.expires_seconds:
             return
-        limit = naive_utc(None) - datetime.timedelta(seconds=self._spec.expires_seconds)
-        tables = self._tables
-        old = sa.select(tables.chords.c.chord_id).where(tables.chords.c.created < limit)
+        now, tables = naive_utc(None), self._tables
+        limit = now - datetime.timedelta(seconds=self._spec.expires_seconds)
+        chord_limit = now - datetime.timedelta(seconds=self._spec.chord_seconds)
+        tasks, groups, claims = tables.tasks, tables.groups, tables.claims
+        shapes = sa.select(tables.chords.c.chord_id)  # of headers, some of which are kept among the groups
         with self._begin() as connection:
-            for table in (tables.tasks, tables.groups):
-                connection.execute(table.delete().where(table.c.date_done < limit))
-            connection.execute(tables.parts.delete().where(tables.parts.c.chord_id.in_(old)))
-            for table in (tables.chords, tables.claims):
-                connection.execute(table.delete().where(table.c.created < limit))
+            self._chords.remove_untouched_since(connection, chord_limit)
+            connection.execute(tasks.delete().where(tasks.c.date_done < limit))
+            old = (groups.c.date_done < limit) & groups.c.taskset_id.not_in(shapes)
+            connection.execute(groups.delete().where(old))
+            connection.execute(claims.delete().where(claims.c.created < limit))
 
     def close(self) -> None:
         """Close the connections of this process."""
@@ -417,11 +421,15 @@ class SqlBackend(Awaited):
         pickled: bytes = self._spec.codecs.encode(value, "pickle")[2]
         return pickled
 
-    def _unpickled(self, pickled: bytes | None) -> Any:  # Any: the user's value
-        kind = self._spec.codecs.content_type("pickle")
-        return (
-            None if pickled is None else self._spec.codecs.decode(pickled, kind, "binary", frozenset({kind}))
-        )
+    def _unpickled(self, stored: bytes | None) -> Any:  # Any: the user's value
+        if stored is None:
+            return None
+        codecs = self._spec.codecs
+        if stored.startswith(pickle.PROTO):
+            kind = codecs.content_type("pickle")
+            return codecs.decode(stored, kind, "binary", frozenset({kind}))
+        kind = codecs.content_type(self._spec.serializer)  # Celery 5.7 writes it in that
+        return codecs.decode(stored, kind, None, self._spec.accept or frozenset({kind}))
 
     def _encode_extended(self, extended: Mapping[str, Any] | None) -> dict[str, Any]:
         columns = {name: (extended or {}).get(name) for name in EXTENDED_COLUMNS}
@@ -496,19 +504,3 @@ def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     unique = list(dict.fromkeys(ids))
     for start in range(0, len(unique), IDS_PER_QUERY):
         yield unique[start : start + IDS_PER_QUERY]
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads plain data only: what real Celery keeps for a group are objects of its own insides."""
-
-    def find_class(self, module: str, name: str) -> Any:  # Any: never returned
-        raise pickle.UnpicklingError(f"{module}.{name} is no plain data")
-
-
-def _load_plain(pickled: bytes, group_id: str) -> Any:  # Any: nested result tuples
-    try:
-        return _PlainUnpickler(io.BytesIO(pickled)).load()
-    except pickle.UnpicklingError as exc:
-        raise BackendError(
-            f"Group {group_id} was saved by real Celery, as objects that only it can read: {exc}."
-        ) from exc

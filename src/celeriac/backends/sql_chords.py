@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,12 +90,17 @@ class SqlChords:
         for table in (self._parts, self._chords):
             connection.execute(table.delete().where(table.c.chord_id == chord_id))
 
+    def remove_untouched_since(self, connection: sa.Connection, limit: datetime.datetime) -> None:
+        """Remove the chords that nothing was noted of since then."""
+        chords, parts = self._chords, self._parts
+        old = sa.select(chords.c.chord_id).where(chords.c.created < limit)
+        connection.execute(parts.delete().where(parts.c.chord_id.in_(old)))
+        connection.execute(chords.delete().where(chords.c.created < limit))
+
     def _lock(self, connection: sa.Connection, chord_id: str) -> None:
-        chords = self._chords
-        insert_new(connection, chords, {"chord_id": chord_id, "size": None, "created": naive_utc(None)})
-        connection.execute(
-            chords.update().where(chords.c.chord_id == chord_id).values(created=chords.c.created)
-        )
+        chords, now = self._chords, naive_utc(None)
+        insert_new(connection, chords, {"chord_id": chord_id, "size": None, "created": now})
+        connection.execute(chords.update().where(chords.c.chord_id == chord_id).values(created=now))
 
     def _enter(self, connection: sa.Connection, rows: Sequence[PartRow]) -> int:
         """Write those parts that have not come before; return how many they were."""

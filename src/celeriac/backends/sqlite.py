@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from celeriac.backends.bell_listener import BellListener
 from celeriac.backends.documents import Documents, latest
 from celeriac.backends.parts import by_chord
-from celeriac.backends.shape import keep_shape, shaped
+from celeriac.backends.shape import shape_of, shaped
 from celeriac.backends.spec import BackendSpec
 from celeriac.backends.sqlite_chords import add_awaited, add_parts, parts_of
+from celeriac.backends.sqlite_expiry import ALL, remove_expired
 from celeriac.backends.waiter import Awaited, Waiter
 from celeriac.errors import BackendError, BackendUnreachable, CeleriacError
 from celeriac.message import Outcome, Part, Record
@@ -31,9 +32,9 @@ T = TypeVar("T")
 
 RESULTS = "r"  # the kind of bell that waiting clients hang up
 CLEANUP_EVERY_SECONDS = 30.0
-CLEANUP_AT_ONCE = 1000  # expired results removed beside a store: a few ms
+CLEANUP_AGAIN_SECONDS = 0.1  # when there is more: what is stored a day later at the same pace goes as quickly
+CLEANUP_AT_ONCE = 1000  # expired rows of a kind that are removed beside a store: a few ms
 _IDS_AT_ONCE = 500  # SQLite's limit of parameters is higher, its statement cache is not
-_EXPIRING = ("results", "groups", "chords", "chord_parts", "claims")
 
 
 class SqliteBackend(Awaited):
@@ -62,6 +63,7 @@ class SqliteBackend(Awaited):
         self.address: str = str(self._location.path)
         self._options = file_options(url, spec.options)
         self._expires_seconds = spec.expires_seconds
+        self._chord_seconds = spec.chord_seconds
         self._documents = Documents(spec)
         self._handle = Handle(
             self._location, synchronous="normal", unreachable=BackendUnreachable, failed=_failed
@@ -118,12 +120,7 @@ class SqliteBackend(Awaited):
 
     def save_group(self, group_id: str, result: Any) -> None:  # Any: nested result tuples
         """Keep the shape of a group's results."""
-        row = (group_id, self._documents.encode_group(result), self._expires_at(time.time()))
-        self._write(
-            lambda connection: connection.execute(
-                "INSERT OR REPLACE INTO groups (id, payload, expires) VALUES (?, ?, ?)", row
-            )
-        )
+        self._save_group(group_id, result, self._expires_at(time.time()))
 
     def restore_group(self, group_id: str) -> Any | None:  # Any: nested result tuples
         """Return the shape kept by `save_group`, or None."""
@@ -141,8 +138,10 @@ class SqliteBackend(Awaited):
 
     def start_chord(self, chord_id: str, size: int, members: Any) -> None:  # Any: nested result tuples
         """Note how many parts a chord has."""
-        keep_shape(self, chord_id, members)
-        row = (chord_id, size, self._expires_at(time.time()))
+        expires = time.time() + self._chord_seconds
+        if (shape := shape_of(chord_id, members)) is not None:
+            self._save_group(chord_id, shape, expires)
+        row = (chord_id, size, expires)
         self._write(
             lambda connection: connection.execute(
                 "INSERT INTO chords (id, size, expires) VALUES (?, ?, ?) "
@@ -158,7 +157,7 @@ class SqliteBackend(Awaited):
         have died before it could start the body.
         """
         part = self.encode_part(chord_id, index, outcome)
-        expires = self._expires_at(time.time())
+        expires = time.time() + self._chord_seconds
 
         def work(connection: sqlite3.Connection) -> list[tuple[str, bytes]] | None:
             if add_parts(connection, chord_id, [part], expires) is None:
@@ -183,7 +182,7 @@ class SqliteBackend(Awaited):
 
     def grow_chord(self, chord_id: str, task_ids: Sequence[str]) -> None:
         """Have a chord wait for more parts."""
-        expires = self._expires_at(time.time())
+        expires = time.time() + self._chord_seconds
         self._write(lambda connection: add_awaited(connection, chord_id, task_ids, expires))
 
     def end_chord(self, chord_id: str) -> None:
@@ -197,9 +196,11 @@ class SqliteBackend(Awaited):
 
     def claim(self, task_id: str, copy: str) -> bool:
         """Return whether this copy of a task's message is the first that claims to be run."""
-        row = (task_id, copy, self._expires_at(time.time()))
+        now = time.time()
+        row = (task_id, copy, self._expires_at(now))
 
         def work(connection: sqlite3.Connection) -> bool:
+            self._clean_up_a_bit(connection, now)
             connection.execute("INSERT OR IGNORE INTO claims (id, copy, expires) VALUES (?, ?, ?)", row)
             found = connection.execute("SELECT copy FROM claims WHERE id = ?", (task_id,)).fetchone()
             return bool(found[0] == copy)
@@ -211,12 +212,7 @@ class SqliteBackend(Awaited):
     def cleanup(self) -> None:
         """Remove everything that has expired."""
         now = time.time()
-
-        def work(connection: sqlite3.Connection) -> None:
-            for table in _EXPIRING:
-                connection.execute(f"DELETE FROM {table} WHERE expires <= ?", (now,))  # noqa: S608
-
-        self._write(work)
+        self._write(lambda connection: remove_expired(connection, now, ALL))
 
     def close(self) -> None:
         """Close the connection of this process; the next call opens another one."""
@@ -230,7 +226,7 @@ class SqliteBackend(Awaited):
 
     def _count(self, batch: Sequence[Part]) -> list[str]:
         chords = by_chord(batch)
-        expires = self._expires_at(time.time())
+        expires = time.time() + self._chord_seconds
 
         def work(connection: sqlite3.Connection) -> list[str | None]:
             return [add_parts(connection, chord_id, parts, expires) for chord_id, parts in chords.items()]
@@ -250,6 +246,11 @@ class SqliteBackend(Awaited):
         self._ringer.close()
         self._ringer = Ringer(self._location.bells)
 
+    def _save_group(self, group_id: str, result: Any, expires: float | None) -> None:  # Any: as `save_group`
+        row = (group_id, self._documents.encode_group(result), expires)
+        insert = "INSERT OR REPLACE INTO groups (id, payload, expires) VALUES (?, ?, ?)"
+        self._write(lambda connection: connection.execute(insert, row))
+
     def _expires_at(self, now: float) -> float | None:
         return now + self._expires_seconds if self._expires_seconds else None
 
@@ -267,12 +268,13 @@ class SqliteBackend(Awaited):
             "OR (excluded.state = 'RETRY' AND results.state IN ('FAILURE', 'REVOKED')))",
             rows,
         )
-        if now >= self._next_cleanup:
-            self._next_cleanup = now + CLEANUP_EVERY_SECONDS
-            connection.execute(
-                "DELETE FROM results WHERE rowid IN (SELECT rowid FROM results WHERE expires <= ? LIMIT ?)",
-                (now, CLEANUP_AT_ONCE),
-            )
+        self._clean_up_a_bit(connection, now)
+
+    def _clean_up_a_bit(self, connection: sqlite3.Connection, now: float) -> None:
+        """Remove some of what has expired, now and then: nobody has to schedule it."""
+        if self._next_cleanup <= now:
+            more = remove_expired(connection, now, CLEANUP_AT_ONCE)
+            self._next_cleanup = now + (CLEANUP_AGAIN_SECONDS if more else CLEANUP_EVERY_SECONDS)
 
     def _fetch(self, ids: Sequence[str]) -> dict[str, Outcome]:
         marks = ",".join("?" * len(ids))

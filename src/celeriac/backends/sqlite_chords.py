@@ -9,7 +9,7 @@ from celeriac.message import Part
 
 
 def add_parts(
-    connection: sqlite3.Connection, chord_id: str, parts: Sequence[Part], expires: float | None
+    connection: sqlite3.Connection, chord_id: str, parts: Sequence[Part], expires: float
 ) -> str | None:
     """Note parts of a chord, each once, whatever is known of it already.
 
@@ -17,7 +17,7 @@ def add_parts(
         connection: In a transaction.
         chord_id: The chord of all these parts.
         parts: At least one.
-        expires: When they may be thrown away; epoch seconds, None for never.
+        expires: When they may be thrown away; epoch seconds.
 
     Returns:
         The task that has completed the chord, if that is one of these, now or when it came before.
@@ -31,7 +31,7 @@ def add_parts(
     if fresh.rowcount:
         connection.execute(
             "INSERT INTO chords (id, size, expires, arrived) VALUES (?, -1, ?, ?) "
-            "ON CONFLICT (id) DO UPDATE SET arrived = arrived + excluded.arrived",
+            "ON CONFLICT (id) DO UPDATE SET arrived = arrived + excluded.arrived, expires = excluded.expires",
             (chord_id, expires, fresh.rowcount),
         )
     complete = connection.execute(
@@ -52,7 +52,7 @@ def parts_of(connection: sqlite3.Connection, chord_id: str) -> list[tuple[str, b
 
 
 def add_awaited(
-    connection: sqlite3.Connection, chord_id: str, task_ids: Sequence[str], expires: float | None
+    connection: sqlite3.Connection, chord_id: str, task_ids: Sequence[str], expires: float
 ) -> None:
     """Note parts that a chord has to wait for beyond its size: rows without a payload, not arrived.
 
@@ -67,6 +67,6 @@ def add_awaited(
     )
     connection.execute(
         "INSERT INTO chords (id, size, expires, arrived) VALUES (?, -1, ?, ?) "
-        "ON CONFLICT (id) DO UPDATE SET arrived = arrived + excluded.arrived",
+        "ON CONFLICT (id) DO UPDATE SET arrived = arrived + excluded.arrived, expires = excluded.expires",
         (chord_id, expires, -added.rowcount),
     )

@@ -107,7 +107,8 @@ class AsyncResult(ResultBase, Generic[R_co]):
             follow_parents: In a chain, raise the exception of an earlier step too.
             callback: Called with the id and the result.
             on_message: Called with what the backend has, as a dict: with every state that comes while it
-                waits, progress for instance, and with the outcome.
+                waits, progress for instance, and with the outcome. A store that is polled (databases,
+                memcached, files) tells the newest state at each look.
             on_interval: Called while waiting.
             disable_sync_subtasks: Refuse to wait inside a task.
             EXCEPTION_STATES: Accepted for Celery's sake, without effect.

@@ -28,7 +28,7 @@ from celeriac.net.url import Url
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 SCHEMA = """
 CREATE TABLE queues (name TEXT PRIMARY KEY, arguments BLOB, auto_delete INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE exchanges (name TEXT PRIMARY KEY, kind TEXT NOT NULL) WITHOUT ROWID;
@@ -96,12 +96,17 @@ CREATE TABLE rounds (queue TEXT, rank INTEGER, key TEXT, last INTEGER NOT NULL,
     PRIMARY KEY (queue, rank, key)) WITHOUT ROWID;
 CREATE INDEX rounds_by_last ON rounds (queue, rank, last);
 """
+EXPIRY = """
+CREATE INDEX groups_by_expiry ON groups (expires) WHERE expires IS NOT NULL;
+CREATE INDEX claims_by_expiry ON claims (expires) WHERE expires IS NOT NULL;
+"""
 _CHANGES = {
-    0: SCHEMA + BROADCASTS + ROUNDS,
-    1: FROM_VERSION_1 + FROM_VERSION_2 + BROADCASTS + ROUNDS,
-    2: FROM_VERSION_2 + BROADCASTS + ROUNDS,
-    3: BROADCASTS + ROUNDS,
-    4: ROUNDS,
+    0: SCHEMA + BROADCASTS + ROUNDS + EXPIRY,
+    1: FROM_VERSION_1 + FROM_VERSION_2 + BROADCASTS + ROUNDS + EXPIRY,
+    2: FROM_VERSION_2 + BROADCASTS + ROUNDS + EXPIRY,
+    3: BROADCASTS + ROUNDS + EXPIRY,
+    4: ROUNDS + EXPIRY,
+    5: EXPIRY,
 }
 
 READ_SECONDS = 5.0

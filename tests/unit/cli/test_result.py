@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -55,13 +56,19 @@ def test_followed_in_json_each_news_is_a_line(app: Celeriac, capsys: pytest.Capt
     assert (last["state"], last["result"]) == ("SUCCESS", "end")
 
 
-def test_followed_a_bar_is_drawn_beside_the_result(app: Celeriac, capsys: pytest.CaptureFixture[str]) -> None:
+def test_followed_a_bar_is_drawn_beside_the_result(
+    app: Celeriac, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     store(app, "1", {"done": 1, "total": 4, "message": "sorting [red]"}, "PROGRESS")
     threading.Timer(1.0, store, (app, "1", "end")).start()
 
     assert run(["-A", str(app.main), "result", "1", "--follow"]) == 0
 
-    assert capsys.readouterr().out == "end\n"
+    printed = capsys.readouterr()
+    assert printed.out == "end\n"
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", printed.err)
+    assert re.search(r"PROGRESS .*━.* 1/4 sorting \[red\]", shown)
 
 
 def test_of_a_task_that_does_not_end_in_time_it_says_what_is_known(

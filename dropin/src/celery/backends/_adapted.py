@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from celery.result import result_from_tuple
 
 __all__ = ("AdaptedBackend",)
 
+_CLAIMED = "CLAIMED"  # the state of a result that is none: whose turn a task is
 _EXTENDED = ("name", "args", "kwargs", "worker", "retries", "queue")
 
 
@@ -146,8 +148,16 @@ class AdaptedBackend(Awaited):
         """Do nothing: nothing was kept."""
 
     def claim(self, task_id: str, copy: str) -> bool:
-        """Return True: such a store has nothing to decide it with."""
-        return True
+        """Return whether no other copy of a task's message has begun, as far as such a store can tell.
+
+        It has nothing that decides between two that begin in the same moment; the second copy of a message is
+        sent when the worker that sent the first one has died, and is told.
+        """
+        key = f"{uuid.uuid5(uuid.NAMESPACE_OID, f'claim {task_id}')}"
+        known = self.fetch([key]).get(key)
+        if known is None:
+            self.store([self.encode(Outcome(id=key, state=_CLAIMED, result=copy))])
+        return known is None or bool(known.result == copy)
 
     def cleanup(self) -> None:
         """Remove expired results."""
