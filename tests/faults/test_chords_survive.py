@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
 import random
 import signal
 import sys
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -24,12 +25,14 @@ TIMEOUT = 40.0
 PROJECT = """
 import os, signal, time
 from pathlib import Path
+from celeriac import polling
 from celeriac.app import Celeriac
 
 HERE = Path(__file__).parent
 app = Celeriac("proj", broker="BROKER", backend="BACKEND", set_as_current=False)
 app.conf.worker_lease_seconds = 1.5
 app.conf.task_max_deliveries = 0
+app.conf.result_chord_retry_interval = 0.1
 LATE = {"acks_late": True, "reject_on_worker_lost": True}
 
 def once(name):
@@ -39,9 +42,9 @@ def once(name):
         return False
     return True
 
-def deadly(method):
+def deadly(owner, method):
     # When a mark says so, whoever calls this method for that chord or task dies: the child, or with its node.
-    real = getattr(type(app.backend), method)
+    real = getattr(owner, method)
     def dies(when, first):
         batch = [] if isinstance(first, str) else first
         for marked in [getattr(each, "chord_id", None) or each.id for each in batch] or [first]:
@@ -55,7 +58,7 @@ def deadly(method):
                 if whom == "node":
                     os.kill(int(os.environ["NODE_PID"]), signal.SIGKILL)
                 os.kill(os.getpid(), signal.SIGKILL)
-    def call(self, first, *args):
+    def call(self, first, *args):  # a method's, or a function's of an app and a chord
         dies("before", first)
         value = real(self, first, *args)
         dies("after", first)
@@ -65,12 +68,14 @@ def deadly(method):
         value = await real(self, first, *args)
         dies("after", first)
         return value
-    setattr(type(app.backend), method, acall if method == "count_parts" else call)
+    setattr(owner, method, acall if method == "count_parts" else call)
 
 if "NODE_PID" in os.environ:
+    if not app.backend.joins_chords:
+        deadly(polling, "send_body")
     for method in ("store", "encode_part", "count_parts", "chord_part", "end_chord"):
         if hasattr(app.backend, method):
-            deadly(method)
+            deadly(type(app.backend), method)
 
 def await_other(task_id):
     while app.backend.fetch([task_id]).get(task_id) is None:
@@ -101,6 +106,17 @@ def told(self, task_id, name):
         file.write("x\\n")
 """
 
+POLL_ONLY = """
+import msgspec
+from celeriac.backends.filesystem import FilesystemBackend
+
+class PollOnly(FilesystemBackend):
+    joins_chords = False
+
+    def __init__(self, spec):
+        super().__init__(msgspec.structs.replace(spec, url="file://FOLDER"))
+"""
+
 RUN = """
 import logging, os, sys
 os.environ["NODE_PID"] = str(os.getpid())
@@ -122,6 +138,12 @@ MOMENTS = [
     ("after", "end_chord", True),
 ]
 
+# where it dies that looks for the results of parts
+POLLED_MOMENTS = [
+    ("before", "send_body", True),
+    ("after", "send_body", True),
+]
+
 NODE_MOMENTS = [
     ("before", "count_parts"),  # between storing the result and counting the part
     ("after", "count_parts"),  # between counting the last part and having the chord joined
@@ -130,19 +152,40 @@ NODE_MOMENTS = [
     ("before", "end_chord"),
 ]
 
+T = TypeVar("T")
 Start = Callable[[], Program]
+HOMES = ["sqlite", "redis", "amqp"]
+OTHER_STORES = ["memcached", "polled", "files", "postgres"]  # the broker is the embedded one
+SEED = os.environ.get("CELERIAC_FAULTS_SEED", "1")  # "all": a run has the time for a part of it only
 
 
-@pytest.fixture(params=["sqlite", "redis", "amqp"])
+def chosen(cases: list[T]) -> list[T]:
+    """Return one of the cases, which the seed chooses, or all."""
+    return cases if SEED == "all" else [cases[int(SEED) % len(cases)]]
+
+
+@pytest.fixture(params=HOMES)
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Return the folder of a project whose broker and store are of some kind."""
+    broker = f"sqlite:///{tmp_path}/q.db"
     match request.param:
         case "redis":
             broker = backend = request.getfixturevalue("redis_url")
         case "amqp":
             broker, backend = request.getfixturevalue("rabbitmq_url"), request.getfixturevalue("redis_url")
+        case "postgres":
+            backend = request.getfixturevalue("postgres_server").fresh_url("db+postgresql")
+        case "memcached":
+            backend = request.getfixturevalue("memcached_server").url
+        case "files":
+            backend = f"file://{tmp_path}"
+        case "polled":
+            backend = f"poll_only_{tmp_path.name}:PollOnly"
+            text = POLL_ONLY.replace("FOLDER", str(tmp_path))
+            (tmp_path / f"poll_only_{tmp_path.name}.py").write_text(text)
+            request.getfixturevalue("monkeypatch").syspath_prepend(tmp_path)
         case _:
-            broker = backend = f"sqlite:///{tmp_path}/q.db"
+            backend = broker
     (tmp_path / "proj.py").write_text(PROJECT.replace("BROKER", broker).replace("BACKEND", backend))
     (tmp_path / "run_worker.py").write_text(RUN)
     return tmp_path
@@ -192,6 +235,13 @@ def await_deaths(home: Path) -> None:
         time.sleep(0.02)
 
 
+def moments(proj: ModuleType) -> list[tuple[str, str, bool]]:
+    """Return the moments in which workers may die, with a result store like this one's."""
+    if not proj.app.backend.joins_chords:
+        return POLLED_MOMENTS
+    return [moment for moment in MOMENTS if moment[1] not in not_called(proj)]
+
+
 def not_called(proj: ModuleType) -> tuple[str, ...]:
     """Return the methods of the result store that workers do not need for parts of chords."""
     return ("store",) if hasattr(proj.app.backend, "count_parts") else ("encode_part", "count_parts")
@@ -218,14 +268,14 @@ def check(home: Path, name: str, result: Any, *, may_fail: bool) -> None:
         assert lines(home, f"told-{name}") == []
 
 
+@pytest.mark.parametrize("home", HOMES + chosen(OTHER_STORES), indirect=True)
 def test_a_child_that_dies_at_any_moment_leaves_the_chord_as_it_should_be(
     home: Path, proj: ModuleType, start: Start
 ) -> None:
     start()
 
     sent = {}
-    moments = [moment for moment in MOMENTS if moment[1] not in not_called(proj)]
-    for (when, method, known), ack in itertools.product(moments, ["early", "late"]):
+    for (when, method, known), ack in itertools.product(moments(proj), ["early", "late"]):
         name = f"{when}-{method}-{ack}"
         sent[name] = send(proj, name, ack, ("child", when, method)), ack == "early" and not known
 
@@ -247,6 +297,31 @@ def test_a_worker_that_dies_as_a_whole_leaves_the_chord_to_another(
         method = "store"  # what comes closest
     worker = start()
     result = send(proj, "it", "late", ("node", when, method))
+    worker.finish()
+
+    start()
+
+    check(home, "it", result, may_fail=False)
+
+
+@pytest.mark.parametrize(
+    ("home", "moment"),
+    chosen(
+        [
+            ("polled", ("after", "send_body")),
+            ("polled", ("before", "send_body")),
+            ("memcached", ("after", "chord_part")),
+            ("files", ("before", "end_chord")),
+            ("postgres", ("after", "count_parts")),
+        ]
+    ),
+    indirect=["home"],
+)
+def test_a_worker_that_dies_as_a_whole_leaves_the_chord_to_another_with_any_store(
+    home: Path, proj: ModuleType, start: Start, moment: tuple[str, str]
+) -> None:
+    worker = start()
+    result = send(proj, "it", "late", ("node", *moment))
     worker.finish()
 
     start()

@@ -10,9 +10,19 @@ from processes import Program, celery, run, user_environment
 from servers import MemcachedServer, PostgresServer
 
 APP = """
+import time
+from pathlib import Path
 from celery import Celery, chord
 
+GO = Path(__file__).with_name("go")
 app = Celery("proj", broker="sqlite://", result_extended=True)
+
+@app.task(bind=True)
+def packs(self):
+    self.update_progress(3, 12, "packing")
+    while not GO.exists():
+        time.sleep(0.01)
+    return "packed"
 
 @app.task
 def add(x, y):
@@ -28,8 +38,9 @@ def total(numbers):
 """
 
 CLIENT = """
+import time
 from celery import chord, group
-from proj import add, fail, total
+from proj import GO, add, app, fail, packs, total
 
 assert add.delay(2, 3).get(timeout=20) == 5
 result = fail.delay("boom")
@@ -40,7 +51,20 @@ except ValueError as exc:
 else:
     raise AssertionError("no error")
 assert result.state == "FAILURE" and "ValueError" in result.traceback
-assert group(add.s(n, n) for n in range(8))().get(timeout=20) == [2 * n for n in range(8)]
+many = group(add.s(n, n) for n in range(8))()
+assert many.get(timeout=20) == [2 * n for n in range(8)]
+many.save()
+again = app.GroupResult.restore(many.id)
+assert again == many and again.join_native(timeout=20) == many.join() and again.completed_count() == 8
+again.delete()
+assert app.GroupResult.restore(many.id) is None
+heard, packing = [], packs.delay()
+while packing.progress is None:
+    time.sleep(0.01)
+assert (packing.state, packing.progress.fraction, packing.progress.message) == ("PROGRESS", 0.25, "packing")
+GO.touch()
+assert packing.get(timeout=20, on_message=heard.append) == "packed"
+assert heard[-1]["status"] == "SUCCESS" and packing.progress is None
 assert chord([add.s(n, n) for n in range(20)], total.s()).delay().get(timeout=20) == 380
 known = add.delay(1, 1)
 known.get(timeout=20)

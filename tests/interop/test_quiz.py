@@ -37,6 +37,8 @@ DIFFERENT = {
     "eager.hooks_and_signals": "einfo.exception is the exception itself, and no Retry is its own argument",
     "eager.a_task_that_is_a_retry_signal_itself": "no Retry is its own argument",
     "results.an_exception_that_does_not_take_its_own_arguments": "it is caught by its class",
+    "results.intervals_of_waiting": "on_interval is called at each interval, not once",
+    "results.on_message_of_what_is_there": "on_message is told of the outcome whenever it came",
     "settings.what_cannot_be_a_source": "the name of a file is a mistake that is named",
     "settings.the_mapping_of_settings": "setdefault returns the value",
 }

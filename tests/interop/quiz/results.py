@@ -1,6 +1,7 @@
 """Results, without a worker: what is stored is stored by hand."""
 
 import copy
+import json
 import pickle
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -280,3 +281,119 @@ def names_of_what_is_no_exception():
 def raised(result):
     value = result.get(timeout=1)
     raise value
+
+
+@question
+def ways_of_joining():
+    app, heard = new_app(), []
+    for n in range(3):
+        store(app, f"join-{n}", "SUCCESS", n)
+    for n in (4, 5):
+        store(app, f"join-{n}", "FAILURE", Mine(n))
+
+    def group_of(*numbers):
+        return app.GroupResult("joined", [app.AsyncResult(f"join-{n}") for n in numbers])
+
+    def hear(*what):
+        heard.append(what)
+
+    found = {
+        "join": [group_of(0, 1, 2).join(timeout=1), group_of(0, 1, 2).join_native(timeout=1), group_of(0, 1, 2).get(timeout=1)],
+        "called back": [way(group_of(0, 1), callback=hear, timeout=1) or None for way in (GroupResult.join, GroupResult.join_native, GroupResult.get)],
+        "iter": sorted([id, meta["status"], meta["result"]] for id, meta in group_of(0, 1, 2).iter_native(timeout=1)),
+        "meta": sorted(next(iter(group_of(0).iter_native(timeout=1)))[1]),
+        "errors": [error_text(group_of(0, 5, 4).join, timeout=1), error(group_of(5, 4).get, timeout=1)],
+        "kept": [repr(group_of(0, 5, 4).join(timeout=1, propagate=False)), repr(group_of(0, 5).join_native(timeout=1, propagate=False))],
+        "late": [error(group_of(0, 9).join, timeout=0.05), error(group_of(0, 9).join_native, timeout=0.05)],
+        "counts": [group_of(0, 1, 4, 9).completed_count(), group_of(0, 1, 4, 9).ready(), group_of(0, 9).waiting(), group_of(0, 1).waiting()],
+        "native": [group_of(0).supports_native_join, group_of().results, len(group_of(0, 1)), group_of(0, 1)[1].id],
+        "thrown": [error_text(group_of(0, 4, 5).maybe_throw), error_text(group_of(0, 4).maybe_reraise), group_of(0, 1).maybe_throw(callback=hear)],
+        "names": [hasattr(group_of(0), name) for name in ("iterate", "join", "iter_native", "then", "subtasks", "add", "update")],
+    }  # fmt: skip
+    group_of(0, 1).forget()
+    return {**found, "heard": sorted(map(repr, heard)), "forgotten": app.AsyncResult("join-1").state}
+
+
+@question
+def groups_within_groups():
+    app, heard = new_app(), []
+    one, two, three = (store(app, f"nested-{n}", "SUCCESS", n) for n in (1, 2, 3))
+    inner = app.GroupResult("inner", [two, three], parent=app.AsyncResult("before"))
+    outer = app.GroupResult("outer", [one, inner])
+    back = result_from_tuple(json.loads(json.dumps(outer.as_tuple())), app=app)
+    return [
+        outer.as_tuple(), back == outer, repr(back), back.results[1].parent.id, outer.get(timeout=1), outer.join(timeout=1),
+        outer.get(timeout=1, callback=lambda *what: heard.append(what)) or None, sorted(heard), outer.ready(), outer.successful(), outer.failed(),
+        outer.completed_count(), outer.waiting(), [r.id for r in outer.children], outer.maybe_throw(),
+    ]  # fmt: skip
+
+
+@question
+def what_get_calls():
+    app, called = new_app(), []
+    store(app, "failed", "FAILURE", Mine("x"))
+    raised = error_text(app.AsyncResult("failed").get, timeout=1, callback=lambda *what: called.append(what))
+    before = repr(called)
+    value = app.AsyncResult("failed").get(
+        timeout=1, propagate=False, callback=lambda *what: called.append(what)
+    )
+    return raised, before, repr(value), repr(called)
+
+
+@question
+def intervals_of_waiting():
+    ticks = []
+    late = error(
+        new_app().AsyncResult("x").get, timeout=0.3, interval=0.02, on_interval=lambda: ticks.append(1)
+    )
+    return late, len(ticks) > 1
+
+
+@question
+def on_message_of_what_is_there():
+    app, heard = new_app(), []
+    return error(store(app, "there", "SUCCESS", 1).get, timeout=1, on_message=heard.append), len(heard)
+
+
+@question
+def what_an_eager_result_knows():
+    app = new_app()
+
+    @app.task(name="t")
+    def add(x, y):
+        return x + y
+
+    @app.task(name="u")
+    def fail():
+        raise Mine("x")
+
+    made = {"done": add.apply((1, 2), task_id="i"), "failed": fail.apply(task_id="j")}
+    plain = (
+        "id", "task_id", "state", "status", "result", "info", "children", "parent", "name", "supports_native_join", "ignored",
+    )  # fmt: skip
+    calls = ("ready", "successful", "failed", "as_tuple", "as_list", "forget", "get", "wait", "maybe_throw")
+    return {
+        name: [
+            [repr(error(getattr, result, one)) for one in plain],
+            [repr(error_text(getattr(result, one))) for one in calls],
+            [repr(result), str(result), repr(copy.copy(result)), repr(pickle.loads(pickle.dumps(result)))],
+            [repr(result.get(propagate=False)), "Traceback" in (result.traceback or "")],
+        ]
+        for name, result in made.items()
+    }
+
+
+@question
+def collecting_from_eager_results():
+    app = new_app()
+
+    @app.task(name="t")
+    def give(x):
+        return x
+
+    done = give.apply((1,), task_id="i")
+    return [
+        error(lambda: [[node.id, value] for node, value in done.collect()]),
+        error(done.get_leaf),
+        error(lambda: [[parent, node.id] for parent, node in done.iterdeps()]),
+    ]

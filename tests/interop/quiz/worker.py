@@ -1,5 +1,6 @@
 """What a worker makes of tasks. The module is also the worker's app: ``celery -A quiz.worker worker``."""
 
+import io
 import json
 import os
 import time
@@ -7,8 +8,9 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from uuid import UUID
 
-from celery import Celery, Task, signals
+from celery import Celery, Task, group, signals
 from celery.exceptions import Ignore, Reject
+from celery.result import allow_join_result
 from quiz.asking import error, question, shown
 
 BROKER = os.environ["QUIZ_BROKER"]
@@ -493,6 +495,111 @@ def states_and_children():
         stateful.delay().get(timeout=WAIT), seen, refused, [c.id == child_id for c in result.children],
         json.loads(store().get(f"celery-task-meta-{child_id}"))["parent_id"] == result.id,
     )  # fmt: skip
+
+
+@app.task(name="family", bind=True)
+def family(self, name, depth):
+    """Send two tasks on each level."""
+    if depth:
+        for number in range(2):
+            family.delay(f"{name}.{number}", depth - 1)
+    return name
+
+
+def complete(result):
+    """Return a result once all below it are ready."""
+    until = time.monotonic() + WAIT
+    while error(list, result.iterdeps()) == "IncompleteStream" and time.monotonic() < until:
+        time.sleep(0.02)
+    return result
+
+
+@question
+def what_is_below_a_result():
+    top = complete(family.delay("top", 2))
+    graph, drawing = top.graph, io.StringIO()
+    graph.to_dot(drawing)
+    by_name = {node.get(timeout=WAIT): node for node in graph}
+    mixed = complete((give.s(1) | group([give.s(), give.s()])).delay())
+    return {
+        "collect": [value for _, value in top.collect(timeout=WAIT)],
+        "iterdeps": [[parent and parent.get(), node.get()] for parent, node in top.iterdeps()],
+        "graph": {name: sorted(child.get() for child in graph[node]) for name, node in by_name.items()},
+        "top": [len(list(graph)), top.get_leaf(), sorted(node.get() for node in graph.edges()), graph.valency_of(top)],
+        "drawn": [drawing.getvalue().count("->"), drawing.getvalue().count("{")],
+        "of a group": [sorted(map(repr, (value for _, value in mixed.parent.collect()))), len(mixed.parent.children)],
+        "not ready": [error(list, app.AsyncResult("unknown").iterdeps()), error(list, app.AsyncResult("unknown").collect())],
+        "not ready, seen": [[parent, node.id] for parent, node in app.AsyncResult("unknown").iterdeps(intermediate=True)],
+        "built": sorted(node.get() for node in top.build_graph(intermediate=True)),
+    }  # fmt: skip
+
+
+@app.task(name="progressing", bind=True)
+def progressing(self, steps):
+    for step in range(steps):
+        self.update_state(state="PROGRESS", meta={"current": step, "total": steps})
+        time.sleep(0.05)
+    return "end"
+
+
+@question
+def news_while_waiting():
+    """The countdown gives who waits the time to begin. Real Celery also tells of what others have waited for."""
+    heard = []
+    one = progressing.apply_async((3,), countdown=0.7)
+    values = [one.get(timeout=WAIT, on_message=heard.append)]
+    many = group(progressing.s(1), progressing.s(2)).apply_async(countdown=0.7)
+    values.append(many.get(timeout=WAIT, on_message=heard.append))
+    of = {
+        name: [news for news in heard if news["task_id"] in ids]
+        for name, ids in (("one", [one.id]), ("many", list(map(str, many))))
+    }
+    return [
+        values, [[news["status"], news["result"]] for news in of["one"]], sorted(of["one"][-1]),
+        sorted([news["status"], str(news["result"])] for news in of["many"]),
+    ]  # fmt: skip
+
+
+@question
+def joining():
+    many = group(give.s(number) for number in range(4)).apply_async()
+    called = []
+    values = many.join(timeout=WAIT, callback=lambda *what: called.append(what))
+    failing = group(give.s(1), raises.s("own"), raises.s("built in")).apply_async()
+    again = app.GroupResult(many.id, [app.AsyncResult(result.id) for result in many])
+    return [
+        values, [value for _, value in called] == list(range(4)), [id for id, _ in called] == [result.id for result in many],
+        again.join_native(timeout=WAIT), sorted(meta["result"] for _, meta in again.iter_native(timeout=WAIT)), again.completed_count(),
+        error(failing.join, timeout=WAIT), [type(value).__name__ for value in failing.join(timeout=WAIT, propagate=False)],
+        failing.completed_count(), failing.failed(), failing.ready(), failing.waiting(),
+    ]  # fmt: skip
+
+
+@question
+def following_parents():
+    failed = (raises.s("built in") | give.s() | give.s()).delay()
+    first = failed.parent.parent
+    return [
+        error(failed.get, timeout=WAIT), error(failed.get, timeout=0.3, follow_parents=False), first.state, failed.parent.state, failed.state,
+        error(failed.get, timeout=WAIT, propagate=False) if failed.ready() else None, failed.as_list() == [failed.id, failed.parent.id, first.id],
+    ]  # fmt: skip
+
+
+@app.task(name="patient")
+def patient(task_id, how):
+    """Wait for another task inside a task, in one way or the other."""
+    result = app.AsyncResult(task_id)
+    if how == "allowed":
+        with allow_join_result():
+            return error(result.get, timeout=WAIT)
+    return error(result.get, timeout=WAIT, disable_sync_subtasks=how == "refused")
+
+
+@question
+def waiting_inside_a_task():
+    done = give.delay(7)
+    done.get(timeout=WAIT)
+    return [patient.delay(done.id, how).get(timeout=WAIT) for how in ("refused", "open", "allowed")]
 
 
 @question
