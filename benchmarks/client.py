@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import program
+from reference import reference
 
 from celery import chain, chord, group
 
@@ -34,6 +35,29 @@ def fill(kind: str, n: int) -> dict[str, float]:
         "delay_p50_us": statistics.median(took) * 1e6,
         "delay_cpu_us": (time.process_time() - cpu) / n * 1e6,
     }
+
+
+def send(kind: str, first: int, n: int, options: dict[str, Any]) -> dict[str, float]:
+    """Send n tasks with these options and say how fast that was."""
+    task = getattr(program, kind)
+    began = time.monotonic()
+    for i in range(first, first + n):
+        task.apply_async((i,), **options)
+    return {"sent_per_s": n / (time.monotonic() - began)}
+
+
+def send_now_and_then(
+    kind: str, first: int, n: int, options: dict[str, Any], pause_seconds: float
+) -> dict[str, float]:
+    """Send n tasks with these options and say when each was sent, by its id."""
+    task = getattr(program, kind)
+    task.apply_async((-1,), **options)  # connects
+    at = {}
+    for i in range(first, first + n):
+        time.sleep(pause_seconds)
+        at[str(i)] = time.monotonic()
+        task.apply_async((i,), **options)
+    return at
 
 
 def round_trips(n: int) -> dict[str, float]:
@@ -125,7 +149,19 @@ def run_chain(n: int) -> dict[str, float]:
 
 OPERATIONS: dict[str, Any] = {
     operation.__name__: operation
-    for operation in (fill, hear, round_trips, send_group, run_group, join, run_chord, run_chain)
+    for operation in (
+        fill,
+        hear,
+        send,
+        send_now_and_then,
+        reference,
+        round_trips,
+        send_group,
+        run_group,
+        join,
+        run_chord,
+        run_chain,
+    )
 }
 
 if __name__ == "__main__":

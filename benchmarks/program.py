@@ -1,26 +1,18 @@
 """The program that both sides run unchanged: plain Celery, nothing of ours in it."""
 
+import asyncio
 import os
-import struct
 import time
+
+from marks import SLEEP_SECONDS, burn, mark, mark_beginning
 
 from celery import Celery
 
 app = Celery("program", broker=os.environ["BENCH_BROKER"], backend=os.environ.get("BENCH_BACKEND") or None)
 app.conf.broker_connection_retry_on_startup = True
 app.conf.broker_transport_options = {"confirm_publish": os.environ.get("BENCH_CONFIRM") == "1"}
-
-_MARKS = os.environ.get("BENCH_MARKS", "/dev/shm")
-_file = (0, -1)  # pid, file descriptor
-
-
-def mark(i: int) -> None:
-    """Note that task i ran, now: 16 bytes appended to a file of this process."""
-    global _file
-    if _file[0] != os.getpid():
-        fd = os.open(f"{_MARKS}/{os.getpid()}.bin", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        _file = (os.getpid(), fd)
-    os.write(_file[1], struct.pack("<dq", time.monotonic(), i))
+if os.environ.get("BENCH_PRIORITIES") == "1":
+    app.conf.task_queue_max_priority = 9  # RabbitMQ's queues have none otherwise
 
 
 @app.task(name="bench.noop", ignore_result=True)
@@ -34,6 +26,35 @@ def noop_with_result(i):
     """Run with a result."""
     mark(i)
     return i + 1
+
+
+@app.task(name="bench.slept", ignore_result=True)
+def slept(i):
+    """Wait, as for a slow server."""
+    time.sleep(SLEEP_SECONDS)
+    mark(i)
+
+
+@app.task(name="bench.awaited", ignore_result=True)
+async def awaited(i):
+    """Wait as a coroutine does."""
+    await asyncio.sleep(SLEEP_SECONDS)
+    mark(i)
+
+
+@app.task(name="bench.burnt", ignore_result=True)
+def burnt(i):
+    """Keep a processor busy."""
+    mark_beginning(i)
+    burn()
+    mark(i)
+
+
+@app.task(name="bench.brief", ignore_result=True)
+def brief(i):
+    """Take a moment, so that a queue does not end at once."""
+    time.sleep(0.002)
+    mark(i)
 
 
 @app.task(name="bench.increased")

@@ -1,4 +1,4 @@
-"""The two sides: real Celery and Celeriac's drop-in, each in an environment of its own."""
+"""The two sides, real Celery and Celeriac's drop-in, and some peers, each in an environment of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENVIRONMENTS = Path(os.environ.get("CELERIAC_VENVS", ROOT / ".venvs"))
 
 def celery() -> Path:
     """Return the Python of an environment with the newest Celery, made on first use."""
-    return _environment("celery-newest", ["celery[redis]", "hiredis"], again=False)
+    return _environment("celery-newest", ["celery[redis]", "hiredis", "gevent"], again=False)
 
 
 def celeriac() -> Path:
@@ -24,21 +24,32 @@ def celeriac() -> Path:
     for source in (ROOT, ROOT / "dropin"):
         _run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(wheels), str(source)])
     found = [str(path) for path in sorted(wheels.glob("*.whl"))]
-    return _environment("celeriac", ["redis", "hiredis", "amqp", "packaging", *found], again=True)
+    return _environment("celeriac", ["redis", "hiredis", "amqp", "packaging", "gevent", *found], again=True)
+
+
+def dramatiq() -> Path:
+    """Return the Python of an environment with the newest dramatiq, made on first use."""
+    return _environment("dramatiq-newest", ["dramatiq[redis,gevent]", "hiredis"], again=False)
+
+
+def taskiq() -> Path:
+    """Return the Python of an environment with the newest taskiq, made on first use."""
+    return _environment("taskiq-newest", ["taskiq[orjson,uv]", "taskiq-redis", "hiredis"], again=False)
 
 
 def _environment(name: str, packages: list[str], *, again: bool) -> Path:
     folder = ENVIRONMENTS / name
-    python = folder / "bin" / "python"
+    python, made_of = folder / "bin" / "python", folder / "packages.txt"
     if not python.exists():
         _run([_base_python(), "-m", "venv", str(folder)])
-        again = True
-    if again:
+    wanted = "\n".join(packages)
+    if again or not made_of.exists() or made_of.read_text() != wanted:
         _run([str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages])
         wheels = [package for package in packages if package.endswith(".whl")]
         if wheels:  # the same version, built anew: pip would keep the old one
             reinstall = ["--force-reinstall", "--no-deps", *wheels]
             _run([str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *reinstall])
+        made_of.write_text(wanted)
     return python
 
 
