@@ -240,7 +240,11 @@ class _Listener:
             return bool(changed)
 
         if not self._write(work):
-            self._join()  # somebody took us for dead: the process was stopped, or the file is another one
+            # The process was stopped for long, or the file is another one.
+            raise TransportError(
+                f"Whoever listened in {self._location.path} was taken for gone: what others said meanwhile "
+                "was not heard."
+            )
         self._refresh_at = time.monotonic() + _REFRESH_SECONDS
 
     def _part(self) -> None:

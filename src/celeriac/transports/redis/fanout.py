@@ -23,6 +23,7 @@ from celeriac.wire import virtual
 
 _ANSWERS_SECONDS: Final = 300  # how long answers lie that nobody fetches
 _WAIT_SECONDS: Final = 1  # of one blocking call; far less than a connection's patience
+_PULSE_SECONDS: Final = 10.0  # between looks whether somebody is still at the other end of what listens
 
 
 class _Commands:
@@ -58,7 +59,8 @@ class RedisFanout:
 
     A direct exchange is a set of bindings, and its queues are lists; every other kind is a channel, whose
     name has the routing key in it. One connection listens to all channels; each list has one of its own, for
-    it blocks. What is published while a connection is lost is missed, as it is the nature of channels.
+    it blocks. What is published while a connection is lost is missed, as it is the nature of channels; who
+    listens is told, also when the connection has died in silence, as a firewall's table does it.
 
     Args:
         servers: The servers to try.
@@ -76,6 +78,7 @@ class RedisFanout:
         self._tags = IdSource()
         self._inboxes: dict[bytes, list[Inbox]] = {}  # by the pattern subscribed to
         self._fetching: dict[Inbox, tuple[asyncio.Task[None], Streams]] = {}
+        self._pulse: asyncio.TimerHandle | None = None
 
     # --- sending ---------------------------------------------------------------------------------------
 
@@ -143,7 +146,21 @@ class RedisFanout:
         except BaseException:
             await self._leave_channel(inbox)
             raise
+        self._wait_for_pulse()
         return inbox
+
+    def _wait_for_pulse(self) -> None:
+        if self._pulse is not None:
+            self._pulse.cancel()
+        self._pulse = asyncio.get_running_loop().call_later(_PULSE_SECONDS, self._feel_pulse)
+
+    def _feel_pulse(self) -> None:
+        """Ask for a sign of life, as long as somebody listens; the stream fails when none comes."""
+        self._pulse = None
+        stream = self._streams.current()
+        if self._inboxes and stream is not None and stream.alive:
+            stream.ask(pack(("PING",)), 1, lambda answers: None)
+            self._wait_for_pulse()
 
     def _pattern(self, queue: Queue) -> bytes:
         key = "" if queue.exchange.type == "fanout" else queue.routing_key
@@ -213,6 +230,9 @@ class RedisFanout:
         """See `celeriac.ports.Fanout`."""
         for inbox in [*self._fetching, *(each for inboxes in self._inboxes.values() for each in inboxes)]:
             await inbox.close()
+        if self._pulse is not None:
+            self._pulse.cancel()
+            self._pulse = None
         self._streams.close()
 
     def close(self) -> None:
