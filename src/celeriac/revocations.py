@@ -12,10 +12,14 @@ KEPT_SECONDS: Final = 86_400.0  # for how long, unless a setting says otherwise
 
 
 class Revocation(msgspec.Struct, frozen=True):
-    """Something that shall not run: one task, or all that have a stamp."""
+    """Something that shall not begin, or with a signal: not go on. One task, or all that have a stamp.
+
+    Who revokes and terminates says both. So a worker that knows nothing of signals still lets nothing begin.
+    """
 
     value: str  # the task's id, or the stamp's value in JSON
     stamp: str = ""  # the stamp's name; empty for a task
+    signal: str = ""  # ends what runs of it, such as SIGTERM; empty: it shall not begin
 
 
 class Remembered(msgspec.Struct, frozen=True):
@@ -52,14 +56,31 @@ class Revocations(Protocol):
         ...
 
 
-def of_tasks(ids: Iterable[str]) -> list[Revocation]:
-    """Return the revocations of tasks by their ids."""
-    return [Revocation(task_id) for task_id in ids]
+def of_tasks(ids: Iterable[str], signal: str = "") -> list[Revocation]:
+    """Return the revocations of tasks by their ids.
+
+    Args:
+        ids: The ids.
+        signal: Ends those that run, as `celeriac.signum.signal_name` writes it; empty: they go on.
+    """
+    return _with_ends([Revocation(task_id) for task_id in ids], signal)
 
 
-def of_stamps(stamps: Mapping[str, Any]) -> list[Revocation]:
-    """Return the revocations of all that have one of these stamps: a value, or one of several, by name."""
-    return [Revocation(text, name) for name, value in stamps.items() for text in stamp_texts(value)]
+def of_stamps(stamps: Mapping[str, Any], signal: str = "") -> list[Revocation]:
+    """Return the revocations of all that have one of these stamps.
+
+    Args:
+        stamps: A value, or one of several, by name.
+        signal: As for `of_tasks`.
+    """
+    these = [Revocation(text, name) for name, value in stamps.items() for text in stamp_texts(value)]
+    return _with_ends(these, signal)
+
+
+def _with_ends(these: list[Revocation], signal: str) -> list[Revocation]:
+    if not signal:
+        return these
+    return these + [Revocation(each.value, each.stamp, signal) for each in these]
 
 
 def stamp_texts(value: Any) -> list[str]:  # Any: a stamp's value, or several

@@ -35,6 +35,7 @@ FLOORS: dict[str, int] = {
             "keypath",
             "uniqueness",
             "rounds",
+            "signum",
         ],
         1,
     ),

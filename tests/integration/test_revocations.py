@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
+import uuid
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +16,12 @@ import pytest
 from celeriac.app import Celeriac
 from celeriac.canvas import chain, chord, group
 from celeriac.errors import ChordError, TaskRevokedError
+from celeriac.remote.control import Control
 from celeriac.remote.mailbox import Mailbox
 from celeriac.result.many import GroupResult
-from celeriac.revocations import of_tasks
+from celeriac.revocations import Revocation, of_stamps, of_tasks
 from celeriac.testing.worker import start_worker
+from celeriac.transports import connect
 from celeriac.wire.control import Command
 from worker_program import until
 
@@ -145,6 +151,87 @@ def test_a_worker_that_heard_nothing_for_a_while_asks(app: Celeriac, ran: list[A
 
         assert_revoked(waits)
     assert ran == []
+
+
+def test_and_signals_once_what_runs_of_it(app: Celeriac) -> None:
+    gate, begun = threading.Event(), threading.Event()
+    told: list[tuple[str, int]] = []
+
+    struck: list[SystemExit] = []
+
+    @app.task(name="stay")
+    def stay() -> str:
+        while True:
+            try:
+                begun.set()
+                while not gate.is_set():  # an exception strikes where Python runs
+                    time.sleep(0.01)
+            except SystemExit as exc:
+                struck.append(exc)
+            else:
+                return "stayed"
+
+    def tell(request: Any, signum: int, **facts: Any) -> None:
+        told.append((request.id, signum))
+
+    app.hooks.task_revoked.connect(tell, weak=False)
+    with start_worker(app, pool="threads", hostname=NODE) as worker:
+        stays = stay.delay()
+        assert begun.wait(TIMEOUT)
+        node = worker.node
+        assert node is not None
+        assert node.reminder is not None
+        kept = app.transport.revocations()
+        try:
+            kept.note(of_tasks(["b", stays.id], "SIGKILL"), kept_seconds=60.0)  # the broadcast was lost
+            node.post(node.reminder.ask)
+            until(lambda: struck)
+            kept.note(of_tasks(["last"]), kept_seconds=60.0)
+            node.post(node.reminder.ask)  # and all is read again
+            until(lambda: "last" in node.revoked.ids())
+        finally:
+            gate.set()
+        assert stays.get(timeout=TIMEOUT) == "stayed"
+    assert told == [(stays.id, 9)]
+    assert len(struck) == 1
+
+
+@pytest.mark.parametrize(
+    ("say", "noted"),
+    [
+        (lambda control: control.revoke("a"), of_tasks("a")),
+        (lambda control: control.revoke(["a", "b"], terminate=True), of_tasks("ab", "SIGTERM")),
+        (lambda control: control.terminate("a", signal="KILL"), of_tasks("a", "SIGKILL")),
+        (
+            lambda control: control.broadcast("terminate", {"signal": 9, "task_id": ["a"]}),
+            of_tasks("a", "SIGKILL"),
+        ),
+        (
+            lambda control: control.revoke_by_stamped_headers({"by": ["me", 1]}, terminate=True, signal=None),
+            of_stamps({"by": ["me", 1]}, "SIGTERM"),
+        ),
+        (lambda control: control.revoke("a", terminate=True, destination=["w1"]), []),
+    ],
+)
+def test_what_a_client_says_is_noted_with_its_signal(
+    say: Callable[[Control], object], noted: list[Revocation]
+) -> None:
+    app = Celeriac("proj", broker=f"memory://{uuid.uuid4().hex}", set_as_current=False)
+
+    say(app.control)
+
+    assert [each.revocation for each in app.transport.revocations().recall()] == noted
+    app.close()
+
+
+def test_older_versions_read_what_shall_not_begin_and_nothing_else(tmp_path: Path) -> None:
+    with closing(connect(f"sqlite:///{tmp_path}/q.db")) as transport:
+        transport.revocations().note(of_tasks("a"), kept_seconds=60.0)
+        transport.revocations().note(of_tasks("b", "SIGTERM"), kept_seconds=60.0)
+
+    with closing(sqlite3.connect(tmp_path / "q.db")) as connection:
+        rows = connection.execute("SELECT stamp, value FROM revoked ORDER BY number").fetchall()
+    assert rows == [("", "a"), ("", "b")]
 
 
 def test_what_has_expired_does_not_run_wherever_it_waited(app: Celeriac, ran: list[Any]) -> None:

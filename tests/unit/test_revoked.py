@@ -79,6 +79,37 @@ def test_stamps_are_bounded_too() -> None:
     assert revoked.covers(headers(customer="c"))
 
 
+def test_an_end_is_new_once_whether_it_was_heard_or_read() -> None:
+    revoked = Revoked()
+    revoked.add(of_tasks(["a"]))  # before somebody wanted it to end
+    revoked.add(of_tasks(["b"], "SIGTERM"))
+    kept = [
+        Remembered(each, 1.0)
+        for each in (*of_tasks(["a", "b"], "SIGTERM"), *of_stamps({"customer": "acme"}, "SIGTERM"))
+    ]
+
+    assert revoked.remember(kept) == [
+        Revocation("a", signal="SIGTERM"),
+        Revocation('"acme"', "customer"),
+        Revocation('"acme"', "customer", "SIGTERM"),
+    ]
+    assert revoked.remember(kept) == []
+    assert revoked.remember([Remembered(Revocation("b", signal="SIGKILL"), 1.0)]) == [
+        Revocation("b", signal="SIGKILL")
+    ]
+
+
+def test_what_is_to_end_is_bounded_and_covers_nothing_by_itself() -> None:
+    revoked = Revoked(most=2)
+    ends = [Revocation(task_id, signal="SIGTERM") for task_id in "abc"]
+
+    revoked.add(ends)
+
+    assert not revoked.covers(headers("c"))
+    assert revoked.remembered() == []
+    assert revoked.remember([Remembered(each, 1.0) for each in ends]) == [ends[0]]
+
+
 def test_what_is_remembered_keeps_its_age_and_what_is_too_old_is_left_out() -> None:
     revoked = Revoked(kept_seconds=100.0)
     revoked.add(of_tasks(["known"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal as signals
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -13,10 +12,9 @@ from celeriac.errors import BackendError, TaskRevokedError
 from celeriac.message import Outcome
 from celeriac.node.revoked import Revoked
 from celeriac.revocations import Revocation, of_stamps, of_tasks
+from celeriac.signum import signal_name, signal_number
 from celeriac.states import REVOKED
 from celeriac.wire.control import stamps_in
-
-_TERM: Final = "TERM"
 
 
 async def revoke(
@@ -28,9 +26,10 @@ async def revoke(
 ) -> Any:
     """Have tasks ignored; with ``terminate``, end those that run."""
     ids = [task_id] if isinstance(task_id, str) else [str(each) for each in task_id]
-    signum = signal_number(signal or _TERM) if terminate else None
+    ends_by = signal_name(signal) if terminate else ""
+    signum = signal_number(ends_by) if ends_by else None
     wanted = set(ids)
-    these = of_tasks(ids)
+    these = of_tasks(ids, ends_by)
     state.node.revoked.add(these)
     ended = state.node.revoker.revoke(lambda headers: headers.id in wanted, signum)
     await _note(state, these)
@@ -54,8 +53,9 @@ async def revoke_by_stamped_headers(
 ) -> Any:
     """Have tasks with one of these stamps ignored; with ``terminate``, end those that run."""
     stamps = stamps_in(headers)
-    signum = signal_number(signal or _TERM) if terminate else None
-    those, these = of_stamps(stamps), Revoked()
+    ends_by = signal_name(signal) if terminate else ""
+    signum = signal_number(ends_by) if ends_by else None
+    those, these = of_stamps(stamps, ends_by), Revoked()
     these.add(those)
     state.node.revoked.add(those)
     ended = state.node.revoker.revoke(these.covers, signum)
@@ -64,18 +64,6 @@ async def revoke_by_stamped_headers(
     if not terminate:
         return ok(f"headers {stamps} flagged as revoked, but not terminated")
     return ok(f"headers {stamps} revoked" if ended else f"headers {stamps} were not terminated")
-
-
-def signal_number(name: str | int) -> int:
-    """Return the number of a signal by its name, with or without ``SIG``, or by itself.
-
-    Raises:
-        ValueError: There is no such signal.
-    """
-    if isinstance(name, int) or name.isdigit():
-        return int(signals.Signals(int(name)))
-    upper = name.upper()
-    return int(signals.Signals[upper if upper.startswith("SIG") else f"SIG{upper}"])
 
 
 async def _note(state: State, revoked: list[Revocation]) -> None:

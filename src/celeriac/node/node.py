@@ -269,6 +269,8 @@ class Node:
 
     def _on_regained(self) -> None:
         self.receiver.sort_out()
+        if self.reminder is not None:
+            self.reminder.ask()  # who was stopped for so long may not have heard commands, either
 
     @property
     def unready(self) -> str | None:

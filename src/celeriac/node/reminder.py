@@ -13,6 +13,7 @@ from celeriac.net.lane import Lane
 from celeriac.node.revoked import Revoked
 from celeriac.node.revoker import Revoker
 from celeriac.revocations import Revocation, Revocations
+from celeriac.signum import signal_number
 
 logger: logging.Logger = logging.getLogger("celery.worker.control")
 
@@ -25,7 +26,8 @@ class Reminder:
     """Asks the broker what is revoked: before the node takes its first message, and whenever it is told to.
 
     Clients note a revocation before they broadcast it, and a node listens before it asks: it misses none.
-    So nothing has to be asked for a task.
+    So nothing has to be asked for a task. What was to be ended, and runs here, is ended when the node learns
+    of it: once, for it knows what it has heard or read before.
 
     Args:
         store: What the broker remembers.
@@ -81,7 +83,27 @@ class Reminder:
 
     async def _ask(self) -> None:
         new = self._revoked.remember(await self._lane.run(self._store.recall))
-        if new:
+        for signal, those in _by_signal(new).items():
             these = Revoked(kept_seconds=self._kept_seconds)
-            these.add(new)
-            self._revoker.revoke(these.covers, None)
+            these.add(those)
+            self._revoker.revoke(these.covers, _signum(signal))
+
+
+def _by_signal(new: Sequence[Revocation]) -> dict[str, list[Revocation]]:
+    """Return what shall not begin, first and under no signal, and what shall end, under the latest one."""
+    latest = {(each.value, each.stamp): each.signal for each in new if each.signal}
+    found: dict[str, list[Revocation]] = {}
+    if begins := [each for each in new if not each.signal]:
+        found[""] = begins
+    for (value, stamp), signal in latest.items():
+        found.setdefault(signal, []).append(Revocation(value, stamp))
+    return found
+
+
+def _signum(signal: str) -> int | None:
+    """Return a signal's number; None for none, and for one that this machine does not have."""
+    try:
+        return signal_number(signal) if signal else None
+    except ValueError as exc:
+        logger.warning("What was to be ended by a signal goes on here: %s", exc)
+        return None

@@ -15,7 +15,7 @@ class Revoked:
     """The revoked tasks that a node knows of; bounded, the oldest are forgotten first.
 
     Args:
-        most: How many ids are kept, and how many stamps.
+        most: How many ids are kept, how many stamps, and how many of what was to be ended.
         kept_seconds: How long each is kept.
     """
 
@@ -26,6 +26,8 @@ class Revoked:
         # With when it was made, on the monotonic clock; ids by themselves, for every message is looked up.
         self._ids: OrderedDict[str, float] = OrderedDict()
         self._stamps: OrderedDict[Revocation, float] = OrderedDict()
+        # What was to be ended, with its signal: not looked at for a message, but no signal is sent twice.
+        self._ends: OrderedDict[Revocation, float] = OrderedDict()
 
     def __bool__(self) -> bool:
         """Whether there is anything to look for."""
@@ -71,7 +73,7 @@ class Revoked:
         return {task_id: [said, task_id] for task_id, said in self._ids.items()}
 
     def remembered(self) -> list[Remembered]:
-        """Return everything, to be kept elsewhere."""
+        """Return all that shall not begin, to be kept elsewhere; not what was ended, for that is over."""
         now = time.monotonic()
         self._forget(now)
         ids = [Remembered(Revocation(task_id), now - made) for task_id, made in self._ids.items()]
@@ -93,19 +95,22 @@ class Revoked:
         )
 
     def _knows(self, each: Revocation) -> bool:
+        if each.signal:
+            return each in self._ends
         return each in self._stamps if each.stamp else each.value in self._ids
 
     def _put(self, each: Revocation, made: float) -> None:
         self.changes += 1
-        if each.stamp:
-            self._stamps[each] = made
-            self._stamps.move_to_end(each)
+        if each.signal or each.stamp:
+            known = self._ends if each.signal else self._stamps
+            known[each] = made
+            known.move_to_end(each)
         else:
             self._ids[each.value] = made
             self._ids.move_to_end(each.value)
 
     def _forget(self, now: float) -> None:
-        for known in (self._ids, self._stamps):
+        for known in (self._ids, self._stamps, self._ends):
             while known and (
                 len(known) > self._most or now - next(iter(known.values())) >= self._kept_seconds
             ):

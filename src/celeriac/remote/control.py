@@ -12,6 +12,7 @@ from typing import Any
 from celeriac.errors import DuplicateNodenameWarning, TransportError
 from celeriac.remote.mailbox import Mailbox, OnReply, Reply, terms_of
 from celeriac.revocations import Revocation, of_stamps, of_tasks
+from celeriac.signum import signal_name
 from celeriac.wire import control as wire
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -315,10 +316,12 @@ class Control:
 
 def _revoked_by(command: wire.Command) -> list[Revocation]:
     arguments = command.arguments
+    ends = command.method == "terminate" or arguments.get("terminate")
+    signal = signal_name(arguments.get("signal")) if ends else ""
     if command.method in ("revoke", "terminate") and (task_id := arguments.get("task_id")):
-        return of_tasks([task_id] if isinstance(task_id, str) else map(str, task_id))
+        return of_tasks([task_id] if isinstance(task_id, str) else map(str, task_id), signal)
     if command.method == "revoke_by_stamped_headers" and (headers := arguments.get("headers")):
-        return of_stamps(wire.stamps_in(headers))
+        return of_stamps(wire.stamps_in(headers), signal)
     return []
 
 

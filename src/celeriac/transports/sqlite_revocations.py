@@ -1,4 +1,4 @@
-"""The revocations of an embedded broker: a small table in its file."""
+"""The revocations of an embedded broker: two small tables in its file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from celeriac.transports.sqlite_file import Handle
 _TABLE = """
 CREATE TABLE IF NOT EXISTS revoked (number INTEGER PRIMARY KEY AUTOINCREMENT, stamp TEXT NOT NULL,
     value TEXT NOT NULL, made REAL NOT NULL, UNIQUE (stamp, value))
+"""
+# What is to be ended where it runs. A table of its own: workers of older versions read the other one.
+_ENDS_TABLE = """
+CREATE TABLE IF NOT EXISTS revoked_ends (number INTEGER PRIMARY KEY AUTOINCREMENT, stamp TEXT NOT NULL,
+    value TEXT NOT NULL, signal TEXT NOT NULL, made REAL NOT NULL, UNIQUE (stamp, value, signal))
 """
 
 
@@ -39,12 +44,21 @@ class SqliteRevocations:
             connection.execute(_TABLE)
             connection.executemany(
                 "INSERT OR REPLACE INTO revoked (stamp, value, made) VALUES (?, ?, ?)",
-                [(each.stamp, each.value, now) for each in revoked],
+                [(each.stamp, each.value, now) for each in revoked if not each.signal],
             )
-            connection.execute(
-                "DELETE FROM revoked WHERE made < ? OR number <= (SELECT max(number) FROM revoked) - ?",
-                (now - kept_seconds, MOST),
-            )
+            ends = [(each.stamp, each.value, each.signal, now) for each in revoked if each.signal]
+            if ends:
+                connection.execute(_ENDS_TABLE)
+                connection.executemany(
+                    "INSERT OR REPLACE INTO revoked_ends (stamp, value, signal, made) VALUES (?, ?, ?, ?)",
+                    ends,
+                )
+            for table in _tables(connection):
+                connection.execute(
+                    f"DELETE FROM {table} WHERE made < ? "  # noqa: S608 - one of our two names
+                    f"OR number <= (SELECT max(number) FROM {table}) - ?",
+                    (now - kept_seconds, MOST),
+                )
 
         try:
             self._handle.write(work, self._busy_seconds)
@@ -56,14 +70,27 @@ class SqliteRevocations:
         now = self._clock.time()
         return self._handle.read(
             lambda connection: [
-                Remembered(Revocation(value, stamp), max(0.0, now - made))
-                for stamp, value, made in _rows(connection)
+                Remembered(Revocation(value, stamp, signal), max(0.0, now - made))
+                for stamp, value, signal, made in _rows(connection)
             ]
         )
 
 
-def _rows(connection: sqlite3.Connection) -> list[tuple[str, str, float]]:
-    known = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'revoked'")
-    if known.fetchone() is None:  # nobody has ever revoked anything
-        return []
-    return connection.execute("SELECT stamp, value, made FROM revoked ORDER BY number").fetchall()
+def _tables(connection: sqlite3.Connection) -> list[str]:
+    """Return those of the tables that are there: a file has none before something is revoked."""
+    known = "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('revoked', 'revoked_ends')"
+    return sorted(name for (name,) in connection.execute(known))
+
+
+def _rows(connection: sqlite3.Connection) -> list[tuple[str, str, str, float]]:
+    """Return stamps, values, signals and times, the oldest first."""
+    rows: list[tuple[str, str, str, float]] = []
+    for table in _tables(connection):
+        signal = "signal" if table == "revoked_ends" else "''"
+        columns = f"stamp, value, {signal}, made"
+        rows += connection.execute(f"SELECT {columns} FROM {table} ORDER BY number")  # noqa: S608 - as above
+    return sorted(rows, key=_made)
+
+
+def _made(row: tuple[str, str, str, float]) -> float:
+    return row[-1]

@@ -48,6 +48,32 @@ class RevocationTests(TransportFixtures):
 
         assert [each.revocation.value for each in revocations.recall()] == ["b", "a"]
 
+    def test_what_shall_end_is_remembered_with_its_signal(
+        self, transport: Transport, revocations: Revocations
+    ) -> None:
+        revocations.note(of_tasks(["a"]), kept_seconds=_DAY)
+        revocations.note(of_tasks(["b"], "SIGKILL"), kept_seconds=_DAY)
+        revocations.note(of_stamps({"customer": "acme"}, "SIGTERM"), kept_seconds=_DAY)
+
+        kept = transport.revocations().recall()
+
+        assert {each.revocation for each in kept} == {
+            Revocation("a"),
+            Revocation("b"),
+            Revocation("b", signal="SIGKILL"),
+            Revocation('"acme"', "customer"),
+            Revocation('"acme"', "customer", "SIGTERM"),
+        }
+        assert all(0.0 <= each.age_seconds < 60.0 for each in kept)
+
+    def test_of_several_signals_for_a_task_the_latest_comes_last(self, revocations: Revocations) -> None:
+        for signal in ("SIGTERM", "SIGKILL", "SIGTERM"):
+            revocations.note(of_tasks(["a"], signal), kept_seconds=_DAY)
+
+        signals = [each.revocation.signal for each in revocations.recall()]
+
+        assert [signal for signal in signals if signal] == ["SIGKILL", "SIGTERM"]
+
     def test_many_at_once_are_all_remembered(self, revocations: Revocations) -> None:
         ids = [f"{number:036d}" for number in range(12_000)]
 

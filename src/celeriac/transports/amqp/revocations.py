@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -22,13 +22,15 @@ from celeriac.transports.amqp.connection import ChannelClosed, Event, Lost, Mess
 from celeriac.transports.amqp.link import Link
 from celeriac.transports.amqp.producer import AmqpProducer
 
+Member = TypeVar("Member")
+
 logger: logging.Logger = logging.getLogger(__name__)
 
 _CHANNEL: Final = 1
 _NOT_FOUND: Final = 404
 _SECONDS: Final = 10.0
 _IN_FLIGHT: Final = 1000  # messages that RabbitMQ sends ahead of our acknowledgements
-_IDS_AT_ONCE: Final = 5000  # in one message
+_AT_ONCE: Final = 5000  # ids in one message
 
 # What is older or more goes segment by segment. Whoever declares it otherwise is refused, so none of this
 # may depend on settings.
@@ -49,6 +51,7 @@ class _Note(msgspec.Struct, omit_defaults=True):
     made: float = 0.0  # epoch seconds, by the clock of whoever has sent it
     ids: list[str] = []
     stamps: list[tuple[str, str]] = []  # names, and values in JSON
+    ends: list[tuple[str, str, str]] = []  # what is to be ended where it runs: stamp, value, signal
     mark: str = ""  # of somebody who reads, and wants to know when everything is read
 
 
@@ -73,12 +76,11 @@ class AmqpRevocations:
     def note(self, revoked: Sequence[Revocation], *, kept_seconds: float) -> None:
         """See `celeriac.revocations.Revocations`; how long it is kept is the stream's to say."""
         now = time.time()
-        ids = [each.value for each in revoked if not each.stamp]
-        stamps = [(each.stamp, each.value) for each in revoked if each.stamp]
-        notes = [
-            _Note(made=now, ids=ids[start : start + _IDS_AT_ONCE])
-            for start in range(0, len(ids), _IDS_AT_ONCE)
-        ]
+        ends = [(each.stamp, each.value, each.signal) for each in revoked if each.signal]
+        ids = [each.value for each in revoked if not each.stamp and not each.signal]
+        stamps = [(each.stamp, each.value) for each in revoked if each.stamp and not each.signal]
+        notes = [_Note(made=now, ids=some) for some in _slices(ids)]
+        notes += [_Note(made=now, ends=some) for some in _slices(ends)]
         if stamps:
             notes.append(_Note(made=now, stamps=stamps))
         self._producer.send([_outgoing(note, STREAM) for note in notes], deadline=_SECONDS)
@@ -164,6 +166,7 @@ class _Reader:
             self.done = self.done or note.mark == self._mark
             these = [Revocation(id_) for id_ in note.ids]
             these += [Revocation(value, name) for name, value in note.stamps]
+            these += [Revocation(value, name, signal) for name, value, signal in note.ends]
             for each in these:
                 self._found.pop(each, None)
                 self._found[each] = note.made
@@ -173,6 +176,10 @@ class _Reader:
         """Return what was read; the oldest first."""
         now = time.time()
         return [Remembered(each, max(0.0, now - made)) for each, made in self._found.items()]
+
+
+def _slices(members: list[Member]) -> list[list[Member]]:
+    return [members[start : start + _AT_ONCE] for start in range(0, len(members), _AT_ONCE)]
 
 
 def _outgoing(note: _Note, queue: Queue | None) -> Outgoing:
