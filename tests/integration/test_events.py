@@ -110,6 +110,30 @@ def test_a_result_can_be_read_when_its_event_comes(app: Celeriac) -> None:
             assert result.state == "SUCCESS"
 
 
+def test_a_retry_is_told_before_the_end_of_the_run_that_it_has_brought(app: Celeriac) -> None:
+    @app.task(name="slow", bind=True)
+    def slow(self: Any) -> str:
+        if not self.request.retries:
+            again = self.retry(countdown=0, throw=False)
+            self.AsyncResult(self.request.id).get(timeout=TIMEOUT, disable_sync_subtasks=False)
+            raise again  # by now the next run has ended
+        return "done"
+
+    state = app.events.State()
+    with (
+        listening(app) as ear,
+        start_worker(app, pool="threads", concurrency=2, hostname=NODE, events=True),
+    ):
+        result = slow.delay()
+        ear.wait_for("task-retried", uuid=result.id)
+        ear.wait_for("task-succeeded", uuid=result.id)
+    for event in ear.events:
+        state.event(event)
+
+    assert ear.of(result.id)[-2:] == ["task-retried", "task-succeeded"]
+    assert state.tasks[result.id].state == "SUCCESS"
+
+
 def test_a_worker_tells_that_it_comes_lives_and_leaves(app: Celeriac) -> None:
     with listening(app) as ear:
         with start_worker(app, pool="threads", hostname=NODE, heartbeat_interval=0.1):

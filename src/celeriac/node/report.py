@@ -84,6 +84,7 @@ class Reporter:
         self._entries: list[Entry] = []
         self._starts: dict[int, Delivery] = {}  # begun, not told to the broker yet
         self._flushing: list[Entry] = []  # on their way
+        self._early: list[Entry] = []  # written down, but told only when an earlier run has ended
         self._flush_took = 0.0  # seconds, the latest one
         self._due = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -208,10 +209,18 @@ class Reporter:
         if self._herald.on:
             if not work.started and work.lost is None:
                 self._herald.started(work, report.started_at)
-            self._entries[-1].told = self._herald.ending(work, report)
+            self._announce(work, report)
         if work.witnessed and work.lost is None:
             self._entries[-1].seen = work, report
         return True
+
+    def _announce(self, work: Work, report: Finished) -> None:
+        """Have an end told when it is written down, but a retry at once: its next run is on its way."""
+        told = self._herald.ending(work, report)
+        if told is not None and report.kind == "retry":
+            self._herald.stream.tell(told)
+        else:
+            self._entries[-1].told, self._entries[-1].after = told, work.after
 
     def _started(self, report: Started) -> None:
         work = self._ledger.get(report.number)
@@ -345,9 +354,8 @@ class Reporter:
         await self._scribe.write(entries, starts.values())
         self._flush_took = asyncio.get_running_loop().time() - began
         self._flushing = []
+        self._tell([*entries, *self._early])
         for entry in entries:
-            if entry.told is not None:
-                self._herald.stream.tell(entry.told)
             if entry.seen is not None and self._herald.witness is not None:
                 self._herald.witness.ended(*entry.seen)
             if entry.joins:
@@ -355,6 +363,20 @@ class Reporter:
             elif isinstance(entry.verdict, DeadLetter):
                 self.dead_letters[entry.verdict.kind] += 1
         self._on_room()
+
+    def _tell(self, entries: Sequence[Entry]) -> None:
+        """Tell monitors what has ended, but no retry before the run that has sent it.
+
+        That one's child may be slow to say so, and monitors take what they hear last for the state.
+        """
+        self._early = []
+        for entry in entries:
+            if entry.told is None:
+                continue
+            if entry.after and self._ledger.get(entry.after) is not None:
+                self._early.append(entry)
+            else:
+                self._herald.stream.tell(entry.told)
 
     def _join(self, entry: Entry) -> None:
         """Have the body of the chord sent that a task has completed, before its message is settled."""

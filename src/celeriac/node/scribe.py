@@ -40,6 +40,7 @@ class Entry(msgspec.Struct):
     work: Work | None = None  # of a part: what it was
     joins: bool = False  # the part has completed its chord
     told: TaskEvent | None = None  # what monitors are to be told when it is written down
+    after: int = 0  # not before the work of this number has ended
     seen: tuple[Work, Finished] | None = None  # what a witness is to see then
     frees: Lock | None = None  # of a unique task that has ended
     keeps: Lock | None = None  # of one that comes again

@@ -30,6 +30,7 @@ class Work:
     """
 
     __slots__ = (
+        "after",
         "call",
         "decided",
         "delivery",
@@ -54,6 +55,7 @@ class Work:
         self.delivery: Delivery = delivery
         self.headers: TaskHeaders = headers
         self.policy: Policy = policy
+        self.after: int = 0  # the number of an earlier run that has sent it, as a retry; it may still go on
         self.ready_at: float = 0.0  # epoch seconds from which on it could have begun here
         self.submitted: bool = False  # the pool has it
         self.short: bool = False  # it was handed over as a short one
@@ -151,6 +153,8 @@ class Ledger:
     def open(self, delivery: Delivery, headers: TaskHeaders, policy: Policy) -> Work:
         """Enter a delivery under a new number."""
         work = Work(next(self._numbers), delivery, headers, policy)
+        if headers.retries and (earlier := self._of_task.get(headers.id)) is not None:
+            work.after = earlier.number if (earlier.headers.retries or 0) < headers.retries else earlier.after
         self._work[work.number] = self._of_task[headers.id] = work
         return work
 
