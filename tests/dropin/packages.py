@@ -41,7 +41,7 @@ def folder_of(name: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists() or done.read_text() != "\n".join(requirements):
             command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--upgrade"]
-            quiet = ["--disable-pip-version-check", "--root-user-action=ignore"]
+            quiet = ["--disable-pip-version-check", "--root-user-action=ignore", "--no-compile"]
             made = subprocess.run(
                 [*command, *quiet, "--target", str(folder), *requirements],
                 capture_output=True,

@@ -28,6 +28,7 @@ PICKLE = "application/x-python-serialize"
 JSON = "application/json"
 EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 GOOD = json.dumps([[1, 2], {}, EMBED]).encode()
+BOMB = b"300 MB in 300 kB"
 
 # Puts headers, a body and a content type into the queue, past everything of ours that checks them.
 RawClient = Callable[[dict[str, Any], bytes, str | None], None]
@@ -195,7 +196,7 @@ BAD: dict[str, tuple[dict[str, Any], bytes, str | None]] = {
     ),
     "compressed bytes that would fill the memory": (
         v2(compression="application/x-gzip"),
-        zlib.compress(b'[["' + b"x" * 300_000_000 + b'", 1], {}, {}]'),
+        BOMB,
         JSON,
     ),
 }
@@ -218,6 +219,8 @@ def test_a_bad_message_is_told_once_and_kept_and_the_worker_goes_on(
     place: Place, bad: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     headers, body, content_type = BAD[bad]
+    if body == BOMB:  # a second of work, which not every process of the run has to do
+        body = zlib.compress(b'[["' + b"x" * 300_000_000 + b'", 1], {}, {}]')
 
     with start_worker(place.app, pool="threads", concurrency=1):
         place.goes_on()  # and the queue is there

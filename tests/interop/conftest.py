@@ -27,21 +27,11 @@ HERE = Path(__file__).resolve().parent
 
 
 def _make(folder: Path, requirements: Sequence[str]) -> None:
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, capture_output=True)
-    subprocess.run(
-        [
-            folder / "bin" / "python",
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--disable-pip-version-check",
-            *requirements,
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    """Make an environment without a pip of its own, compiling nothing in advance: in less than half the time."""
+    make = [sys.executable, "-m", "venv", "--clear", "--without-pip", folder]
+    pip = [sys.executable, "-m", "pip", "--python", folder, "install", "--no-compile"]
+    for command in (make, [*pip, "-q", "--disable-pip-version-check", *requirements]):
+        subprocess.run(command, check=True, capture_output=True, text=True)
 
 
 def environment(name: str, requirements: Sequence[str]) -> Path:
