@@ -46,7 +46,13 @@ verify: setup ## Check that generated files are what their generators make now
 docs: setup ## Write the generated pages anew
 	@$(BIN)/python scripts/generate.py
 
-test: setup servers ## Run the whole suite against private servers, shuffled, in several processes (ARGS="-k word" for a part)
+# The processes of a run begin together: without this each would rewrite the asserts of every test for itself.
+.venv/.asserts-rewritten: .venv/.dev-ready
+	@$(PYTEST) --collect-only -qq tests/unit tests/integration >/dev/null & \
+	$(PYTEST) --collect-only -qq --ignore=tests/unit --ignore=tests/integration >/dev/null; wait
+	@touch $@
+
+test: setup servers .venv/.asserts-rewritten ## Run the whole suite against private servers, shuffled, in several processes (ARGS="-k word" for a part)
 	@$(BIN)/python -m compileall -q -j 0 src dropin/src tests
 	@CELERIAC_REQUIRE_SERVERS=1 $(PYTEST) $(IN_PROCESSES) $(ARGS)
 
