@@ -22,6 +22,11 @@ REQUIREMENTS = (
     "redis==6.4.0",
     "sqlalchemy>=2",
 )
+# Of each release that is tried: the first is what most tests ask, the others only the fastest ones.
+RELEASES = {
+    "5.6.3": REQUIREMENTS,
+    "5.7.0": ("celery[redis,msgpack,yaml,auth,zstd,brotli]==5.7.0", "kombu==5.7.0", *REQUIREMENTS[2:]),
+}
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 
@@ -65,6 +70,13 @@ def environment(name: str, requirements: Sequence[str]) -> Path:
 def celery_python() -> Path:
     """The interpreter of an environment with real Celery 5.6.3 and without us."""
     return environment("celery-5.6.3", REQUIREMENTS)
+
+
+@pytest.fixture(params=RELEASES)
+def each_celery_python(request: pytest.FixtureRequest) -> Path:
+    """The interpreters of environments with real Celery, one after the other, for tests that are fast."""
+    release: str = request.param
+    return environment(f"celery-{release}", RELEASES[release])
 
 
 # Flower, and all that it and we need but Celery: that is what is tried.

@@ -26,8 +26,8 @@ def worth(python: Path | str, path: str = "") -> dict[str, str]:
     return values
 
 
-def test_small_functions_return_what_celerys_do(celery_python: Path) -> None:
-    real, ours = worth(celery_python), worth(sys.executable, OURS)
+def test_small_functions_return_what_celerys_do(each_celery_python: Path) -> None:
+    real, ours = worth(each_celery_python), worth(sys.executable, OURS)
 
     apart = {
         expression: (value, ours[expression])

@@ -390,14 +390,14 @@ def test_we_read_the_messages_of_a_real_client(real_on_redis: Real, server: redi
 
 
 def test_we_read_protocol_1_of_a_real_client(
-    celery_python: Path, redis_url: str, server: redis.Redis
+    each_celery_python: Path, redis_url: str, server: redis.Redis
 ) -> None:
     program = (
         "from celery import Celery, signature;"
         f"app = Celery('old', broker={redis_url!r}, task_protocol=1);"
         "app.send_task('t', (1, 2), {'a': 3}, countdown=10, link=[signature('next')], headers={'mine': 1})"
     )
-    subprocess.run([celery_python, "-W", "ignore", "-c", program], check=True)
+    subprocess.run([each_celery_python, "-W", "ignore", "-c", program], check=True)
 
     envelope = virtual.decode(listed(server, "celery"))[0]
     new = upgrade(envelope, CODECS, CODECS.accept_set(["json"]))
