@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -45,6 +46,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 BY_BROKER = {"redis": "redis_server", "amqp": "rabbitmq_server", "rabbitmq": "rabbitmq_server"}
 SLOW_TO_START = ("rabbitmq_server", "postgres_server")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Look for no garbage while thousands of tests are collected: that is a sixth of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist and pytest-randomly want to know the groups
