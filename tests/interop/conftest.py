@@ -32,7 +32,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def _make(folder: Path, requirements: Sequence[str]) -> None:
-    """Make an environment without a pip of its own, compiling nothing in advance: in less than half the time."""
+    """Make an environment without a pip of its own, compiling nothing in advance: in half the time."""
     make = [sys.executable, "-m", "venv", "--clear", "--without-pip", folder]
     pip = [sys.executable, "-m", "pip", "--python", folder, "install", "--no-compile"]
     for command in (make, [*pip, "-q", "--disable-pip-version-check", *requirements]):

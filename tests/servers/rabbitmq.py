@@ -147,7 +147,7 @@ class RabbitServer(Server):
             super().kill()
 
     def vanish(self) -> None:
-        """Reset all connections and listen no more; the Erlang machine stays: it takes 4 s of a core to start."""
+        """Reset all connections and listen no more; the Erlang machine stays, which takes 4 s to start."""
         with self._lock:
             self.evaluate(
                 "[ranch:suspend_listener(Name) || Name <- maps:keys(ranch:info())], "

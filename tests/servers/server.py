@@ -61,7 +61,8 @@ class Server:
     """One private server process.
 
     Duties: 1. start: find the program, make the data folder, run it on its port, wait until it answers;
-    2. kill, vanish, freeze, thaw, restart: what tests of failures need, the data stays; 3. stop: end it for good.
+    2. kill, vanish, freeze, thaw, restart: what tests of failures need, the data stays; 3. stop: end it for
+    good.
     """
 
     program: ClassVar[str]
@@ -139,7 +140,7 @@ class Server:
                 self._end(self._family())
 
     def vanish(self) -> None:
-        """Be gone for its clients, as when it is killed, in the way that costs least; `start` brings it back."""
+        """Be gone for its clients, as when it is killed, in the cheapest way; `start` brings it back."""
         self.kill()
 
     def restart(self) -> None:
