@@ -33,8 +33,8 @@ HERE = Path(__file__).resolve().parent
 
 def _make(folder: Path, requirements: Sequence[str]) -> None:
     """Make an environment without a pip of its own, compiling nothing in advance: in half the time."""
-    make = [sys.executable, "-m", "venv", "--clear", "--without-pip", folder]
-    pip = [sys.executable, "-m", "pip", "--python", folder, "install", "--no-compile"]
+    make = [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)]
+    pip = [sys.executable, "-m", "pip", "--python", str(folder), "install", "--no-compile"]
     for command in (make, [*pip, "-q", "--disable-pip-version-check", *requirements]):
         subprocess.run(command, check=True, capture_output=True, text=True)
 
