@@ -162,8 +162,10 @@ def stop_and_replace(field: Field) -> None:
 
 
 def restart_broker(field: Field) -> None:
-    """Restart the broker in good order."""
-    _server(field).restart()
+    """Restart the broker in good order: all of it, unlike `RabbitServer.restart`."""
+    server = _server(field)
+    server.stop()
+    server.start()
 
 
 def kill_broker(field: Field) -> None:
