@@ -147,7 +147,7 @@ class Receiver:
                 self._dispatcher.ended(work)
                 self._dispatcher.add_first(work)
         for work in self._ledger:
-            if work.waits and not self._link.consumer.holds(work.delivery):
+            if work.waits and not work.joins and not self._link.consumer.holds(work.delivery):
                 self._dispatcher.drop(work)
                 self._intake.drop(work)
                 self._ledger.close(work.number)
@@ -211,6 +211,10 @@ class Receiver:
         """Drop what the broker hands to somebody else now."""
         self._told_prefetch = -1
         works = self.take_back()
-        cast("Tethered", self._link.consumer).came_to_nothing(work.delivery for work in works)
-        for work in works:
+        for work in reversed(works):
+            if work.is_owed:
+                self._dispatcher.add_first(work)
+        dropped = [work for work in works if not work.is_owed]
+        cast("Tethered", self._link.consumer).came_to_nothing(work.delivery for work in dropped)
+        for work in dropped:
             self._ledger.close(work.number)

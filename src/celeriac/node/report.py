@@ -201,11 +201,12 @@ class Reporter:
             if (tally := work.policy.tally) is not None:
                 tally.ran(report.kind, report.started_at - work.ready_at, report.runtime)
             decided = verdict(work.policy.terms, report, work.delivery.attempt) or Ack()
-        self.recent.note(work.headers, work.delivery.envelope, decided)
         self._enter(report.record, work.delivery, decided)
         self._unlock(work, decided, again=report.kind == "retry")
         if report.part is not None:
             self._entries[-1].part, self._entries[-1].work = report.part, work
+        else:
+            self.recent.note(work.headers, work.delivery.envelope, decided)
         if self._herald.on:
             if not work.started and work.lost is None:
                 self._herald.started(work, report.started_at)
@@ -359,8 +360,10 @@ class Reporter:
             if entry.seen is not None and self._herald.witness is not None:
                 self._herald.witness.ended(*entry.seen)
             if entry.joins:
-                self._join(entry)
-            elif isinstance(entry.verdict, DeadLetter):
+                self._join(entry)  # only then it is done: should it come again, it is to be joined again
+            elif entry.work is not None:
+                self.recent.note(entry.work.headers, entry.delivery.envelope, entry.verdict)
+            if not entry.joins and isinstance(entry.verdict, DeadLetter):
                 self.dead_letters[entry.verdict.kind] += 1
         self._on_room()
 

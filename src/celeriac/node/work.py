@@ -81,6 +81,22 @@ class Work:
         return not self.submitted and not self.lent and self.call is None
 
     @property
+    def joins(self) -> bool:
+        """Whether it has ended and completed a chord, and all that is left is to send the body.
+
+        That may be done any number of times, and once has to be, whatever becomes of its message.
+        """
+        return self.lost is not None and self.lost.joins
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether there is no message any more that would bring it back, to us or to another node.
+
+        For brokers to which an acknowledgement when it begins is the end of a message.
+        """
+        return self.joins or (self.lost is not None and self.started and not self.policy.terms.acks_late)
+
+    @property
     def is_short(self) -> bool:
         """Whether it may wait behind others at a slot.
 
