@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celeriac.canvas import maybe_signature
+from celeriac.canvas.calls import ends_of
 from celeriac.canvas.chain import _chain
 from celeriac.canvas.chord import _chord
 from celeriac.canvas.joining import join_all
@@ -46,6 +47,10 @@ def in_place_of(task: Any, sig: Any) -> Any:  # Any: a Task, whose module import
         sig.options["reply_to"] = request.reply_to  # over rpc:// its caller waits there, not at ours
     sig.freeze(request.id)
     _take_place(sig, request)
+    for end in ends_of(sig):
+        # It goes on under the id of this run, and has to be told from it: a node that knows that this one
+        # has run would acknowledge the other's message unseen, if it comes again.
+        end.set(replaced_task_nesting=request.replaced_task_nesting + 1)
     following = [maybe_signature(step, app=app) for step in reversed(request.chain or ())]
     return join_all(sig, following)
 

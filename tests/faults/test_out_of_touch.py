@@ -14,9 +14,10 @@ from typing import cast
 import pytest
 
 from celeriac.app import Celeriac
-from celeriac.canvas import chord
+from celeriac.canvas import chain, chord
 from celeriac.message import Part
 from celeriac.ports import CountsParts
+from celeriac.task import Task
 from celeriac.testing.worker import start_worker
 from celeriac.transports import sqlite_leases as leases
 from servers import RabbitServer, until
@@ -40,6 +41,11 @@ class File:
         """Return how many messages nodes hold."""
         with closing(sqlite3.connect(self._path)) as connection:
             return int(connection.execute("SELECT count(*) FROM leases").fetchone()[0])
+
+    def count_as_redelivered(self) -> None:
+        """Have all that waits look as if it had been given back by workers that died."""
+        with closing(sqlite3.connect(self._path)) as connection, connection:
+            connection.execute("UPDATE ready SET handed = 1, flags = ?", (leases.REDELIVERED,))
 
     def take_for_dead(self, owner: int) -> None:
         """Give back what an owner holds."""
@@ -139,4 +145,50 @@ def test_who_loses_rabbitmq_when_it_had_counted_the_last_part_of_a_chord_sends_t
         go_on.set()
         # Then the body runs
         assert body.get(timeout=TIMEOUT) == 2
+    app.close()
+
+
+@pytest.mark.parametrize("kind", ["chain", "chord"])
+def test_what_has_taken_the_place_of_a_task_runs_though_a_worker_has_died_that_held_it(
+    tmp_path: Path, kind: str
+) -> None:
+    """Its last call goes on under the id of a task that this node knows to have run."""
+    file, url = File(tmp_path / "broker.db"), f"sqlite:///{tmp_path}/broker.db"
+    app = Celeriac("touch", broker=url, backend=url, set_as_current=False)
+    app.conf.update(task_acks_late=True, worker_disable_prefetch=True)
+    blocks, go_on = threading.Event(), threading.Event()
+
+    @app.task(bind=True)
+    def becomes(self: Task) -> None:
+        calls = chain(given.s(2), last.s())
+        raise self.replace(calls if kind == "chain" else chord([other.s()], calls))
+
+    @app.task
+    def other() -> int:
+        return 0
+
+    @app.task
+    def given(*numbers: object) -> int:
+        block.delay()
+        return 2
+
+    @app.task
+    def last(number: int) -> int:
+        return number
+
+    @app.task
+    def block() -> None:
+        blocks.set()
+        go_on.wait(TIMEOUT)
+
+    with start_worker(app, pool="threads", concurrency=1):
+        # Given the last call, which waits while the only slot is taken
+        ended = becomes.delay()
+        assert blocks.wait(TIMEOUT)
+        until(lambda: app.transport.size("celery") == 1 or None, TIMEOUT, "the last call to be sent")
+        # When another worker has had it meanwhile
+        file.count_as_redelivered()
+        go_on.set()
+        # Then it runs
+        assert ended.get(timeout=TIMEOUT) == 2
     app.close()
