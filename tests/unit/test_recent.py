@@ -11,9 +11,9 @@ from celeriac.node.recent import Recent
 HEADERS = TaskHeaders(task="add", id="one")
 
 
-def message(*, tag: str | None = None, copy: object = None) -> Envelope:
+def message(*, tag: str | None = None, copy: object = None, body: bytes = b"") -> Envelope:
     headers = {} if copy is None else {COPY_HEADER: copy}
-    return Envelope(headers=headers, body=b"", properties=Props(delivery_tag=tag))
+    return Envelope(headers=headers, body=body, properties=Props(delivery_tag=tag))
 
 
 @pytest.fixture
@@ -58,6 +58,13 @@ def test_another_call_under_the_same_id_is_not_known(recent: Recent) -> None:
     recent.note(HEADERS, message(tag="yesterday"), Ack())
 
     assert recent.verdict_of(HEADERS, message(tag="today")) is None
+
+
+def test_nor_are_another_task_and_other_arguments_where_messages_have_no_marks(recent: Recent) -> None:
+    recent.note(HEADERS, message(body=b"[1]"), Ack())
+
+    assert recent.verdict_of(HEADERS, message(body=b"[2]")) is None
+    assert recent.verdict_of(TaskHeaders(task="mul", id="one"), message(body=b"[1]")) is None
 
 
 def test_a_message_that_comes_for_the_first_time_makes_earlier_ones_forgotten(recent: Recent) -> None:

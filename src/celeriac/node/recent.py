@@ -8,7 +8,7 @@ from celeriac.message import Envelope, Park, Requeue, TaskHeaders, Verdict
 
 _REMEMBERED = 1000
 
-Turn = tuple[str, int | None, int | None, str | None]
+Turn = tuple[str, str, int | None, int | None, str | None, int]
 
 
 def turn_of(headers: TaskHeaders, envelope: Envelope) -> Turn:
@@ -16,13 +16,21 @@ def turn_of(headers: TaskHeaders, envelope: Envelope) -> Turn:
 
     A retry, and what replaces a task, go on under its id. So does each copy of the body of a chord, and each
     call of a debounced burst, of which one is run: the others having been dropped says nothing of that.
+    And whoever sends a call under an id of his own may choose the same for another task, or other arguments.
 
     Args:
         headers: The message's.
         envelope: The message.
     """
     copy = envelope.headers.get(COPY_HEADER) or headers.burst
-    return headers.id, headers.retries, headers.replaced_task_nesting, copy if type(copy) is str else None
+    return (
+        headers.id,
+        headers.task,
+        headers.retries,
+        headers.replaced_task_nesting,
+        copy if type(copy) is str else None,
+        hash(envelope.body),
+    )
 
 
 class Recent:
@@ -31,9 +39,9 @@ class Recent:
     RabbitMQ does not wait for the disk before it takes an acknowledgement, nor does it answer one: after a
     crash of the broker, or of the connection, messages come again that are long done.
 
-    Whoever sends a call under an id of his own may send another one under the same id, which must not be
-    taken for the first. Where messages have marks of their own (`celeriac.message.Props.delivery_tag`) these
-    tell; elsewhere a message that comes for the first time makes the earlier one forgotten.
+    Whoever sends a call under an id of his own may send it once more, which must not be taken for the first
+    time. Where messages have marks of their own (`celeriac.message.Props.delivery_tag`) these tell; elsewhere
+    a message that comes for the first time makes the earlier one forgotten.
     """
 
     def __init__(self) -> None:
