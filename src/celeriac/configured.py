@@ -208,7 +208,13 @@ class Configured:
 
 @functools.cache
 def _zone(name: str) -> datetime.tzinfo:
-    return cast("datetime.tzinfo", importlib.import_module("zoneinfo").ZoneInfo(name))
+    try:
+        return cast("datetime.tzinfo", importlib.import_module("zoneinfo").ZoneInfo(name))
+    except (OSError, ValueError, KeyError) as exc:  # not found; no such form of name
+        raise ConfigError(
+            f"timezone is {name!r}, and there is no such time zone: give an IANA name such as 'Europe/Berlin' "
+            "or 'UTC' (where the system has no zones, `pip install tzdata` brings them)"
+        ) from exc
 
 
 def _local_zone() -> datetime.tzinfo:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 from celeriac.errors import TransportError
-from celeriac.transports.sqlite_timetable import SqliteTimetable
+from celeriac.transports.sqlite_timetable import SqliteTimetable, make_tables
 
 __all__ = ["ScheduleFile", "file_timetable"]
 
@@ -19,51 +19,53 @@ logger: logging.Logger = logging.getLogger("celery.beat")
 
 T = TypeVar("T")
 _BUSY_SECONDS: Final = 10.0
+_RUBBISH: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class ScheduleFile:
-    """An SQLite file, `celeriac.transports.sqlite_timetable.Database`. One that is none is moved aside.
+    """An SQLite file, `celeriac.transports.sqlite_timetable.Database`.
+
+    One that is none, or turns out to be damaged, is moved aside, and a new one is begun.
 
     Args:
         path: The file; it is made when it is missing.
+        begin: Makes what the file shall have; called each time that it was opened.
 
     Raises:
         TransportError: It cannot be opened.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, begin: Callable[[sqlite3.Connection], None]) -> None:
         self.path: str = os.path.abspath(path)
+        self._begin = begin
         self._database: sqlite3.Connection | None = None
-        with self._translated():
-            try:
-                self._opened()
-            except sqlite3.DatabaseError as exc:
-                self._move_aside(exc)
-                self._opened()
+        self._inode = 0  # of the file that is open
+        self._carry_out(lambda database: None)
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run the work in a transaction of its own and commit it."""
-        with self._translated():
-            database = self._opened()
-            database.execute("BEGIN IMMEDIATE")
-            try:
-                result = work(database)
-            except BaseException:
-                database.execute("ROLLBACK")
-                raise
-            database.execute("COMMIT")
-            return result
+        return self._carry_out(lambda database: _committed(database, work))
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run the work without waiting for writers."""
-        with self._translated():
-            return work(self._opened())
+        return self._carry_out(work)
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""
         database, self._database = self._database, None
         if database is not None:
             database.close()
+
+    def _carry_out(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with self._translated():
+            try:
+                return work(self._opened())
+            except sqlite3.DatabaseError as exc:
+                # Only what is no database: one that is locked, or in a folder that is not there, is no rubbish.
+                if exc.sqlite_errorcode & 0xFF not in _RUBBISH:
+                    raise
+                self._move_aside(exc)
+                return work(self._opened())
 
     def _opened(self) -> sqlite3.Connection:
         if self._database is None:
@@ -75,10 +77,11 @@ class ScheduleFile:
             self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
+            self._inode = os.stat(self.path).st_ino
             # With a write-ahead log a write waits for no disk; the death of the process loses nothing.
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
-            database.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            _committed(database, self._begin)
         except BaseException:
             database.close()
             raise
@@ -92,9 +95,10 @@ class ScheduleFile:
             raise TransportError(f"The schedule file {self.path} cannot be used: {exc}.") from exc
 
     def _move_aside(self, exc: sqlite3.DatabaseError) -> None:
-        # Only what is no database: one that is locked, or in a folder that is not there, is no rubbish.
-        if isinstance(exc, sqlite3.OperationalError) or not os.path.isfile(self.path):
-            raise exc
+        self.close()
+        # Another scheduler may have done so already, and begun a new one.
+        if os.stat(self.path).st_ino != self._inode:
+            return
         aside = f"{self.path}.unreadable-{time.time_ns()}"
         os.rename(self.path, aside)
         for suffix in ("-wal", "-shm"):
@@ -107,6 +111,18 @@ class ScheduleFile:
         )  # fmt: skip
 
 
+def _committed(database: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        result = work(database)
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:  # some errors have ended it
+            database.execute("ROLLBACK")
+        raise
+    return result
+
+
 def file_timetable(path: str, owner: str) -> SqliteTimetable:
     """Return the timetable in a file.
 
@@ -117,5 +133,5 @@ def file_timetable(path: str, owner: str) -> SqliteTimetable:
     Raises:
         TransportError: It cannot be opened.
     """
-    file = ScheduleFile(path)
+    file = ScheduleFile(path, lambda connection: make_tables(connection, owner))
     return SqliteTimetable(file, file.path, owner)

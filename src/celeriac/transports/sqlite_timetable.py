@@ -117,13 +117,8 @@ class SqliteTimetable:
 
     def _make(self) -> None:
         if not self._made:
-            self._database.write(self._make_tables)
+            self._database.write(lambda connection: make_tables(connection, self._owner))
             self._made = True
-
-    def _make_tables(self, connection: sqlite3.Connection) -> None:
-        for statement in (_TIMETABLES, _LINES, _INDEX):
-            connection.execute(statement)
-        connection.execute("INSERT OR IGNORE INTO timetables VALUES (?, '', 0, 0.0, 0)", (self._owner,))
 
     def _next_revision(self, connection: sqlite3.Connection, where: str = "", **values: Any) -> bool:
         """Count the revision up; whether the condition held."""
@@ -136,3 +131,15 @@ class SqliteTimetable:
             "(SELECT revision FROM timetables WHERE owner = ?))",
             [(self._owner, key, value, self._owner) for key, value in lines.items()],
         )
+
+
+def make_tables(connection: sqlite3.Connection, owner: str) -> None:
+    """Make the tables where they are missing, and the row of a timetable.
+
+    Args:
+        connection: To the file, in a transaction.
+        owner: Whose timetable it is.
+    """
+    for statement in (_TIMETABLES, _LINES, _INDEX):
+        connection.execute(statement)
+    connection.execute("INSERT OR IGNORE INTO timetables VALUES (?, '', 0, 0.0, 0)", (owner,))

@@ -327,6 +327,33 @@ def test_a_file_that_is_no_schedule_is_moved_aside(
     assert len(list(tmp_path.glob("schedule.unreadable-*"))) == 1
 
 
+@pytest.mark.parametrize("opened_before", [True, False])
+def test_a_file_that_is_damaged_is_moved_aside_once_whoever_finds_it_so(
+    app: Timed, tmp_path: Path, caplog: pytest.LogCaptureFixture, opened_before: bool
+) -> None:
+    path = tmp_path / "schedule"
+    app.conf.beat_schedule = entries(**{f"e{n}": 10 for n in range(100)})
+    first = persistent(app, path)
+    run(first, app, 1)
+    first.close()
+    both = [persistent(app, path) for _ in range(2 if opened_before else 0)]
+    size = path.stat().st_size
+    with path.open("r+b") as file:  # its first page, which says that it is a database, is as it was
+        file.seek(4096)
+        file.write(b"\xaa" * (size - 4096))
+
+    both = both or [persistent(app, path) for _ in range(2)]
+    for _ in range(12):
+        for one in both:
+            run(one, app, 1)
+    for one in both:
+        one.close()
+
+    assert sorted(names(app)) == sorted([f"t.e{n}" for n in range(100)] * 2)
+    assert "cannot be read (database disk image is malformed); it is now" in caplog.text
+    assert len(list(tmp_path.glob("schedule.unreadable-*[0-9]"))) == 1
+
+
 def test_a_folder_that_is_not_there_is_an_error(app: Timed, tmp_path: Path) -> None:
     with pytest.raises(TransportError, match="cannot be used: unable to open database file"):
         persistent(app, tmp_path / "nowhere" / "schedule")
