@@ -12,7 +12,7 @@ import pytest
 
 SETTINGS = """
 SECRET_KEY = "only for this test"
-INSTALLED_APPS = ["shop"]
+INSTALLED_APPS = ["shop", "stock.apps.Stock"]
 USE_TZ = True
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"}}
 CELERY_BROKER_URL = "memory://django"
@@ -33,6 +33,18 @@ from shop import models
 def sell(x):
     return models.Order.objects.count() + x
 """
+APP_CONFIG = """
+from django.apps import AppConfig
+class Stock(AppConfig):
+    name = "stock"
+    label = "warehouse"
+"""
+STOCK_TASKS = """
+from celery import shared_task
+@shared_task
+def count():
+    pass
+"""
 MODELS = """
 from django.db import models
 class Order(models.Model):
@@ -42,7 +54,7 @@ class Order(models.Model):
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """Return the folder of a Django project with one app that has a model and a task."""
+    """Return the folder of a Django project with two apps, one of them by its AppConfig, that have tasks."""
     for name, text in {
         "project/__init__.py": "from .celery import app as celery_app\n",
         "project/settings.py": SETTINGS,
@@ -50,6 +62,9 @@ def project(tmp_path: Path) -> Path:
         "shop/__init__.py": "",
         "shop/models.py": MODELS,
         "shop/tasks.py": TASKS,
+        "stock/__init__.py": "",
+        "stock/apps.py": APP_CONFIG,
+        "stock/tasks.py": STOCK_TASKS,
     }.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -85,7 +100,7 @@ def test_tasks_of_installed_apps_are_found_and_django_is_set_up_for_them(project
         """,
     )
 
-    assert printed == "['shop.tasks.sell']\n1 True America/Chicago\n"
+    assert printed == "['shop.tasks.sell', 'stock.tasks.count']\n1 True America/Chicago\n"
 
 
 def test_tasks_can_wait_for_the_commit(project: Path) -> None:
@@ -321,7 +336,7 @@ def test_a_missing_django_is_a_warning(tmp_path: Path) -> None:
 
 def test_manage_celery_works_with_djcelery_installed(project: Path) -> None:
     settings = project / "project" / "settings.py"
-    settings.write_text(settings.read_text().replace('["shop"]', '["shop", "djcelery"]'))
+    settings.write_text(settings.read_text().replace('["shop", ', '["djcelery", "shop", '))
 
     printed = run(
         project,

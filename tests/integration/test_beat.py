@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -140,6 +141,23 @@ def test_a_file_that_is_named_is_used_instead_of_the_broker(folder: Path) -> Non
 
     assert not runs(folder)
     assert (folder / "schedule").read_bytes().startswith(b"SQLite format 3")
+
+
+def test_a_program_may_run_one_itself(folder: Path) -> None:
+    (folder / "own.py").write_text(
+        "from prog import app\n"
+        "app.Beat(7, loglevel='info', schedule='kept', pidfile='own.pid', no_color=True).run()\n"
+        "print('afterwards')\n"
+    )
+    with Program([sys.executable, "own.py"], cwd=folder, env=user_environment(folder)) as program:
+        program.wait_for(r"\. db -> .*/kept")
+        program.wait_for(r"\. maxinterval -> 7\.00 seconds \(7s\)")
+        program.wait_for(r"Sending due task often")
+        assert (folder / "own.pid").exists()
+        assert program.stop() == 0
+
+    assert "afterwards" in program.output
+    assert not (folder / "own.pid").exists()
 
 
 def test_it_goes_on_in_the_background(folder: Path) -> None:

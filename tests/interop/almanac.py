@@ -1,6 +1,7 @@
 """Tells what schedules say, case by case; runs under real Celery and under ours, and answers in JSON."""
 
 import datetime
+import heapq
 import importlib
 import json
 import pickle
@@ -8,7 +9,7 @@ import sys
 from zoneinfo import ZoneInfo
 
 from celery import Celery
-from celery.beat import PersistentScheduler
+from celery.beat import PersistentScheduler, ScheduleEntry, event_t
 from celery.beat import Scheduler as PlainScheduler
 from celery.schedules import crontab, maybe_schedule, schedule, solar
 
@@ -61,6 +62,27 @@ def fields(case):
     return [
         sorted(numbers)
         for numbers in (made.minute, made.hour, made.day_of_week, made.day_of_month, made.month_of_year)
+    ]
+
+
+def entry(case):
+    """Return how an entry looks, what it becomes by a run, and what others ask of the scheduler that has it."""
+    app = Celery("almanac", broker="memory://", set_as_current=False)
+    first = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    one = ScheduleEntry(last_run_at=first, schedule=make(case["schedule"], app), app=app, **case["entry"])
+    later = first + datetime.timedelta(hours=1)
+    following = one.next(later)
+    scheduler = PlainScheduler(app, max_interval=77)
+    scheduler.schedule[one.name] = one
+    scheduler.populate_heap(event_t=event_t, heapify=heapq.heapify)
+    heaps = {"heappop": heapq.heappop, "heappush": heapq.heappush}
+    return [
+        repr(one),
+        [following.total_run_count, following.last_run_at == later, following == one, following != one],
+        sorted(dict(one)),
+        [round(scheduler.tick(event_t=event_t, min=min, **heaps)), scheduler.adjust(5), scheduler.adjust(0)],
+        [[event.priority, event.entry.name] for event in scheduler._heap],
+        make(case["schedule"], app).maybe_make_aware(first.replace(tzinfo=None), naive_as_utc=False).isoformat(),
     ]
 
 
@@ -151,6 +173,7 @@ def scheduled(case):
 
 OPERATIONS = {
     "answer": answer,
+    "entry": entry,
     "fields": fields,
     "maybe": lambda seconds: repr(maybe_schedule(seconds)),
     "pickled": pickled,

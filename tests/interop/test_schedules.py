@@ -227,8 +227,18 @@ ALIKE = [
 ]  # fmt: skip
 
 
+ENTRIES = [
+    {"name": "e", "task": "t.e"},
+    {"name": "e", "task": "t.e", "args": None},
+    {"name": "e", "task": "t.e", "args": [1, "x"], "kwargs": {"key": [1]}, "options": {"queue": "q"}},
+    {"name": "e", "task": "t.e", "args": ["x" * 500], "total_run_count": 7},
+]
+
+
 def test_equality_looks_and_copies_are_celerys(almanac: Almanac) -> None:
-    questions = [("same", pair) for pair in ALIKE]
+    seldom: Case = {"make": "schedule", "args": [10**9]}
+    questions: list[tuple[str, Any]] = [("same", pair) for pair in ALIKE]
+    questions += [("entry", {"schedule": seldom, "entry": one}) for one in ENTRIES]
 
     assert almanac.ours(*questions) == almanac.real(*questions)
 

@@ -371,6 +371,8 @@ def test_the_time_zone_is_utc_unless_the_settings_say_otherwise() -> None:
     assert Celeriac("proj").uses_utc_timezone()
     assert berlin.timezone == zoneinfo.ZoneInfo("Europe/Berlin")
     assert berlin.now().tzinfo == zoneinfo.ZoneInfo("Europe/Berlin")
+    with pytest.raises(ConfigError, match="timezone is 'Mars/Base', and there is no such time zone"):
+        Celeriac("proj", timezone="Mars/Base").now()
 
 
 def test_a_part_that_nothing_provides_is_named() -> None:

@@ -250,6 +250,7 @@ def _take_in(app: Celeriac) -> None:
         "bugreport": _bugreport,
         "Worker": _worker,
         "WorkController": _worker,
+        "Beat": _beat,
     }
     for name, call in methods.items():
         if not hasattr(type(app), name):  # a subclass may have its own
@@ -290,6 +291,11 @@ def _has_own(app: Celeriac, attribute: str, usual: str) -> bool:
 def _worker(app: Celeriac, *args: Any, **kwargs: Any) -> Any:  # Any: a class that nobody else has to load
     """Make a worker of an app."""
     return importlib.import_module("celery.apps.worker").Worker(app, *args, **kwargs)
+
+
+def _beat(app: Celeriac, *args: Any, **kwargs: Any) -> Any:  # Any: as above
+    """Make a scheduler of an app, to be run in this process."""
+    return importlib.import_module("celery.apps.beat").Beat(*args, app=app, **kwargs)
 
 
 def _bugreport(app: Celeriac) -> str:

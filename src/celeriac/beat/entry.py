@@ -119,9 +119,13 @@ class ScheduleEntry:  # noqa: PLW1641 - unhashable, as it can be changed
     def __next__(self) -> Self:
         return self._next_instance()
 
-    def next(self) -> Self:
-        """Return the entry as it is after one more run."""
-        return self._next_instance()
+    def next(self, last_run_at: datetime.datetime | None = None) -> Self:
+        """Return the entry as it is after one more run.
+
+        Args:
+            last_run_at: When that was; now without.
+        """
+        return self._next_instance(last_run_at)
 
     def update(self, other: ScheduleEntry) -> None:
         """Take over what another entry of the name says; when it ran last stays."""
@@ -168,5 +172,7 @@ class ScheduleEntry:  # noqa: PLW1641 - unhashable, as it can be changed
         )
 
     def __repr__(self) -> str:
-        arguments = [*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())]
-        return f"<{type(self).__name__}: {self.name} {self.task}({', '.join(arguments)}) {self.schedule}>"
+        keywords = (f"{name}={value!r}" for name, value in (self.kwargs or {}).items())
+        arguments = ", ".join([*map(repr, self.args or ()), *keywords])
+        # The bracket that ends it is the schedule's own: so Celery has it.
+        return f"<{type(self).__name__}: {self.name} {self.task}({arguments}) {self.schedule}"

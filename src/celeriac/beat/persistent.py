@@ -110,14 +110,15 @@ class PersistentScheduler(Scheduler):
 
     # --- ticking ------------------------------------------------------------------------------------
 
-    def tick(self) -> float:
+    def tick(self, *_: Any, **__: Any) -> float:
         """Send the call that is due, if one is and we lead; return how many seconds later to tick again."""
         until_look = self._next_look - self.clock.monotonic()
         if until_look <= 0:
             until_look = self.look_seconds
             self._next_look = self.clock.monotonic() + until_look
             if not self._look():
-                return until_look
+                return min(until_look, self.max_interval)
+        until_look = min(until_look, self.max_interval)
         first = (
             self._agenda.first() if self._leadership.term is not None and not self._store_is_away else None
         )
@@ -224,6 +225,12 @@ class PersistentScheduler(Scheduler):
             for key in ("task", "args", "kwargs", "options", "missed")
             if (value := getattr(described, key)) is not None
         }
+        if coded is not None and plan.added:
+            self.logger.warning(
+                "beat: There are two entries named %r, one in the code and one that was added: the one that "
+                "was added counts until it is removed. Give one another name.",
+                name,
+            )
         try:
             if described.schedule is not None:
                 changed["schedule"] = read(described.schedule, self.app)

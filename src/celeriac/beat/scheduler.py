@@ -175,12 +175,24 @@ class Scheduler:
         state: tuple[bool, float] = entry.is_due()
         return state
 
-    def _when(self, entry: Any, next_time_to_run: Any) -> float:
+    def _when(self, entry: Any, next_time_to_run: Any, *_: Any, **__: Any) -> float:
         # By the wall clock, as schedules are: where it is set anew, what is due is due at once.
         return self.clock.time() + (next_time_to_run or 0)
 
-    def populate_heap(self) -> None:
-        """Order the entries by when they are due; one whose schedule cannot tell is logged and left out."""
+    def adjust(self, n: float, drift: float = -0.010) -> float:
+        """Return a time to sleep, shortened by what a scheduler takes to wake up.
+
+        Args:
+            n: Seconds.
+            drift: What is added where there are any.
+        """
+        return n + drift if n and n > 0 else n
+
+    def populate_heap(self, *_: Any, **__: Any) -> None:
+        """Order the entries by when they are due; one whose schedule cannot tell is logged and left out.
+
+        It takes what plug-ins hand on to Celery's, such as ``heapify``, and has no use for it.
+        """
         events = []
         for entry in self.schedule.values():
             try:
@@ -193,8 +205,11 @@ class Scheduler:
         heapq.heapify(events)
         self._heap = events
 
-    def tick(self) -> float:
-        """Send the call that is due, if one is; return how many seconds later to tick again."""
+    def tick(self, *_: Any, **__: Any) -> float:
+        """Send the call that is due, if one is; return how many seconds later to tick again.
+
+        It takes what plug-ins hand on to Celery's, such as ``heappush``, and has no use for it.
+        """
         self._heed_changes()
         heap = self._heap
         if not heap:

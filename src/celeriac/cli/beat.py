@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -40,14 +41,21 @@ def command(context: click.Context, /, **options: Any) -> None:  # Any: click's 
     Any number of schedulers may run: one of them sends, and the others take over when it is gone.
     """
     if context.invoked_subcommand is None:
-        _run(context.obj, options)
+        try:
+            run(context.obj, options)
+        except ConfigError as exc:
+            raise click.UsageError(str(exc)) from exc
 
 
 @command.command("status")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object, for machines.")
-@click.pass_obj
-def status(obj: CLIContext, as_json: bool) -> None:
+@click.pass_context
+def status(context: click.Context, as_json: bool) -> None:
     """Say who sends, and how late that is; exit code 1 when nobody does, or calls are overdue."""
+    obj: CLIContext = context.obj
+    filename = None if context.parent is None else context.parent.params["schedule"]
+    if filename is not None:
+        obj.app.conf.beat_schedule_filename = filename
     obj.app.finalize()
     found = obj.app.schedules.status()
     if as_json:
@@ -72,7 +80,16 @@ def _clock(moment: datetime.datetime | None) -> str:
     return "-" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def _run(obj: CLIContext, options: dict[str, Any]) -> None:  # Any: click's values
+def run(obj: CLIContext, options: Mapping[str, Any]) -> None:  # Any: click's values
+    """Run a scheduler in this process until it is told to stop.
+
+    Args:
+        obj: The app, and how to speak to the person.
+        options: Those of the command, all of them.
+
+    Raises:
+        ConfigError: A setting or an option makes no sense.
+    """
     app = obj.app
     lock = locked(obj, options["pidfile"] or app.conf.get("beat_pidfile"))
     if options["detach"]:
@@ -96,8 +113,6 @@ def _run(obj: CLIContext, options: dict[str, Any]) -> None:  # Any: click's valu
         _show_banner(obj, service, logfile, level)
         _stop_on_signals(service)
         service.start()
-    except ConfigError as exc:
-        raise click.UsageError(str(exc)) from exc
     finally:
         if lock is not None:
             lock.release()

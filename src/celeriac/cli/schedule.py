@@ -44,8 +44,12 @@ def _with(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
 
 
 @click.group("schedule")
-def command() -> None:
+@click.option("-s", "--schedule", help="The file that the schedulers were given with -s.")
+@click.pass_obj
+def command(obj: CLIContext, schedule: str | None) -> None:
     """See and change periodic tasks; what is changed counts in all schedulers within two seconds."""
+    if schedule is not None:
+        obj.app.conf.beat_schedule_filename = schedule
 
 
 @command.command("list")
@@ -80,7 +84,7 @@ def adding(obj: CLIContext, /, name: str, task: str, **options: Any) -> None:  #
             "Say when: --every SECONDS, --crontab 'M H DM MY DW' or --solar EVENT,LAT,LON."
         )
     _carry_out(lambda: obj.app.schedules.add(name, task, when, **_call(options)))
-    obj.say(f"{name} is added.")
+    _say(obj, f"{name} is added.")
 
 
 @command.command("update")
@@ -93,7 +97,7 @@ def updating(obj: CLIContext, /, name: str, task: str | None, **options: Any) ->
     """Change a periodic task; what is not said stays."""
     obj.app.finalize()
     _carry_out(lambda: obj.app.schedules.update(name, task=task, schedule=_when(options), **_call(options)))
-    obj.say(f"{name} is changed.")
+    _say(obj, f"{name} is changed.")
 
 
 @command.command("pause")
@@ -131,7 +135,18 @@ def running(obj: CLIContext, name: str) -> None:
 def _change(obj: CLIContext, method: str, name: str, done: str) -> None:
     obj.app.finalize()
     _carry_out(lambda: getattr(obj.app.schedules, method)(name))
-    obj.say(f"{name} {done}.")
+    _say(obj, f"{name} {done}.")
+
+
+def _say(obj: CLIContext, done: str) -> None:
+    """Say what was done, and when it does not count yet."""
+    obj.say(done)
+    status = obj.app.schedules.status()
+    if status.leader is None:
+        obj.error(
+            f"No scheduler leads at {status.store}: it counts once one does. Schedulers that run with -s FILE "
+            "agree in that file: give -s FILE here, too."
+        )
 
 
 def _carry_out(change: Callable[[], None]) -> None:

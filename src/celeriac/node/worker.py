@@ -90,7 +90,7 @@ class Worker:
         app.hooks.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=conf)
         self._lease_seconds = lease_seconds(conf.worker_lease_seconds)
         self._http: HttpAddress | None = http_address(conf.worker_http_address)
-        _check_limits(app)
+        _check_app(app)
         self.queues: tuple[Queue, ...] = _queues(app, options)
         self.pool_kind: str = options.pool or conf.worker_pool
         size = options.concurrency or conf.worker_concurrency or len(os.sched_getaffinity(0))
@@ -385,12 +385,13 @@ def _transport_to_read(app: Celeriac) -> Transport:
     return connections.connect_broker(app.conf, app_name=app.main, write=False)
 
 
-def _check_limits(app: Celeriac) -> None:
-    """Find out before anything runs whether limited tasks can be counted, and unique ones locked.
+def _check_app(app: Celeriac) -> None:
+    """Find out before anything runs whether there is the app's time zone, and who counts and locks tasks.
 
     Raises:
-        ConfigError: They cannot.
+        ConfigError: There is no such time zone; limited tasks cannot be counted, or unique ones locked.
     """
+    app.now()  # each task's end is dated
     tasks = app.tasks.values()
     if any(task.concurrency_limit is not None or task.rate_limit_scope == "global" for task in tasks):
         connections.connect_permits(app.conf, _transport_to_read(app), app_name=app.main)

@@ -101,9 +101,16 @@ class BaseSchedule:  # noqa: PLW1641 - unhashable, as it can be changed
         app = self.app
         return datetime.datetime.now(_UTC) if app is None else app.now()
 
-    def maybe_make_aware(self, dt: datetime.datetime) -> datetime.datetime:
-        """Return an aware time; a naive one is read as UTC and shown in this schedule's time zone."""
-        return dt.replace(tzinfo=_UTC).astimezone(self.tz) if dt.tzinfo is None else dt
+    def maybe_make_aware(self, dt: datetime.datetime, naive_as_utc: bool = True) -> datetime.datetime:
+        """Return an aware time; a naive one is shown in this schedule's time zone.
+
+        Args:
+            dt: The time.
+            naive_as_utc: Whether a naive one is of UTC; of this schedule's time zone otherwise.
+        """
+        if dt.tzinfo is not None:
+            return dt
+        return dt.replace(tzinfo=_UTC).astimezone(self.tz) if naive_as_utc else dt.replace(tzinfo=self.tz)
 
     def to_local(self, dt: datetime.datetime) -> datetime.datetime:
         """Return a time as the clocks of this schedule's time zone show it."""

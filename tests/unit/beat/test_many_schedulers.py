@@ -112,6 +112,13 @@ def test_one_of_several_sends(fleet: Fleet) -> None:
     assert fleet.sent() == 3
 
 
+def test_a_scheduler_sleeps_no_longer_than_the_longest_interval(fleet: Fleet) -> None:
+    fleet.app.conf.beat_max_loop_interval = 0.25
+    leading, standing_by = fleet.scheduler(), fleet.scheduler()
+
+    assert [one.tick() for one in (leading, standing_by, leading, standing_by)] == [0.25] * 4
+
+
 def test_one_that_resigns_is_followed_at_the_next_look(fleet: Fleet) -> None:
     fleet.app.conf.beat_schedule = {"e": every(10)}
     first, second = fleet.scheduler(), fleet.scheduler()
@@ -289,6 +296,18 @@ def test_an_entry_of_the_code_is_changed_and_changed_back(fleet: Fleet) -> None:
     fleet.run(50, scheduler)
     assert fleet.sent() == 2
     assert fleet.app.schedules.list()[0].origin == "code"
+
+
+def test_an_entry_that_was_added_and_is_in_the_code_now_is_told(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet.app.schedules.add("e", "t.added", 2, options={"queue": "added"})
+    fleet.app.conf.beat_schedule = {"e": every(2), "f": every(2)}
+
+    fleet.run(5, fleet.scheduler())
+
+    assert caplog.text.count("There are two entries named 'e'") == 1
+    assert (fleet.app.transport.size("added"), fleet.sent()) == (2, 2)
 
 
 def test_a_paused_entry_is_not_sent_and_misses_nothing(fleet: Fleet) -> None:

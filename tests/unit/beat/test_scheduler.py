@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import heapq
 import pickle
 import signal
 import threading
@@ -21,6 +22,7 @@ from celeriac.beat import (
     Scheduler,
     SchedulingError,
     Service,
+    event_t,
 )
 from celeriac.beat.leadership import new_holder
 from celeriac.errors import ConfigError, TransportError
@@ -240,7 +242,8 @@ def test_an_entry_counts_and_copies_and_compares(app: Timed) -> None:
     copy = pickle.loads(pickle.dumps(following))
 
     assert (following.total_run_count, following == one, copy == one, copy.name) == (1, True, True, "e")
-    assert repr(one) == "<ScheduleEntry: e t.e(1, x=2) <crontab: 0 7 * * * (m/h/dM/MY/d)>>"
+    assert repr(one) == "<ScheduleEntry: e t.e(1, x=2) <crontab: 0 7 * * * (m/h/dM/MY/d)>"
+    assert one.next(START).last_run_at == START
     assert (one < ScheduleEntry("f", "t", schedule=1), one == 5) == (True, False)
     assert one.is_due()[0] is False
 
@@ -251,6 +254,61 @@ def test_results_of_a_store_that_keeps_them_for_ever_are_cleaned_up(
     monkeypatch.setattr(Timed, "backend", SimpleNamespace(supports_autoexpire=False))
 
     assert list(Scheduler(app).schedule) == ["celery.backend_cleanup"]
+
+
+def test_what_plug_ins_hand_on_to_celerys_scheduler_is_taken(app: Timed) -> None:
+    class PlugIn(Scheduler):
+        def populate_heap(self, event_t: Any = event_t, heapify: Any = heapq.heapify) -> None:
+            super().populate_heap(event_t=event_t, heapify=heapify)
+
+        def _when(self, entry: Any, next_time_to_run: Any, mktime: Any = None) -> float:
+            return super()._when(entry, next_time_to_run, mktime=mktime)
+
+        def tick(self, event_t: Any = event_t, min: Any = min, **heaps: Any) -> float:
+            return self.adjust(super().tick(event_t=event_t, min=min, **heaps), drift=0)
+
+    app.conf.beat_schedule = entries(often=20)
+    scheduler = PlugIn(app)
+
+    run(scheduler, app, 21)
+
+    assert names(app) == ["t.often"]
+    assert (scheduler.adjust(5), scheduler.adjust(0)) == (4.99, 0)
+
+
+def test_a_time_zone_that_there_is_not_ends_the_start(app: Timed) -> None:
+    app.conf.timezone = "Mars/Base"
+    app.conf.beat_schedule = entries(often=20)
+
+    with pytest.raises(ConfigError, match="timezone is 'Mars/Base'.*an IANA name such as"):
+        Service(app, scheduler_cls=Scheduler).start()
+
+
+@pytest.mark.parametrize(("setting", "synced"), [(3, [3, 6]), (0, [])])
+def test_a_scheduler_is_told_to_keep_what_it_has_after_so_many_calls(
+    app: Timed, setting: int, synced: list[int]
+) -> None:
+    app.conf.beat_sync_every = setting
+    app.conf.beat_schedule = entries(often=1)
+    kept: list[int] = []
+
+    class Keeping(Scheduler):
+        clock = app.clock_of_test
+        sync_every = 180.0
+
+        def sync(self) -> None:
+            kept.append(len(app.sent))
+
+        def tick(self, *_: Any, **__: Any) -> float:
+            app.clock_of_test.move(super().tick())
+            if len(app.sent) >= 7:
+                service.stop()
+            return 0
+
+    service = Service(app, scheduler_cls=Keeping)
+    service.start()
+
+    assert kept == [0, *synced, 7]
 
 
 # --- restarts ------------------------------------------------------------

@@ -73,6 +73,28 @@ def test_a_task_is_added_changed_paused_and_removed(
     assert listed().keys() == {"nightly"}
 
 
+def test_schedulers_with_a_file_are_asked_and_told_there(
+    app: Celeriac, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(tmp_path / "schedule")
+    scheduler = PersistentScheduler(app, schedule_filename=file)
+    scheduler.tick()
+
+    elsewhere = tell(app, capsys, "schedule", "pause", "nightly")
+    assert "No scheduler leads at" in elsewhere
+    assert "Schedulers that run with -s FILE agree in that file" in elsewhere
+    told = tell(app, capsys, "schedule", "-s", file, "add", "often", "-t", "t", "--every", "60")
+    assert "No scheduler leads" not in told
+    scheduler.look_seconds = 0
+    scheduler._next_look = 0
+    scheduler.tick()
+    status = tell(app, capsys, "beat", "-s", file, "status")
+    scheduler.close()
+
+    assert "entries   2" in status
+    assert "paused" not in tell(app, capsys, "schedule", "-s", file, "list")
+
+
 def test_a_table_is_for_people(
     app: Celeriac, scheduler: PersistentScheduler, capsys: pytest.CaptureFixture[str]
 ) -> None:
