@@ -66,9 +66,10 @@ def fields(case):
 
 
 def entry(case):
-    """Return how an entry looks, what it becomes by a run, and what others ask of the scheduler that has it."""
+    """Return how an entry looks, what it becomes by a run, and what plug-ins ask of its scheduler."""
     app = Celery("almanac", broker="memory://", set_as_current=False)
     first = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    naive = first.replace(tzinfo=None)
     one = ScheduleEntry(last_run_at=first, schedule=make(case["schedule"], app), app=app, **case["entry"])
     later = first + datetime.timedelta(hours=1)
     following = one.next(later)
@@ -82,7 +83,7 @@ def entry(case):
         sorted(dict(one)),
         [round(scheduler.tick(event_t=event_t, min=min, **heaps)), scheduler.adjust(5), scheduler.adjust(0)],
         [[event.priority, event.entry.name] for event in scheduler._heap],
-        make(case["schedule"], app).maybe_make_aware(first.replace(tzinfo=None), naive_as_utc=False).isoformat(),
+        make(case["schedule"], app).maybe_make_aware(naive, naive_as_utc=False).isoformat(),
     ]
 
 

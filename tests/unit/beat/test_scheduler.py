@@ -280,7 +280,7 @@ def test_a_time_zone_that_there_is_not_ends_the_start(app: Timed) -> None:
     app.conf.timezone = "Mars/Base"
     app.conf.beat_schedule = entries(often=20)
 
-    with pytest.raises(ConfigError, match="timezone is 'Mars/Base'.*an IANA name such as"):
+    with pytest.raises(ConfigError, match=r"timezone is 'Mars/Base'.*an IANA name such as"):
         Service(app, scheduler_cls=Scheduler).start()
 
 
