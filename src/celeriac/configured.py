@@ -212,8 +212,8 @@ def _zone(name: str) -> datetime.tzinfo:
         return cast("datetime.tzinfo", importlib.import_module("zoneinfo").ZoneInfo(name))
     except (OSError, ValueError, KeyError) as exc:  # not found; no such form of name
         raise ConfigError(
-            f"timezone is {name!r}, and there is no such time zone: give an IANA name such as 'Europe/Berlin' "
-            "or 'UTC' (where the system has no zones, `pip install tzdata` brings them)"
+            f"timezone is {name!r}, and there is no such time zone: give an IANA name such as "
+            "'Europe/Berlin' or 'UTC' (where the system has no zones, `pip install tzdata` brings them)"
         ) from exc
 
 

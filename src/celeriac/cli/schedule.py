@@ -144,8 +144,8 @@ def _say(obj: CLIContext, done: str) -> None:
     status = obj.app.schedules.status()
     if status.leader is None:
         obj.error(
-            f"No scheduler leads at {status.store}: it counts once one does. Schedulers that run with -s FILE "
-            "agree in that file: give -s FILE here, too."
+            f"No scheduler leads at {status.store}: it counts once one does. Schedulers that run with -s "
+            "FILE agree in that file: give -s FILE here, too."
         )
 
 

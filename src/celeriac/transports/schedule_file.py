@@ -61,7 +61,7 @@ class ScheduleFile:
             try:
                 return work(self._opened())
             except sqlite3.DatabaseError as exc:
-                # Only what is no database: one that is locked, or in a folder that is not there, is no rubbish.
+                # One that is locked, or in a folder that is not there, is no rubbish.
                 if exc.sqlite_errorcode & 0xFF not in _RUBBISH:
                     raise
                 self._move_aside(exc)
