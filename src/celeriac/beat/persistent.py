@@ -171,6 +171,7 @@ class PersistentScheduler(Scheduler):
     def _begin_to_lead(self) -> None:
         self._led_since = self.clock.time()
         self._book.read()
+        self._added_by_program()  # before runs of what nobody knows are forgotten
         self._agenda.clear()
         self._known.clear()
         for name in {**self._coded, **self._book.plans}:
@@ -249,15 +250,20 @@ class PersistentScheduler(Scheduler):
 
     def _heed_program(self) -> None:
         """Take over what the program has added to `schedule` or removed from it by itself."""
-        schedule, known = self.schedule, self._known
-        changed = [name for name, entry in schedule.items() if known.get(name) is not entry]
-        for name in changed:
-            self._coded[name] = schedule[name]
+        for name in self._added_by_program():
             self._heed(name)
+        schedule, known = self.schedule, self._known
         if len(known) > len(schedule):
             for name in [name for name in known if name not in schedule]:
                 self._coded.pop(name, None)
                 self._heed(name)
+
+    def _added_by_program(self) -> list[str]:
+        """Note which entries the program has added or replaced, and return their names."""
+        schedule, known = self.schedule, self._known
+        names = [name for name, entry in schedule.items() if known.get(name) is not entry]
+        self._coded.update((name, schedule[name]) for name in names)
+        return names
 
     def _plan_next(self, name: str, entry: Any) -> None:
         """Put an entry down for when there is something to do about it."""

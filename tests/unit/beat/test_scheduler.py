@@ -369,6 +369,27 @@ def test_an_entry_that_was_never_sent_keeps_waiting_over_restarts(app: Timed, tm
     assert names(app) == ["t.slow"]
 
 
+def test_runs_of_what_a_subclass_adds_are_known_after_a_restart(app: Timed, tmp_path: Path) -> None:
+    class Own(PersistentScheduler):
+        clock = app.clock_of_test
+
+        def setup_schedule(self) -> None:
+            super().setup_schedule()
+            self.update_from_dict(entries(daily=crontab(0, 12)))
+
+    first = Own(app, schedule_filename=str(tmp_path / "schedule"))
+    run(first, app, 3600)
+    first.close()
+    app.clock_of_test.move(12 * 3600)
+
+    second = Own(app, schedule_filename=str(tmp_path / "schedule"))
+    run(second, app, 1)
+    second.close()
+
+    assert names(app) == ["t.daily"]
+    assert second.schedule["daily"].total_run_count == 1
+
+
 def test_a_file_that_is_no_schedule_is_moved_aside(
     app: Timed, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
