@@ -60,10 +60,10 @@ unit: setup ## Run what needs no server
 	@$(PYTEST) tests/architecture tests/unit $(ARGS)
 
 # In an environment of its own, .venvs/NAME.
-test-python: servers ## Run tests under PYTHON=python3.13 or such (ARGS=tests for all, not the quick ones alone)
+test-python: servers ## Run quick tests under PYTHON=python3.13 or such, there with the newest Django, too (ARGS=tests for all)
 	@test -n "$(PYTHON)" || { echo "say which: make test-python PYTHON=python3.13" >&2; exit 2; }
 	@$(MAKE) --no-print-directory .venvs/$(notdir $(PYTHON))/.dev-ready
-	@CELERIAC_REQUIRE_SERVERS=1 .venvs/$(notdir $(PYTHON))/bin/python -m pytest $(IN_PROCESSES) $(or $(ARGS),tests/architecture tests/unit)
+	@CELERIAC_REQUIRE_SERVERS=1 .venvs/$(notdir $(PYTHON))/bin/python -m pytest $(IN_PROCESSES) $(or $(ARGS),tests/architecture tests/unit tests/dropin/test_django.py)
 
 .venvs/%/.dev-ready: $(PROJECTS)
 	@sh scripts/setup.sh dev .venvs/$*
