@@ -61,7 +61,8 @@ def status(context: click.Context, as_json: bool) -> None:
     if as_json:
         obj.echo(json.dumps({**msgspec.to_builtins(found), "sends": found.sends}))
     else:
-        leader = "nobody" if found.leader is None else f"{found.leader}, renewed {_clock(found.renewed)}"
+        last = "" if found.leader is None else f"{found.leader}, renewed {_clock(found.renewed)}"
+        leader = last if found.leads else f"nobody; the last was {last}" if last else "nobody"
         lines = {
             "store": found.store,
             "leader": leader,

@@ -142,7 +142,7 @@ def _say(obj: CLIContext, done: str) -> None:
     """Say what was done, and when it does not count yet."""
     obj.say(done)
     status = obj.app.schedules.status()
-    if status.leader is None:
+    if not status.leads:
         obj.error(
             f"No scheduler leads at {status.store}: it counts once one does. Schedulers that run with -s "
             "FILE agree in that file: give -s FILE here, too."

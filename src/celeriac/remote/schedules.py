@@ -48,17 +48,23 @@ class BeatStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How the schedulers of an app are."""
 
     store: str  # where they agree, passwords hidden
-    leader: str | None  # pid@host of the one that sends
-    renewed: datetime.datetime | None  # when it last said so, by its clock
+    leader: str | None  # pid@host of the one that sends, or did
+    renewed: datetime.datetime | None  # when it last said so, by its clock; it does each second
+    silent_seconds: float  # since then, by ours
     lag_seconds: float  # of the entry that has been due for the longest time
     last_run: datetime.datetime | None
     next_run: datetime.datetime | None
     entries: int
 
     @property
+    def leads(self) -> bool:
+        """Whether somebody leads, and is not silent for so long that others would have taken over."""
+        return self.leader is not None and self.silent_seconds < _LATE_SECONDS
+
+    @property
     def sends(self) -> bool:
         """Whether somebody leads and nothing is overdue."""
-        return self.leader is not None and self.lag_seconds < _LATE_SECONDS
+        return self.leads and self.lag_seconds < _LATE_SECONDS
 
 
 class Schedules:
@@ -92,6 +98,7 @@ class Schedules:
             store=timetable.address,
             leader=None if lead.holder == NOBODY else lead.holder.partition(" ")[0],
             renewed=_moment(lead.at or None),
+            silent_seconds=round(max(now - lead.at, 0.0), 3) if lead.at else 0.0,
             lag_seconds=max((info.lag_seconds for info in infos), default=0.0),
             last_run=max((info.last_run for info in infos if info.last_run is not None), default=None),
             next_run=min((info.next_run for info in infos if info.next_run is not None), default=None),

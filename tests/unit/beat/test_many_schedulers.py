@@ -430,6 +430,18 @@ def test_the_status_tells_who_leads_and_how_late_that_is(fleet: Fleet) -> None:
     assert (late.sends, late.lag_seconds) == (False, 51)
 
 
+def test_a_leader_that_is_dead_does_not_send_though_nothing_is_due(fleet: Fleet) -> None:
+    fleet.app.conf.beat_schedule = {"e": every(86400)}
+    fleet.run(2, fleet.scheduler())
+    assert fleet.app.schedules.status().sends
+
+    fleet.clock.advance(15)  # nobody ticks any more
+
+    dead = fleet.app.schedules.status()
+    assert (dead.leads, dead.sends, dead.lag_seconds) == (False, False, 0)
+    assert 15 <= dead.silent_seconds <= 17
+
+
 def test_each_run_is_told_to_those_who_listen(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet.app.conf.beat_schedule = {"e": every(10)}
     fleet.app.conf.task_send_sent_event = True
