@@ -164,3 +164,10 @@ def test_a_lease_that_cannot_be_renewed_in_time_is_refused_at_the_start(
 
     with pytest.raises(ConfigError, match=r"worker_lease_seconds is .* 1 s at least"):
         Worker(app, NodeOptions(hostname="one@host", pool="threads"))
+
+
+def test_a_time_zone_that_there_is_not_is_told_before_anything_runs(app: Celeriac) -> None:
+    app.conf.timezone = "Mars/Base"
+
+    with pytest.raises(ConfigError, match="timezone is 'Mars/Base', and there is no such time zone"):
+        Worker(app, NodeOptions(hostname="one@host", pool="threads"))
