@@ -208,6 +208,7 @@ def outcome_of(app: Any, task: Any, request: Context, ending: Ending) -> Outcome
 
 def extended(task: Any, request: Context) -> dict[str, Any]:
     """Return what the setting ``result_extended`` adds to a result."""
+    periodic = request.__dict__.get("periodic_task_name")  # a header of django-celery-beat, for its results
     return {
         "name": task.name,
         "args": request.args,
@@ -216,6 +217,7 @@ def extended(task: Any, request: Context) -> dict[str, Any]:
         "retries": request.retries,
         "queue": (request.delivery_info or {}).get("routing_key"),
         **({"stamped_headers": request.stamped_headers} if request.stamped_headers else {}),
+        **({"periodic_task_name": periodic} if periodic else {}),
         **(request.stamps or {}),
     }
 

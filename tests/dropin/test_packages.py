@@ -151,7 +151,7 @@ def test_results_are_kept_by_django(project: Path, results: str) -> None:
             from celery import chord, group
             from project.celery import app
             from shop.tasks import add, fail, total
-            one = add.delay(1, 2)
+            one = add.apply_async((1, 2), headers={"periodic_task_name": "daily"})  # as django-celery-beat does
             print(one.get(timeout=60), one.state)
             failed = fail.delay()
             print(repr(failed.get(timeout=60, propagate=False)), failed.state, "KeyError" in failed.traceback)
@@ -162,7 +162,7 @@ def test_results_are_kept_by_django(project: Path, results: str) -> None:
             print(chord([add.s(1, 1), add.s(2, 2)])(total.s()).get(timeout=60))
             from django_celery_results.models import TaskResult
             kept = TaskResult.objects.filter(task_id=one.id).first()
-            print(kept and (kept.task_name, kept.task_args, kept.worker.split("@")[0]))
+            print(kept and (kept.task_name, kept.task_args, kept.worker.split("@")[0], kept.periodic_task_name))
             one.forget()
             print(one.state)
             """,
@@ -170,7 +170,7 @@ def test_results_are_kept_by_django(project: Path, results: str) -> None:
         )
 
         assert worker.stop() == 0
-    kept = "('shop.tasks.add', '\"(1, 2)\"', 'celery')" if results == "django-db" else "None"
+    kept = "('shop.tasks.add', '\"(1, 2)\"', 'celery', 'daily')" if results == "django-db" else "None"
     assert printed.splitlines() == [
         "3 SUCCESS", "KeyError('nothing there') FAILURE True", "[0, 2, 4]", "True", "6", kept, "PENDING",
     ]  # fmt: skip
