@@ -151,7 +151,8 @@ def test_results_are_kept_by_django(project: Path, results: str) -> None:
             from celery import chord, group
             from project.celery import app
             from shop.tasks import add, fail, total
-            one = add.apply_async((1, 2), headers={"periodic_task_name": "daily"})  # as django-celery-beat does
+            headers = {"periodic_task_name": "daily"}  # as django-celery-beat does
+            one = add.apply_async((1, 2), headers=headers, argsrepr="(a secret,)")
             print(one.get(timeout=60), one.state)
             failed = fail.delay()
             print(repr(failed.get(timeout=60, propagate=False)), failed.state, "KeyError" in failed.traceback)
@@ -170,7 +171,7 @@ def test_results_are_kept_by_django(project: Path, results: str) -> None:
         )
 
         assert worker.stop() == 0
-    kept = "('shop.tasks.add', '\"(1, 2)\"', 'celery', 'daily')" if results == "django-db" else "None"
+    kept = "('shop.tasks.add', '\"(a secret,)\"', 'celery', 'daily')" if results == "django-db" else "None"
     assert printed.splitlines() == [
         "3 SUCCESS", "KeyError('nothing there') FAILURE True", "[0, 2, 4]", "True", "6", kept, "PENDING",
     ]  # fmt: skip

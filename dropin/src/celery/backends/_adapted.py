@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+import msgspec
+
+from celeriac import context
 from celeriac.backends.documents import Documents, latest
 from celeriac.backends.polling import PollingListener
 from celeriac.backends.spec import BackendSpec
@@ -76,6 +79,11 @@ class AdaptedBackend(Awaited):
         self, outcome: Outcome, *, reply_to: str | None = None, correlation_id: str | None = None
     ) -> Record:
         """Return the record of an outcome, as it goes to the process that stores it."""
+        frame = context.worker_frame()
+        if outcome.extended and frame is not None and frame.request.id == outcome.id:
+            # What the sender wants to have shown of the arguments, which may hide some of them.
+            shown = {name: frame.request.__dict__.get(name) for name in ("argsrepr", "kwargsrepr")}
+            outcome = msgspec.structs.replace(outcome, extended={**outcome.extended, **shown})
         return self._documents.encode(outcome)
 
     def reply_address(self) -> str | None:
@@ -178,8 +186,8 @@ def _request_of(outcome: Outcome) -> Any:
         task=known.get("name"),
         args=args,
         kwargs=kwargs,
-        argsrepr=None if args is None else repr(tuple(args)),
-        kwargsrepr=None if kwargs is None else repr(kwargs),
+        argsrepr=known.get("argsrepr") or (None if args is None else repr(tuple(args))),
+        kwargsrepr=known.get("kwargsrepr") or (None if kwargs is None else repr(kwargs)),
         hostname=known.get("worker"),
         retries=known.get("retries"),
         delivery_info={"routing_key": known.get("queue")},
