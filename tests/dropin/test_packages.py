@@ -163,7 +163,8 @@ def test_results_are_kept_by_django(project: Path, results: str) -> None:
             print(chord([add.s(1, 1), add.s(2, 2)])(total.s()).get(timeout=60))
             from django_celery_results.models import TaskResult
             kept = TaskResult.objects.filter(task_id=one.id).first()
-            print(kept and (kept.task_name, kept.task_args, kept.worker.split("@")[0], kept.periodic_task_name))
+            names = ("task_name", "task_args", "worker", "periodic_task_name")
+            print(kept and tuple(getattr(kept, name).split("@")[0] for name in names))
             one.forget()
             print(one.state)
             """,

@@ -56,11 +56,11 @@ class Beat:
         self.max_interval = max_interval
         self.socket_timeout = socket_timeout
         self.pidfile = pidfile
-        self.no_color = bool(no_color)
+        self.no_color: bool = bool(no_color)
         self.loglevel: int = level_of(loglevel)
         self.logfile = logfile
         self.schedule = schedule
-        self.scheduler_cls = scheduler or scheduler_cls
+        self.scheduler_cls: Any = scheduler or scheduler_cls
         self.quiet = quiet
 
     def run(self) -> None:
