@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Any
 
@@ -37,7 +38,23 @@ class JsonValue(click.ParamType):  # type: ignore[type-arg]  # generic from clic
         return decoded
 
 
-class NumberOrTime(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
+class Moment(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
+    """A moment in ISO 8601."""
+
+    name = "ISO 8601"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:  # Any: click's values
+        """Return the text as it is, if it is a moment."""
+        try:
+            datetime.datetime.fromisoformat(value)
+        except ValueError as exc:
+            self.fail(f"{value!r} is no {self.name}: {exc}", param, ctx)
+        return value
+
+
+class NumberOrTime(Moment):
     """Seconds, or a moment in ISO 8601."""
 
     name = "seconds or ISO 8601"
@@ -45,18 +62,18 @@ class NumberOrTime(click.ParamType):  # type: ignore[type-arg]  # generic from c
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Any:  # Any: float or str
-        """Return seconds as a float, anything else as it is."""
+        """Return seconds as a float, a moment as it is."""
         try:
             return float(value)
         except ValueError:
-            return value
+            return super().convert(value, param, ctx)
 
 
 @click.command("call")
 @click.argument("name")
 @click.option("-a", "--args", type=JsonValue(list, "JSON array"), default="[]", help="Positional arguments.")
 @click.option("-k", "--kwargs", type=JsonValue(dict, "JSON object"), default="{}", help="Keyword arguments.")
-@click.option("--eta", help="Not before this moment, in ISO 8601.")
+@click.option("--eta", type=Moment(), help="Not before this moment, in ISO 8601.")
 @click.option("--countdown", type=float, help="Not before so many seconds from now.")
 @click.option("--expires", type=NumberOrTime(), help="Discard it after this.")
 @click.option("--serializer", help="json, pickle, yaml, msgpack or auth.")

@@ -28,6 +28,6 @@ def bindings(obj: CLIContext) -> None:
         else:
             ways.append((queue.name, queue.exchange.name, queue.routing_key))
     obj.echo(_ROW.format("Queue", "Exchange", "Routing Key"))
-    obj.echo(_ROW.format("-" * 5, "-" * 8, "-" * 11))
+    obj.echo(_ROW.format(*["-" * 16] * 3))
     for way in ways:
         obj.echo(_ROW.format(*way))

@@ -60,6 +60,7 @@ _MOVED_WITH_VALUE: Final = (
     "--config",
     "--workdir",
 )
+_ENVIRONMENT: Final = "CELERY"  # each option may be a variable: CELERY_QUIET, CELERY_WORKER_CONCURRENCY
 _RESOLVED: Final = "celeriac.command"  # the key in click's `meta` of the command that will be invoked
 _MOVED_FLAGS: Final = ("-C", "--no-color", "-q", "--quiet")
 
@@ -298,7 +299,7 @@ def run(
         return code
     arguments = hoist(sys.argv[1:] if args is None else args)
     try:
-        with umbrella.make_context(program, arguments, obj=given) as ctx:
+        with umbrella.make_context(program, arguments, obj=given, auto_envvar_prefix=_ENVIRONMENT) as ctx:
             umbrella.invoke(ctx)
     except click.exceptions.Exit as exc:
         return exc.exit_code

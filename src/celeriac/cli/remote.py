@@ -13,8 +13,10 @@ from celeriac.control.panel import ControlCommand, Kind, Panel
 from celeriac.errors import CeleriacError, TransportError
 from celeriac.remote.mailbox import Reply
 from celeriac.saferepr import saferepr
+from celeriac.settings.spelling import did_you_mean
 
 EX_UNAVAILABLE: Final = 69
+_LOOK_AROUND_SECONDS: Final = 0.5  # for the names of those that are there, when nobody was who was meant
 _INDENT: Final = " " * 4
 
 Show = Callable[[Reply], None]
@@ -117,13 +119,16 @@ def _perform(
 ) -> None:
     arguments = arguments_of(command, words)
     show: Show | None = None if as_json else lambda reply: _show(obj, reply)
-    replies = ask(
-        obj, command.name, arguments, timeout or command.default_timeout, nodes_of(destination), show
-    )
+    seconds, nodes = timeout or command.default_timeout, nodes_of(destination)
+    if command.name == "shutdown":  # it answers nothing: whoever is there is asked before
+        found = ask(obj, "ping", {}, seconds, nodes)
+        obj.app.control.broadcast(command.name, arguments, destination=nodes)
+        if not found:
+            raise Unavailable(no_answer(obj, nodes))
+        return
+    replies = ask(obj, command.name, arguments, seconds, nodes, show)
     if not replies:
-        if command.name == "shutdown":
-            return
-        raise Unavailable("No nodes replied within time constraint")
+        raise Unavailable(no_answer(obj, nodes))
     if as_json:
         told: Any = replies if command.kind == "control" else _by_node(replies)
         obj.echo(json.dumps(told, default=repr))
@@ -162,6 +167,19 @@ def ask(
     except (CeleriacError, OSError) as exc:
         _fail(f"Unable to run the `{name}` command. Reason: {exc}")
     return replies or []
+
+
+def no_answer(obj: CLIContext, nodes: Sequence[str] | None) -> str:
+    """Return what is said when nobody has answered: with the name that was perhaps meant for one of these."""
+    text = "No nodes replied within time constraint"
+    if not nodes:
+        return text
+    there = _by_node(ask(obj, "ping", {}, _LOOK_AROUND_SECONDS, None))
+    meant = {name: did_you_mean(name, there) for name in nodes}
+    hints = [f" There is no {name}; did you mean {near}?" for name, near in meant.items() if near]
+    if hints:
+        return f"{text}.{''.join(hints)}"
+    return f"{text}. There are: {', '.join(sorted(there))}." if there else text
 
 
 def _fail(text: str) -> NoReturn:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from celeriac.cli.context import CLIContext
-from celeriac.cli.remote import Unavailable, ask, footer, nodes_of, options
+from celeriac.cli.remote import Unavailable, ask, footer, no_answer, nodes_of, options
 
 _WAIT_SECONDS = 1.0
 
@@ -23,9 +23,10 @@ def command(obj: CLIContext, timeout: float | None, destination: str | None, as_
         for node in reply:
             obj.echo(f"->  {obj.style(node, fg='cyan')}: {obj.style('OK', fg='green', bold=True)}")
 
-    replies = ask(obj, "ping", {}, timeout or _WAIT_SECONDS, nodes_of(destination), None if as_json else show)
+    wanted = nodes_of(destination)
+    replies = ask(obj, "ping", {}, timeout or _WAIT_SECONDS, wanted, None if as_json else show)
     if not replies:
-        raise Unavailable("No nodes replied within time constraint")
+        raise Unavailable(no_answer(obj, wanted))
     nodes = {node: answer for reply in replies for node, answer in reply.items()}
     if as_json:
         obj.echo(json.dumps(nodes, default=repr))

@@ -30,7 +30,7 @@ from celeriac.hooks import Hooks
 from celeriac.message import Call, Finished, Job, Outcome, Part, Record
 from celeriac.parameters import is_coroutine_function
 from celeriac.pools.limits import SoftLimit
-from celeriac.run import Ending, Runnable, run, run_async
+from celeriac.run import Ending, ErrorInfo, Runnable, run, run_async
 from celeriac.saferepr import saferepr
 from celeriac.wire.task import RESENT_HEADER, unpack_call
 
@@ -366,7 +366,7 @@ class Executor:
                     args=request.args,
                     kwargs=request.kwargs,
                     traceback="",
-                    einfo=None,
+                    einfo=ErrorInfo((type(exc), exc, None)),
                 )
         except Exception as broken:  # noqa: BLE001 - wall
             return self._broken(task, request, broken)

@@ -6,12 +6,14 @@ import logging
 from collections import Counter
 from typing import Any, Literal
 
+from celeriac.context import Context
 from celeriac.message import Delivery, Lost, TaskHeaders
 from celeriac.node.admit import Refused
 from celeriac.node.herald import Herald
+from celeriac.node.policy import Policy
 from celeriac.node.reception import Reception
 from celeriac.node.report import Reporter
-from celeriac.node.request import Request
+from celeriac.node.request import delivery_info
 from celeriac.node.results import Results
 from celeriac.node.work import Ledger, Work, lock_of
 from celeriac.wire.task import is_alone
@@ -105,29 +107,36 @@ class Refusals:
 
     def tell_terminated(self, work: Work, signum: int) -> None:
         """Tell the hooks of work that somebody has ended while it ran."""
-        self._reception.hooks.task_revoked.send(
-            work.policy.task,
-            request=Request(work.delivery, work.headers, self._reception.hostname, work.policy.task),
-            terminated=True,
-            signum=signum,
-            expired=False,
-        )
+        self._tell_of_end(work.delivery, work.policy, terminated=True, signum=signum, expired=False)
         self._herald.terminated(work, signum)
 
     def _tell_revoked(self, delivery: Delivery, refused: Refused) -> None:
         headers = refused.headers
         assert headers is not None
         request_logger.info("Discarding revoked task: %s[%s]", headers.shadow or headers.task, headers.id)
-        self._reception.hooks.task_revoked.send(
-            self._reception.policies.get(headers.task),
-            request=Request(delivery, headers, self._reception.hostname),
-            terminated=False,
-            signum=None,
-            expired=refused.why == "expired",
-        )
         policy = self._reception.policies.get(headers.task)
+        expired = refused.why == "expired"
+        self._tell_of_end(delivery, policy, terminated=False, signum=None, expired=expired)
         if policy is not None:
-            self._herald.revoked(headers, policy, expired=refused.why == "expired")
+            self._herald.revoked(headers, policy, expired=expired)
+
+    def _tell_of_end(
+        self, delivery: Delivery, policy: Policy | None, **facts: Any
+    ) -> None:  # Any: the signal's arguments
+        """Send ``task_revoked`` as Celery does: from the task, with the context that it would have run in."""
+        signal = self._reception.hooks.task_revoked
+        if not signal.receivers:
+            return
+        envelope = delivery.envelope
+        request = Context(
+            envelope.headers,
+            hostname=self._reception.hostname,
+            called_directly=False,
+            reply_to=envelope.properties.reply_to,
+            correlation_id=envelope.properties.correlation_id,
+            delivery_info=delivery_info(delivery),
+        )
+        signal.send(None if policy is None else policy.task, request=request, **facts)
 
     def _tell_invalid(self, delivery: Delivery, refused: Refused) -> None:
         envelope = delivery.envelope

@@ -75,12 +75,7 @@ class Request:
     @property
     def delivery_info(self) -> dict[str, Any]:  # Any: text, numbers and a flag
         """Where the message came from."""
-        return {
-            "exchange": self._delivery.exchange,
-            "routing_key": self._delivery.routing_key,
-            "priority": self._delivery.envelope.properties.priority,
-            "redelivered": self._delivery.redelivered,
-        }
+        return delivery_info(self._delivery)
 
     def info(self, safe: bool = False) -> dict[str, Any]:  # Any: as above
         """Return what remote control tells of a task."""
@@ -99,3 +94,13 @@ class Request:
         return f"{self.name}[{self.id}]"
 
     __str__ = humaninfo
+
+
+def delivery_info(delivery: Delivery) -> dict[str, Any]:  # Any: text, numbers and a flag
+    """Return where a message came from, in Celery's words."""
+    return {
+        "exchange": delivery.exchange,
+        "routing_key": delivery.routing_key,
+        "priority": delivery.envelope.properties.priority,
+        "redelivered": delivery.redelivered,
+    }
