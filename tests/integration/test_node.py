@@ -18,6 +18,7 @@ import pytest
 
 from celeriac.app import Celeriac
 from celeriac.canvas import chain, chord, group
+from celeriac.context import Context
 from celeriac.copies import COPY_HEADER, is_to_run
 from celeriac.errors import (
     BackendUnreachable,
@@ -163,12 +164,14 @@ def test_an_expired_task_is_revoked(app: Celeriac, caplog: pytest.LogCaptureFixt
     caplog.set_level(logging.INFO)
     told: list[Any] = []
 
-    @app.hooks.task_revoked.connect
-    def on_revoked(**kwargs: Any) -> None:
-        told.append((kwargs["request"].id, kwargs["expired"]))
-
     @app.task
     def late() -> None: ...
+
+    @app.hooks.task_revoked.connect(sender=late)
+    def on_revoked(**kwargs: Any) -> None:
+        request = kwargs["request"]
+        assert type(request) is Context
+        told.append((request.id, request.task, kwargs["expired"]))
 
     result = late.apply_async(expires=0.01)
     time.sleep(0.05)

@@ -38,6 +38,8 @@ def traced(name):
 
 for signal in ("worker_process_init", "worker_init", "worker_ready", "worker_shutdown"):
     getattr(app.hooks, signal).connect(traced(signal), weak=False)
+for signal in ("started", "preshutdown", "postshutdown", "apply"):
+    app.hooks.get(f"eventlet_pool_{signal}").connect(traced(f"eventlet-{signal}"), weak=False)
 for signal in ("task_prerun", "task_postrun", "task_success", "task_failure", "task_retry"):
     def on(sender=None, hook=signal, **_):
         trace(f"{hook}-{sender.request.id}")
@@ -328,6 +330,8 @@ def test_term_lets_what_runs_end_and_hands_the_rest_back(kind: str, tmp_path: Pa
     assert worker.traces("first-begun") == 1
     assert all(worker.traces(f"more{n}-begun") == 1 for n in range(8))
     assert [worker.traces(hook) for hook in ("worker_init", "worker_ready")] == [2, 2]
+    ended = [worker.traces(f"eventlet-{moment}") for moment in ("preshutdown", "postshutdown")]
+    assert ended == ([1, 1] if kind == "eventlet" else [0, 0])
     worker.program.end()
     worker.proj.app.close()
 
@@ -344,6 +348,16 @@ def test_coroutines_are_run_and_retried_and_fail(worker: Running) -> None:
     assert chain(proj.aadd.s(1, 2), proj.add.s(3), proj.aadd.s(4)).delay().get(timeout=TIMEOUT) == 10
     with pytest.raises(LookupError, match="no"):
         proj.afail.delay("no").get(timeout=TIMEOUT)
+
+
+@of_kinds("gevent", "eventlet")
+def test_the_signals_of_the_eventlet_pool_are_sent_by_that_alone(worker: Running) -> None:
+    assert worker.proj.add.delay(1, 2).get(timeout=TIMEOUT) == 3
+
+    is_eventlets = worker.kind == "eventlet"
+    assert (worker.traces("eventlet-started") > 0) is is_eventlets
+    assert (worker.traces("eventlet-apply") > 0) is is_eventlets
+    assert worker.traces("eventlet-preshutdown") == 0
 
 
 @of_kinds("gevent", "eventlet")

@@ -354,6 +354,11 @@ def test_a_job_that_an_earlier_child_died_of_fails_without_being_run(
     app = memory_app()
     failures: list[Any] = []
     ran: list[int] = []
+    told_by_signal: list[dict[str, Any]] = []
+
+    @app.hooks.task_failure.connect
+    def on_failure(**facts: Any) -> None:
+        told_by_signal.append(facts)
 
     @app.task
     def deadly() -> None:
@@ -378,6 +383,10 @@ def test_a_job_that_an_earlier_child_died_of_fails_without_being_run(
     assert type(stored.result) is kind
     assert stored.result.args == args
     assert [(id, type(exc)) for id, exc in failures] == [(result.id, kind)]
+    [facts] = told_by_signal
+    assert (facts["sender"], facts["task_id"], facts["traceback"]) == (deadly, result.id, "")
+    assert facts["einfo"].exception is facts["exception"]
+    assert kind.__name__ in facts["einfo"].traceback
 
 
 def test_a_failing_hook_of_the_task_leaves_its_outcome(caplog: pytest.LogCaptureFixture) -> None:

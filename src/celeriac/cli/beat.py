@@ -15,7 +15,7 @@ import msgspec
 
 from celeriac import addresses
 from celeriac.beat import Service
-from celeriac.cli import logs
+from celeriac.cli import daemon, logs
 from celeriac.cli.context import CLIContext
 from celeriac.cli.detach import detach
 from celeriac.cli.pidfile import locked
@@ -33,7 +33,7 @@ from celeriac.schedules.interval import humanize_seconds
 @click.option("-f", "--logfile", help="Log to this file.")
 @click.option("--pidfile", help="Keep the process id in this file, and a second scheduler away.")
 @click.option("-D", "--detach", is_flag=True, help="Go on in the background, without a terminal.")
-@click.option("--executable", help="With --detach: the Python interpreter to use.")
+@daemon.options
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:  # Any: click's values
     """Send periodic tasks when they are due, until told to stop.
@@ -92,15 +92,17 @@ def run(obj: CLIContext, options: Mapping[str, Any]) -> None:  # Any: click's va
         ConfigError: A setting or an option makes no sense.
     """
     app = obj.app
-    lock = locked(obj, options["pidfile"] or app.conf.get("beat_pidfile"))
+    asked = daemon.taken(app, "beat", options)
+    asked.become()
+    lock = locked(obj, asked.pidfile)
     if options["detach"]:
         if lock is not None:
             lock.release()  # it was to be had; who goes on takes it
-        detach(own_program(), options["executable"] or app.conf.get("beat_executable"))
+        detach(own_program(), asked.executable)
         return
     try:
         level: int = options["loglevel"]
-        logfile: str | None = options["logfile"] or app.conf.get("beat_log_file")
+        logfile = asked.logfile
         colour = False if obj.no_color else None
         logs.setup(app, logs.LogOptions(level=level, file=logfile, colour=colour, redirect_prints=False))
         app.import_modules()

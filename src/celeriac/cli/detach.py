@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 _WORDS: Final = ("-D", "--detach")
-_VARIABLES: Final = ("CELERY_WORKER_DETACH", "CELERY_BEAT_DETACH")
+_VARIABLES: Final = ("CELERY_WORKER_DETACH", "CELERY_BEAT_DETACH", "CELERY_EVENTS_DETACH")
 
 
 def detach(program: Sequence[str], executable: str | None) -> int:

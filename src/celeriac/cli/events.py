@@ -10,12 +10,14 @@ from typing import Any
 
 import click
 
-from celeriac.cli import logs
+from celeriac.cli import daemon, logs
 from celeriac.cli.context import CLIContext
+from celeriac.cli.detach import detach
 from celeriac.cli.evdump import evdump
 from celeriac.cli.pidfile import locked
 from celeriac.cli.worker import LogLevel
 from celeriac.events.snapshot import evcam
+from celeriac.node.worker import own_program
 from celeriac.settings.load import import_by_name
 
 
@@ -33,6 +35,8 @@ from celeriac.settings.load import import_by_name
 @click.option("-l", "--loglevel", type=LogLevel(), default="INFO", show_default=True, help="What to log.")
 @click.option("-f", "--logfile", help="Log to this file.")
 @click.option("--pidfile", help="Keep the process id in this file, and a second camera away.")
+@click.option("--detach", is_flag=True, help="With a camera: go on in the background, without a terminal.")
+@daemon.options
 @click.pass_obj
 def command(
     obj: CLIContext,
@@ -57,10 +61,17 @@ def _photograph(
     obj: CLIContext, camera: str, frequency: float, maxrate: str | None, common: dict[str, Any]
 ) -> None:  # Any: click's values
     app = obj.app
-    lock = locked(obj, common["pidfile"] or app.conf.get("events_pidfile"))
+    asked = daemon.taken(app, "events", common)
+    asked.become()
+    lock = locked(obj, asked.pidfile)
+    if common["detach"]:
+        if lock is not None:
+            lock.release()  # it was to be had; who goes on takes it
+        detach(own_program(), asked.executable)
+        return
     try:
         level: int = common["loglevel"]
-        logfile: str | None = common["logfile"] or app.conf.get("events_logfile")
+        logfile = asked.logfile
         colour = False if obj.no_color else None
         logs.setup(app, logs.LogOptions(level=level, file=logfile, colour=colour, redirect_prints=False))
         try:

@@ -19,6 +19,7 @@ from celeriac.app import Celeriac
 from celeriac.context import current
 
 PROCESS_FORMAT: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"
+JSON: Final = "json"  # the format that is none of `%`'s: an object a line
 TASK_FORMAT: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s"
 _COLOURS: Final = {
     logging.DEBUG: "\x1b[1;34m",
@@ -40,19 +41,23 @@ class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ColourFormatter(logging.Formatter):
-    """Formats records, in colour where wanted.
+    """Formats records, in colour where wanted; a format may have the running task's name and id in it.
 
     Args:
         fmt: A `%`-style format.
         colour: Whether to colour whole lines by level.
+        datefmt: Format of the time; ISO 8601 with milliseconds when not given.
     """
 
-    def __init__(self, fmt: str, *, colour: bool) -> None:
-        super().__init__(fmt)
+    def __init__(self, fmt: str, *, colour: bool, datefmt: str | None = None) -> None:
+        super().__init__(fmt, datefmt)
         self._colour = colour
+        self._names_task = "(task_" in fmt
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
+        if self._names_task:
+            _add_task(record)
         line = super().format(record)
         start = _COLOURS.get(record.levelno) if self._colour else None
         return f"{start}{line}{_RESET}" if start else line
@@ -63,10 +68,14 @@ class TaskFormatter(ColourFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
-        running = current()
-        record.task_name = running.task.name if running is not None else "???"
-        record.task_id = running.request.id if running is not None else "???"
+        _add_task(record)
         return super().format(record)
+
+
+def _add_task(record: logging.LogRecord) -> None:
+    running = current()
+    record.task_name = running.task.name if running is not None else "???"
+    record.task_id = running.request.id if running is not None else "???"
 
 
 class PrintedLines:
@@ -184,12 +193,14 @@ def setup(app: Celeriac, options: LogOptions) -> None:
         root = logging.getLogger()
         if conf.get("worker_hijack_root_logger", True):
             root.handlers[:] = []
-        _attach(root, options, ColourFormatter(fmt, colour=colour))
+        formatter: logging.Formatter = ColourFormatter(fmt, colour=colour, datefmt=conf.worker_log_datefmt)
+        _attach(root, options, _json() if fmt == JSON else formatter)
         app.hooks.after_setup_logger.send(sender=None, logger=root, **told)
         task_logger = logging.getLogger("celery.task")
         task_logger.handlers[:] = []
         task_format = conf.get("worker_task_log_format") or TASK_FORMAT
-        _attach(task_logger, options, TaskFormatter(task_format, colour=colour))
+        formatter = TaskFormatter(task_format, colour=colour, datefmt=conf.worker_task_log_datefmt)
+        _attach(task_logger, options, _json() if JSON in (fmt, task_format) else formatter)
         task_logger.propagate = False
         app.hooks.after_setup_task_logger.send(sender=None, logger=task_logger, **told)
     if options.redirect_prints and conf.get("worker_redirect_stdouts", True):
@@ -230,6 +241,11 @@ def _wants_colour(options: LogOptions, configured: bool | None) -> bool:
     if configured is not None:
         return bool(configured)
     return options.file is None and "NO_COLOR" not in os.environ and sys.stderr.isatty()
+
+
+def _json() -> logging.Formatter:
+    made: logging.Formatter = importlib.import_module("celeriac.cli.jsonlines").JsonFormatter()
+    return made
 
 
 def _attach(logger: logging.Logger, options: LogOptions, formatter: logging.Formatter) -> None:

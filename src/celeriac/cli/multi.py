@@ -23,7 +23,7 @@ from celeriac.cli.pidfile import alive, running_pid
 from celeriac.settings.spelling import did_you_mean
 
 _LOOK_SECONDS: Final = 0.1
-_OWN_FLAGS: Final = ("--nosplash", "--verbose")
+_OWN_FLAGS: Final = ("--nosplash", "--verbose", "--no-color", "--quiet", "-q")
 _USAGE: Final = """\
 usage: multi start <node1 node2 nodeN|range> [worker options]
        multi stop <n1 n2 nN|range> [-SIG (default: -TERM)]
@@ -48,7 +48,7 @@ class Nodes:
     Args:
         obj: Speaks to the person.
         given: The arguments.
-        program: Begins a worker, such as ``python -m celery``.
+        program: Begins a worker, such as ``python -m celery worker --detach``.
     """
 
     def __init__(self, obj: CLIContext, given: Given, program: Sequence[str]) -> None:
@@ -59,11 +59,13 @@ class Nodes:
     def command_line(self, node: Node) -> list[str]:
         """Return what starts a node."""
         named = [word for name in (self._obj.app_name,) if name for word in ("-A", name)]
-        return [*self._program, *named, *node.front, "worker", "--detach", *node.options]
+        place = self._program.index("worker") if "worker" in self._program else len(self._program)
+        before, behind = self._program[:place], self._program[place:]
+        return [*before, *named, *node.front, *behind, *node.options]
 
     def start(self) -> int:
         """Start all; return 1 when one of them failed."""
-        self._obj.echo("> Starting nodes...")
+        self._obj.say("> Starting nodes...")
         return max([self._start(node, f"\t> {node.name}: ") for node in self.nodes], default=0)
 
     def stop(self, number: signal.Signals, wait: bool) -> int:
@@ -86,7 +88,7 @@ class Nodes:
         code = subprocess.run(self.command_line(node), check=False).returncode  # noqa: S603 - ours
         if code:
             self._obj.error(f"* Child terminated with exit code {code}")
-        self._obj.echo(text + (self._obj.style("FAILED", fg="red") if code else self._obj.style("OK")))
+        self._obj.say(text + (self._obj.style("FAILED", fg="red") if code else self._obj.style("OK")))
         return 1 if code else 0
 
     def _signal(self, number: signal.Signals) -> list[int]:
@@ -94,11 +96,11 @@ class Nodes:
         alive = [(node, pid) for node, pid in found if pid is not None]
         for node, pid in found:
             if pid is None:
-                self._obj.echo(f"> {node.name}: {self._obj.style('DOWN', fg='magenta')}")
+                self._obj.say(f"> {node.name}: {self._obj.style('DOWN', fg='magenta')}")
         if alive:
-            self._obj.echo("> Stopping nodes...")
+            self._obj.say("> Stopping nodes...")
         for node, pid in alive:
-            self._obj.echo(f"\t> {node.name}: {number.name.removeprefix('SIG')} -> {pid}")
+            self._obj.say(f"\t> {node.name}: {number.name.removeprefix('SIG')} -> {pid}")
             with suppress(ProcessLookupError):  # it has ended since we looked, which is what is wanted
                 os.kill(pid, number)
         return [pid for _, pid in alive]
@@ -107,13 +109,13 @@ class Nodes:
         left = list(pids)
         while left:
             one = len(left) == 1
-            self._obj.echo(f"> Waiting for {len(left)} node{'' if one else 's'} -> {_listed(left)}...")
+            self._obj.say(f"> Waiting for {len(left)} node{'' if one else 's'} -> {_listed(left)}...")
             before = len(left)
             while len(left) == before:
                 time.sleep(_LOOK_SECONDS)
                 left = [pid for pid in left if alive(pid)]
         if pids:
-            self._obj.echo("> All nodes have ended.")
+            self._obj.say("> All nodes have ended.")
 
 
 @click.command("multi", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -143,10 +145,10 @@ def command(ctx: click.Context, /, arguments: tuple[str, ...]) -> None:
     given = nodes.take_apart(words, with_value)
     if not given.names:
         raise click.UsageError(f"Name the nodes, or say how many: multi {name} 2.")
-    program = shlex.split(nodes.option(given, "--cmd") or "") or [
+    module = "celery" if ctx.find_root().info_name == "celery" else "celeriac"
+    program = [
         nodes.option(given, "--executable") or sys.executable,
-        "-m",
-        "celery" if ctx.find_root().info_name == "celery" else "celeriac",
+        *shlex.split(nodes.option(given, "--cmd") or f"-m {module} worker --detach"),
     ]
     sys.exit(_COMMANDS[name](obj, Nodes(obj, given, program), number, first))
 
@@ -154,6 +156,7 @@ def command(ctx: click.Context, /, arguments: tuple[str, ...]) -> None:
 def _take_own(obj: CLIContext, words: Sequence[str]) -> list[str]:
     kept = [word for word in words if word not in _OWN_FLAGS]
     obj.no_color = obj.no_color or "--no-color" in words
+    obj.quiet = obj.quiet or "--quiet" in words or "-q" in words
     return kept
 
 

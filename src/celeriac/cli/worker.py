@@ -16,7 +16,7 @@ import click
 
 from celeriac import addresses
 from celeriac.app import Celeriac
-from celeriac.cli import logs
+from celeriac.cli import daemon, logs
 from celeriac.cli.added import take_added
 from celeriac.cli.banner import BannerFacts, render
 from celeriac.cli.context import CLIContext
@@ -188,23 +188,30 @@ def file_name(path: str | None, node: str, place: int = 0) -> str | None:
     allow_from_autoenv=False,
     help="For development: begin anew when a Python file that was loaded changes. Needs celeriac[reload].",
 )
-@click.option("--executable", help="With --detach: the Python interpreter to use.")
+@click.option(
+    "--disable-prefetch", is_flag=True, default=None, help="Take a task only when it can begin at once."
+)
+@daemon.options
+@click.argument("settings", nargs=-1, metavar="[-- SETTING=VALUE]...")
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:  # Any: click's values
     """Run a worker: take tasks from the queues and run them until told to stop."""
     obj: CLIContext = ctx.obj
     app = obj.app
     options["extra"] = take_added(ctx, options)
+    _set(app, options.pop("settings"), options.pop("disable_prefetch"))
+    asked = daemon.taken(app, "worker", options)
+    asked.become()
     node = node_name(options.pop("hostname"))
     level: int = options.pop("loglevel")
-    log_pattern: str | None = options.pop("logfile") or app.conf.get("worker_log_file")
+    log_pattern = asked.logfile
     logfile = file_name(log_pattern, node)
-    pidfile = file_name(options.pop("pidfile") or app.conf.get("worker_pidfile"), node)
+    pidfile = file_name(asked.pidfile, node)
     options["statedb"] = file_name(options["statedb"] or app.conf.worker_state_db, node)
     options["max_memory_per_child_kib"] = options.pop("max_memory_per_child")
     purge: bool = options.pop("purge")
     scheduler = options.pop("beat"), options.pop("schedule_filename"), options.pop("scheduler")
-    background, executable = options.pop("detach"), options.pop("executable")
+    background = options.pop("detach")
     is_reloaded = options.pop("reload")
     if is_reloaded and background:
         raise click.UsageError("--reload is for a worker in the foreground: leave out --detach.")
@@ -215,7 +222,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:  # Any: click's valu
     if background:
         if lock is not None:
             lock.release()  # it was to be had; who goes on takes it
-        detach(own_program(), executable)
+        detach(own_program(), asked.executable)
         return
 
     def in_child(place: int) -> None:
@@ -246,6 +253,16 @@ def command(ctx: click.Context, /, **options: Any) -> None:  # Any: click's valu
         if lock is not None:
             lock.release()
     sys.exit(code)
+
+
+def _set(app: Celeriac, settings: Sequence[str], disable_prefetch: bool | None) -> None:
+    """Make settings of what stands on the command line."""
+    try:
+        app.config_from_cmdline(settings, namespace="worker")
+    except (ValueError, ConfigError) as exc:
+        raise click.UsageError(str(exc)) from exc
+    if disable_prefetch is not None:
+        app.conf.worker_disable_prefetch = disable_prefetch
 
 
 def _end_with_watcher() -> None:

@@ -168,8 +168,13 @@ class Worker:
         pools.serve(
             invited,
             lambda: Executor(self.app, self.hostname, own_process=True, in_greenlet=greenlets),
-            self._pool_options,
+            msgspec.structs.replace(self._pool_options, tell=self._tell_of_pool),
         )
+
+    def _tell_of_pool(self, host: object, moment: str, **facts: Any) -> None:  # Any: the signal's arguments
+        """Send the signal of a moment in the life of the eventlet pool; gevent's has none in Celery."""
+        if self.pool_kind == "eventlet":
+            self.app.hooks.get(f"eventlet_pool_{moment}").send(host, **facts)
 
     def stop(self, how: How = "warm", exitcode: int | None = None) -> None:
         """Ask the worker to stop; may be called from any thread.

@@ -16,7 +16,7 @@ from celeriac.pools.limits import SoftLimit
 logger: logging.Logger = logging.getLogger("celery.worker.request")
 
 
-def nothing(*args: object) -> None:
+def nothing(*args: object, **facts: object) -> None:
     """Do nothing."""
 
 
@@ -32,6 +32,7 @@ class PoolOptions(msgspec.Struct, kw_only=True, frozen=True):
     before_fork: Callable[[], object] = nothing  # called before each child is asked for
     program: tuple[str, ...] = ()  # the command line that a child begins with; empty: it is forked
     in_child: Callable[[int], None] = nothing  # the first call in each child; its place in the pool, from 1
+    tell: Callable[..., object] = nothing  # called by a host of greenlets at moments that programs listen for
 
 
 class Runner(Protocol):

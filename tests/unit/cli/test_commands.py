@@ -87,6 +87,25 @@ def test_arguments_that_are_not_json_are_refused(program: str, capsys: pytest.Ca
     assert "is not JSON" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--eta", "--expires"])
+def test_a_moment_that_is_none_is_refused(
+    program: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["call", "-A", program, "prog.add", option, "soon"]) == 2
+    assert f"Invalid value for '{option}': 'soon' is no" in capsys.readouterr().err
+    assert run(["call", "-A", program, "prog.add", option, "2999-01-01T00:00:00+00:00"]) == 0
+
+
+def test_options_may_be_variables_of_the_environment(
+    program: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELERY_APP", program)
+    monkeypatch.setenv("CELERY_PURGE_QUEUES", "celery,other")
+
+    assert run(["purge", "-f"]) == 0
+    assert "No messages purged from 2 queues." in capsys.readouterr().out
+
+
 def test_the_report_says_where_messages_go_and_hides_passwords(
     program: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

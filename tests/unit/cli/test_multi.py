@@ -69,6 +69,23 @@ def test_files_are_named_by_their_node(capsys: Show) -> None:
     assert line.endswith(f"--pidfile=/p/foo.pid --logfile=/l/foo@{HOST}%I.log")
 
 
+def test_the_program_of_the_workers_may_be_another(capsys: Show) -> None:
+    options = ["--executable=/opt/py", "--cmd=-m celery worker --detach", "-A", "proj"]
+
+    [line] = _lines(capsys, "show", "1", *options, "-c", "2")
+    assert line.startswith(f"/opt/py -m celery -A proj worker --detach -c 2 -n celery1@{HOST} ")
+    [line] = _lines(capsys, "get", "celery1", "2", *options[:2])
+    assert line.startswith(f"/opt/py -m celery worker --detach -n celery1@{HOST} ")
+
+
+def test_quiet_is_for_multi_and_not_for_its_workers(tmp_path: Path, capsys: Show) -> None:
+    [line] = _lines(capsys, "show", "1", "-q", "--no-color")
+    assert " -q " not in line
+
+    assert _lines(capsys, "kill", "1", "--quiet", f"--pidfile={tmp_path}/%n.pid") == []
+    assert _lines(capsys, "kill", "1", f"--pidfile={tmp_path}/%n.pid") == [f"> celery1@{HOST}: DOWN"]
+
+
 def test_a_template_is_filled_in_for_each_node(capsys: Show) -> None:
     assert _lines(capsys, "expand", "%n-%i%I", "2") == ["celery1-1%I", "celery2-2%I"]
     assert expanded("%%n %d", "a@b.c", 1) == "%n b.c"

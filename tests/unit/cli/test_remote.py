@@ -13,6 +13,7 @@ from celeriac.cli.main import run
 from celeriac.cli.remote import arguments_of, described
 from celeriac.control.panel import Panel
 from celeriac.testing.worker import start_worker
+from worker_program import until
 
 NODE = "w1@here"
 
@@ -57,6 +58,27 @@ def test_when_nobody_answers_the_command_says_so(
 ) -> None:
     assert run([*words, "-t", "0.1", "-d", "nobody@here"], app=app) == 69
     assert "No nodes replied within time constraint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["inspect", "ping"], ["status"], ["control", "shutdown"]])
+def test_a_misspelt_node_gets_a_hint(
+    app: Celeriac, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with start_worker(app, pool="threads", hostname=NODE) as worker:
+        assert run([*words, "-t", "0.1", "-d", "w1@hree"], app=app) == 69
+        assert worker.node is not None
+        assert worker.node.shutdown.how is None
+
+    shown = capsys.readouterr().err
+    assert f"No nodes replied within time constraint. There is no w1@hree; did you mean {NODE}?" in shown
+
+
+def test_a_worker_that_is_told_to_stop_does_so(app: Celeriac) -> None:
+    with start_worker(app, pool="threads", hostname=NODE) as worker:
+        assert run(["control", "shutdown", "-d", NODE], app=app) == 0
+        node = worker.node
+        assert node is not None
+        until(lambda: node.shutdown.how == "warm")
 
 
 @pytest.mark.parametrize(

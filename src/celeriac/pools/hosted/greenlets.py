@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from celeriac.errors import ConfigError, SoftTimeLimitExceeded
 from celeriac.message import Finished, Job, Lost
-from celeriac.pools.base import PoolOptions, Runner
+from celeriac.pools.base import PoolOptions, Runner, nothing
 from celeriac.pools.hosted import patched
 from celeriac.pools.hosted.host import Host, escaped, host_main
 from celeriac.pools.hosted.line import HostEnd
@@ -173,20 +173,31 @@ class GreenletHost(Host):
         line: To the node.
         make_runner: Called for what runs the jobs.
         make_hub: Called for the hub.
+        tell: Called with this and a word when something happens that programs listen for.
     """
 
-    def __init__(self, line: HostEnd, make_runner: Callable[[], Runner], make_hub: Callable[[], Hub]) -> None:
+    def __init__(
+        self,
+        line: HostEnd,
+        make_runner: Callable[[], Runner],
+        make_hub: Callable[[], Hub],
+        tell: Callable[..., object] = nothing,
+    ) -> None:
         super().__init__(line, make_runner)
         self._hub = make_hub()
+        self._tell = tell
         self._limits: dict[int, GreenletLimit] = {}
 
     def serve(self) -> None:
         """Let the hub run until told to stop."""
+        self._tell(self, "started")
         self.line.ready()
         while True:
             self._hub.wait_readable(self.line.fileno())
             if not self.read_all():
+                self._tell(self, "preshutdown")
                 self.flush()
+                self._tell(self, "postshutdown")
                 return
 
     def soon(self, function: Callable[[], None]) -> None:
@@ -196,6 +207,7 @@ class GreenletHost(Host):
     def begin(self, job: Job, runner: Runner) -> None:
         """Have a job begun."""
         limit = self._limits[job.number] = GreenletLimit(self._hub, job)
+        self._tell(self, "apply", target=runner.run, args=(job, limit), kwargs={})
         self._hub.spawn(self._run, job, runner, limit)
 
     def _run(self, job: Job, runner: Runner, limit: GreenletLimit) -> None:
@@ -223,7 +235,8 @@ class GreenletHost(Host):
 def main_in(invited: Invitation, make_runner: Callable[[], Runner], options: PoolOptions) -> ChildMain:
     """Return what the patched process of a pool does."""
     make_hub = _HUBS[invited.pool]
-    return host_main(functools.partial(GreenletHost, make_hub=make_hub), make_runner, options)
+    make_host = functools.partial(GreenletHost, make_hub=make_hub, tell=options.tell)
+    return host_main(make_host, make_runner, options)
 
 
 def make_gevent_pool(options: PoolOptions, make_runner: Callable[[], Runner]) -> HostedPool:

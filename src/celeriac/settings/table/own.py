@@ -89,7 +89,6 @@ NEWER: tuple[Setting, ...] = (
         None,
         "text",
         "Format of the times in log lines.",
-        has_effect=False,
     ),
     Setting(
         "worker_pool_start_method",
@@ -105,7 +104,6 @@ NEWER: tuple[Setting, ...] = (
         None,
         "text",
         "Format of the times in the log lines that tasks write.",
-        has_effect=False,
     ),
 )
 
@@ -118,9 +116,7 @@ _DAEMON_OPTIONS: tuple[tuple[str, Kind, str], ...] = (
     ("executable", "text", "Python interpreter"),
 )
 _DAEMON_SETTINGS: tuple[Setting, ...] = tuple(
-    Setting(
-        f"{daemon}_{name}", f"{daemon}_{name}".upper(), None, kind, f"{what} of `celery {daemon}`.", False
-    )
+    Setting(f"{daemon}_{name}", f"{daemon}_{name}".upper(), None, kind, f"{what} of `celery {daemon}`.")
     for daemon in ("worker", "beat", "events")
     for name, kind, what in _DAEMON_OPTIONS
 )

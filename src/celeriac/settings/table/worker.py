@@ -116,7 +116,7 @@ WORKER: tuple[Setting, ...] = (
         "CELERYD_LOG_FORMAT",
         "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s",
         "text",
-        "Format of log lines.",
+        "Format of log lines; ``json`` for a JSON object a line, with the task's name and id.",
     ),
     Setting(
         "worker_lost_wait",
