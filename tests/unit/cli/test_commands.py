@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
@@ -80,6 +81,19 @@ def test_a_call_waits_in_the_queue_until_it_is_purged(
     assert "Purged 1 message from 1 known task queue." in capsys.readouterr().out
     assert run(["purge", "-A", program, "-f", "-Q", "celery,other"]) == 0
     assert "No messages purged from 2 queues." in capsys.readouterr().out
+
+
+def test_nothing_is_purged_before_somebody_agrees(
+    program: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(["call", "-A", program, "prog.add"]) == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+
+    assert run(["purge", "-A", program]) == 1
+
+    assert "WARNING:This will remove all tasks from queue: celery." in capsys.readouterr().out
+    assert run(["purge", "-A", program, "-f"]) == 0
+    assert "Purged 1 message from 1 known task queue." in capsys.readouterr().out
 
 
 def test_arguments_that_are_not_json_are_refused(program: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -96,6 +98,27 @@ def test_nodes_that_do_not_run_are_told(tmp_path: Path, capsys: Show) -> None:
         f"> celery1@{HOST}: DOWN",
         f"> celery2@{HOST}: DOWN",
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "number"),
+    [
+        (["stop"], "TERM", signal.SIGTERM),
+        (["stop", "-INT"], "INT", signal.SIGINT),
+        (["stop", "-9"], "KILL", signal.SIGKILL),
+        (["kill"], "KILL", signal.SIGKILL),
+    ],
+)
+def test_nodes_that_run_get_the_signal(
+    words: list[str], name: str, number: int, tmp_path: Path, capsys: Show
+) -> None:
+    with subprocess.Popen(["sleep", "60"]) as node:
+        (tmp_path / "celery1.pid").write_text(f"{node.pid}\n")
+
+        shown = _lines(capsys, words[0], "1", f"--pidfile={tmp_path}/%n.pid", *words[1:])
+
+        assert node.wait(60) == -number
+    assert shown == ["> Stopping nodes...", f"\t> celery1@{HOST}: {name} -> {node.pid}"]
 
 
 def test_a_misspelt_command_gets_a_hint(capsys: Show) -> None:
