@@ -20,7 +20,7 @@ from servers import RedisServer
 
 HERE = Path(__file__).resolve().parent
 OFFLINE = ("apps", "settings", "tasks", "sending", "eager", "errors", "results", "connections", "canvas")
-ONLINE = ("worker", "workflows")
+ONLINE = ("worker", "workflows", "heard")
 PATIENCE_SECONDS = 180
 
 # What we answer differently, on purpose; docs/decisions/045 and 060 tell why.

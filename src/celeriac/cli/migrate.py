@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import click
 
@@ -23,30 +24,38 @@ from celeriac.settings.settings import Settings
 @click.option("-a", "--ack-messages", is_flag=True, help="Take them away from the source.")
 @click.option("-T", "--tasks", metavar="NAMES", help="Only these tasks: a,b.")
 @click.option("-Q", "--queues", metavar="NAMES", help="These queues instead of the configured ones: a,b.")
+@click.option("-F", "--forever", is_flag=True, help="With -a: go on with what comes, until interrupted.")
+@click.option(
+    "-t", "--timeout", type=float, default=1.0, show_default=True, help="With -F: seconds between two looks."
+)
 @click.pass_obj
 def command(
     obj: CLIContext,
+    /,
     source: str,
     destination: str,
     limit: int | None,
     ack_messages: bool,
-    tasks: str | None,
-    queues: str | None,
+    forever: bool,
+    timeout: float,
+    **chosen: str | None,
 ) -> None:
     """Copy waiting messages from the broker SOURCE to DESTINATION, both URLs; with -a, move them.
 
     Those that wait for their time or are held by workers stay. Let no worker consume from the source
     meanwhile, unless with -a: it would run what the destination has got too.
     """
+    if forever and not ack_messages:
+        raise click.UsageError(
+            "--forever needs --ack-messages: else the same messages were copied each time."
+        )
     app = obj.app
     app.finalize()
-    names = _split(queues) or list(app.router.queues)
+    names = _split(chosen["queues"]) or list(app.router.queues)
     old, new = _broker(app, source), _broker(app, destination)
     if old.address == new.address:
         raise click.UsageError("Source and destination are one broker; queue move goes between its queues.")
-    total = sum(old.ready(name) for name in names)
-    total = total if limit is None else min(total, limit)
-    count = 0
+    count = total = 0
 
     def tell(delivery: Delivery) -> None:
         nonlocal count
@@ -54,17 +63,26 @@ def command(
         obj.echo(f"Migrating task {count}/{total}: {_shown(delivery)}")
 
     try:
-        for name in names:
-            move = moving.Move(
-                source=old,
-                queue=app.router.find(name),
-                target=new,
-                to=app.router.find(name),
-                names=frozenset(_split(tasks)),
-                limit=None if limit is None else limit - count,
-                keep=not ack_messages,
-            )
-            asyncio.run(moving.carry_out(move, tell))
+        while True:
+            total = count + sum(old.ready(name) for name in names)
+            total = total if limit is None else min(total, limit)
+            for name in names:
+                move = moving.Move(
+                    source=old,
+                    queue=app.router.find(name),
+                    target=new,
+                    to=app.router.find(name),
+                    names=frozenset(_split(chosen["tasks"])),
+                    limit=None if limit is None else limit - count,
+                    keep=not ack_messages,
+                )
+                asyncio.run(moving.carry_out(move, tell))
+            if not forever or count == limit:
+                break
+            time.sleep(timeout)
+    except KeyboardInterrupt:
+        if not forever:
+            raise
     finally:
         old.close()
         new.close()

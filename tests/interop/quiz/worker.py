@@ -17,7 +17,7 @@ BROKER = os.environ["QUIZ_BROKER"]
 PREFIX = os.environ.get("QUIZ_PREFIX", "")
 WAIT = 30  # seconds; a task that does not answer is a wrong answer, not a test that hangs
 
-app = Celery("worker", broker=BROKER, backend=BROKER, include=["quiz.workflows"])
+app = Celery("worker", broker=BROKER, backend=BROKER, include=["quiz.workflows", "quiz.heard"])
 app.conf.update(
     accept_content=["json", "yaml", "pickle"],
     broker_connection_retry_on_startup=True,

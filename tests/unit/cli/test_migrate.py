@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import threading
 from pathlib import Path
 
 import pytest
 
 from celeriac import Celeriac
 from celeriac.cli.main import run
+from worker_program import until
 
 Show = pytest.CaptureFixture[str]
 OLD = """\
@@ -60,6 +62,31 @@ def test_chosen_tasks_go_to_the_other_broker_and_leave_this_one_if_wanted(
     monkeypatch.delenv("CELERY_BROKER_URL")
     with Celeriac("b", broker=target, set_as_current=False) as new:
         assert new.transport.ready("celery") == 2
+
+
+def test_what_comes_later_goes_too_if_wanted(tmp_path: Path, capsys: Show) -> None:
+    source, target = (f"sqlite:///{tmp_path}/{name}.db" for name in ("source", "target"))
+    with Celeriac("a", broker=source, set_as_current=False) as old:
+        old.send_task("t.first")
+
+        def send_more() -> None:
+            until(lambda: old.transport.ready("celery") == 0)
+            old.send_task("t.second")
+
+        sending = threading.Thread(target=send_more)
+        sending.start()
+        assert run(["migrate", source, target, "-a", "-F", "-n", "2", "-t", "0.02"]) == 0
+        sending.join()
+
+    told = [line.partition("[")[0] for line in capsys.readouterr().out.splitlines()]
+    assert told == ["Migrating task 1/1: t.first", "Migrating task 2/2: t.second"]
+
+
+def test_copying_for_ever_is_refused(tmp_path: Path, capsys: Show) -> None:
+    source, target = (f"sqlite:///{tmp_path}/{name}.db" for name in ("source", "target"))
+
+    assert run(["migrate", source, target, "-F"]) == 2
+    assert "--forever needs --ack-messages" in capsys.readouterr().err
 
 
 def test_a_broker_is_not_migrated_to_itself(tmp_path: Path, capsys: Show) -> None:
