@@ -31,6 +31,7 @@ def describe(app: Celeriac) -> str:
         *_under("software -> ", _software()),
         f"platform -> system:{platform.system()} arch:{', '.join(platform.architecture())}",
         f"            kernel version:{platform.release()} imp:{platform.python_implementation()}",
+        *_loader(app),
         f"settings -> transport:{_told(addresses.of_messages, app)}",
         f"            results:{_told(addresses.of_results, app)}",
         "",
@@ -48,6 +49,14 @@ def _software() -> list[str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _loader(app: Celeriac) -> list[str]:
+    wanted = app.loader_cls
+    if wanted is None:
+        return []
+    name = wanted if isinstance(wanted, str) else f"{wanted.__module__}.{wanted.__qualname__}"
+    return [f"loader   -> {name.replace(':', '.')}"]
 
 
 def _under(heading: str, words: list[str]) -> list[str]:

@@ -16,7 +16,7 @@ import celeriac.app
 import celeriac.result
 import celery
 import celery.app
-from celery import Celery, current_app, current_task, shared_task
+from celery import Celery, bugreport, current_app, current_task, shared_task
 from celery._state import get_current_app, get_current_worker_task, set_default_app
 
 
@@ -252,3 +252,9 @@ def test_all_apps_share_the_signals_of_the_process() -> None:
         Celery(name, broker=f"memory://signals-{name}").send_task(f"task-of-{name}")
 
     assert seen == ["task-of-one", "task-of-two"]
+
+
+def test_a_report_names_the_loader() -> None:
+    app = Celery("reported", broker="memory://", set_as_current=False)
+
+    assert "\nloader   -> celery.loaders.app.AppLoader\n" in bugreport(app)
