@@ -228,6 +228,11 @@ class Celeriac(Lending, Connected):
         else:
             self.hooks.import_modules.connect(run, sender=self, weak=False)
 
+    def bugreport(self) -> str:
+        """Return the versions, addresses and settings that help to understand a problem, secrets hidden."""
+        text: str = importlib.import_module("celeriac.bugreport").describe(self)
+        return text
+
     def import_modules(self) -> list[Any]:
         """Import the modules to be discovered and those of ``imports`` and ``include``; return the latter.
 

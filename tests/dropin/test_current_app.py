@@ -258,3 +258,4 @@ def test_a_report_names_the_loader() -> None:
     app = Celery("reported", broker="memory://", set_as_current=False)
 
     assert "\nloader   -> celery.loaders.app.AppLoader\n" in bugreport(app)
+    assert app.bugreport() == bugreport(app)

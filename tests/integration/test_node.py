@@ -179,7 +179,7 @@ def test_an_expired_task_is_revoked(app: Celeriac, caplog: pytest.LogCaptureFixt
         result.get(timeout=TIMEOUT)
 
     assert result.state == "REVOKED"
-    assert told == [(result.id, True)]
+    assert told == [(result.id, late.name, True)]
     assert f"Discarding revoked task: {late.name}[{result.id}]" in caplog.text
 
 

@@ -193,14 +193,17 @@ def setup(app: Celeriac, options: LogOptions) -> None:
         root = logging.getLogger()
         if conf.get("worker_hijack_root_logger", True):
             root.handlers[:] = []
-        formatter: logging.Formatter = ColourFormatter(fmt, colour=colour, datefmt=conf.worker_log_datefmt)
-        _attach(root, options, _json() if fmt == JSON else formatter)
+        dates = conf.worker_log_datefmt
+        plain = _json() if fmt == JSON else ColourFormatter(fmt, colour=colour, datefmt=dates)
+        _attach(root, options, plain)
         app.hooks.after_setup_logger.send(sender=None, logger=root, **told)
         task_logger = logging.getLogger("celery.task")
         task_logger.handlers[:] = []
         task_format = conf.get("worker_task_log_format") or TASK_FORMAT
-        formatter = TaskFormatter(task_format, colour=colour, datefmt=conf.worker_task_log_datefmt)
-        _attach(task_logger, options, _json() if JSON in (fmt, task_format) else formatter)
+        dates = conf.worker_task_log_datefmt
+        is_json = JSON in (fmt, task_format)
+        own = _json() if is_json else TaskFormatter(task_format, colour=colour, datefmt=dates)
+        _attach(task_logger, options, own)
         task_logger.propagate = False
         app.hooks.after_setup_task_logger.send(sender=None, logger=task_logger, **told)
     if options.redirect_prints and conf.get("worker_redirect_stdouts", True):

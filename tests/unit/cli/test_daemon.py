@@ -98,7 +98,7 @@ def test_settings_may_stand_behind_the_command(app: Celeriac, capsys: Show) -> N
 
 
 @pytest.mark.parametrize(
-    ("setting", "text"), [("nonsense", "write name=value"), ("worker.concurrency=many", "worker_concurrency")]
+    ("setting", "text"), [("nonsense", "write name=value"), ("worker.concurrency=(int)many", "(int)many")]
 )
 def test_what_is_no_setting_behind_the_command_is_refused(
     app: Celeriac, setting: str, text: str, capsys: Show
