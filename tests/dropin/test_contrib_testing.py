@@ -35,6 +35,29 @@ def test_no_worker_is_started(celery_app, celery_worker):
 """
 
 
+ON_EVERY_POOL = """
+import pytest
+from celery import shared_task
+
+pytest_plugins = ("celery.contrib.pytest",)
+
+@shared_task(name="shared.add")
+def add(x, y):
+    return x + y
+
+@pytest.fixture(scope="session", params=["prefork", "asyncio", "threads", "solo"])
+def celery_worker_pool(request):
+    return request.param
+
+@pytest.fixture(scope="session")
+def celery_config():
+    return {"broker_url": "sqlite:///q.db", "result_backend": "sqlite:///q.db"}
+
+def test_shared(celery_app, celery_worker):
+    assert add.delay(4, 4).get(timeout=10) == 8
+"""
+
+
 def run_pytest(folder: Path, name: str, **environment: str) -> str:
     """Run a file of tests as a user does, and return what is printed."""
     run = subprocess.run(
@@ -77,3 +100,11 @@ def test_fixtures_do_without_current_app_and_worker_where_that_is_wanted(tmp_pat
     said = run_pytest(tmp_path, "test_trap.py", NO_WORKER="1")
 
     assert "2 passed" in said, said
+
+
+def test_the_worker_of_the_fixtures_has_the_pool_that_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "test_pools.py").write_text(ON_EVERY_POOL)
+
+    said = run_pytest(tmp_path, "test_pools.py")
+
+    assert "4 passed" in said, said
