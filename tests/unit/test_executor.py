@@ -465,3 +465,22 @@ def test_process_hooks_are_told() -> None:
     executor.end(3)
 
     assert told == ["init", "shutdown 3"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_line_about_an_end_says_of_which_task_it_is(
+    fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "celery.app.trace")
+    app = memory_app()
+
+    @app.task(name="t.divide")
+    def divide(by: int) -> float:
+        return 1 / by
+
+    result = divide.delay(0 if fails else 1)
+    run(app, sent(app))
+
+    [record] = [record for record in caplog.records if record.name == "celery.app.trace"]
+    assert ("raised unexpected" if fails else "succeeded in") in record.getMessage()
+    assert (record.data["name"], record.data["id"]) == ("t.divide", result.id)  # type: ignore[attr-defined]  # by extra=

@@ -22,6 +22,7 @@ def detach(program: Sequence[str], executable: str | None) -> int:
 
     Raises:
         click.UsageError: What asks for it cannot be found in the command line.
+        click.ClickException: The interpreter cannot be run, by this user.
     """
     interpreter, *arguments = program
     cut = arguments.index("--") if "--" in arguments else len(arguments)
@@ -29,14 +30,17 @@ def detach(program: Sequence[str], executable: str | None) -> int:
     environ = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
     if len(kept) == len(arguments) and len(environ) == len(os.environ):
         raise click.UsageError("Write --detach, or -D on its own, so that it can be left out.")
-    process = subprocess.Popen(  # noqa: S603 - our own command line
-        [executable or interpreter, *kept],
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    try:
+        process = subprocess.Popen(  # noqa: S603 - our own command line
+            [executable or interpreter, *kept],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as exc:
+        raise click.ClickException(f"{executable or interpreter} cannot be run: {exc.strerror}.") from exc
     pid = process.pid
     process.returncode = 0  # it outlives us, and nobody here waits for it
     return pid

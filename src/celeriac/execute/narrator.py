@@ -32,10 +32,9 @@ def tell(task: Any, request: Context, ending: Ending) -> None:  # Any: a Task of
     if ending.kind == "success":
         if logger.isEnabledFor(logging.INFO):
             shown = saferepr(ending.value, task.resultrepr_maxsize)
-            logger.info(
-                "Task %(name)s[%(id)s] succeeded in %(runtime)ss: %(return_value)s",
-                _facts(task, request, return_value=shown, runtime=ending.runtime),
-            )
+            facts = _facts(task, request, return_value=shown, runtime=ending.runtime)
+            text = "Task %(name)s[%(id)s] succeeded in %(runtime)ss: %(return_value)s"
+            logger.info(text, facts, extra={"data": facts})
         return
     kind = "expected" if ending.kind == "failure" and ending.expected else ending.kind
     level, text, description, shows_traceback = _LINES[kind]

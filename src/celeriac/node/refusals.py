@@ -113,7 +113,8 @@ class Refusals:
     def _tell_revoked(self, delivery: Delivery, refused: Refused) -> None:
         headers = refused.headers
         assert headers is not None
-        request_logger.info("Discarding revoked task: %s[%s]", headers.shadow or headers.task, headers.id)
+        facts = {"name": headers.shadow or headers.task, "id": headers.id}
+        request_logger.info("Discarding revoked task: %(name)s[%(id)s]", facts, extra={"data": facts})
         policy = self._reception.policies.get(headers.task)
         expired = refused.why == "expired"
         self._tell_of_end(delivery, policy, terminated=False, signum=None, expired=expired)

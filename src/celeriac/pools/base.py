@@ -96,16 +96,16 @@ def exit_code(exc: SystemExit) -> int:
 
 def tell_soft_limit(job: Job) -> None:
     """Log that a job is past its soft limit."""
+    facts = {"seconds": _plain(job.soft_limit_seconds), "name": job.task, "id": job.id}
     logger.warning(
-        "Soft time limit (%ss) exceeded for %s[%s]", _plain(job.soft_limit_seconds), job.task, job.id
+        "Soft time limit (%(seconds)ss) exceeded for %(name)s[%(id)s]", facts, extra={"data": facts}
     )
 
 
 def tell_hard_limit(job: Job) -> None:
     """Log that a job is past its hard limit, and is ended for it."""
-    logger.error(
-        "Hard time limit (%ss) exceeded for %s[%s]", _plain(job.hard_limit_seconds), job.task, job.id
-    )
+    facts = {"seconds": _plain(job.hard_limit_seconds), "name": job.task, "id": job.id}
+    logger.error("Hard time limit (%(seconds)ss) exceeded for %(name)s[%(id)s]", facts, extra={"data": facts})
 
 
 def _plain(seconds: float | None) -> str:

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from celeriac import Celeriac
 from celeriac.cli import daemon, events
+from celeriac.cli.detach import detach
 from celeriac.cli.main import run
 from processes import user_environment
 
@@ -118,3 +120,8 @@ def test_a_camera_goes_on_in_the_background(app: Celeriac, monkeypatch: pytest.M
 
     assert run(["events", "--camera", "prog.Camera", "--detach", "--executable=/opt/py"], app=app) == 0
     assert begun == ["/opt/py"]
+
+
+def test_an_interpreter_that_is_not_there_is_told(capsys: Show) -> None:
+    with pytest.raises(click.ClickException, match="/no/such/python cannot be run: No such file"):
+        detach(["python", "-m", "celery", "worker", "--detach"], "/no/such/python")
