@@ -18,7 +18,7 @@ PROJECT = """
 import time
 from pathlib import Path
 from celery import Celery
-from celery.signals import worker_process_shutdown
+from celery.signals import worker_process_shutdown, worker_shutting_down
 
 HERE = Path(__file__).parent
 app = Celery("proj", broker=f"sqlite:///{HERE}/q.db", backend=f"sqlite:///{HERE}/q.db")
@@ -33,6 +33,10 @@ def hold():
     while not (HERE / "go").exists():
         time.sleep(0.01)
     (HERE / "done").touch()
+
+@worker_shutting_down.connect
+def tell(sender=None, sig=None, how=None, exitcode=None, **kwargs):
+    (HERE / "told").write_text(f"{sender} {sig} {how} {exitcode}")
 
 @worker_process_shutdown.connect
 def linger(**kwargs):
@@ -121,6 +125,7 @@ class TestFiles:
         until(lambda: any("succeeded" in path.read_text() for path in children))
 
         assert worker.stop() == 0
+        assert (home / "told").read_text() == "w1@here SIGTERM Warm 0"
         assert f"Task proj.add[{task}] received" in (home / "w1.log").read_text()
         assert "succeeded" not in (home / "w1.log").read_text()
 
