@@ -92,7 +92,7 @@ def run(obj: CLIContext, options: Mapping[str, Any]) -> None:  # Any: click's va
         ConfigError: A setting or an option makes no sense.
     """
     app = obj.app
-    asked = daemon.taken(app, "beat", options)
+    asked = daemon.taken(app, "beat", dict(options))
     asked.become()
     lock = locked(obj, asked.pidfile)
     if options["detach"]:

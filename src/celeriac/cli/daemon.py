@@ -69,7 +69,9 @@ def taken(app: Celeriac, command: str, given: dict[str, Any]) -> Daemon:  # Any:
         command: The command's name.
         given: The values of its options.
     """
-    values = {name: given.pop(name) or app.conf.get(f"{command}_{name}") for name in Daemon.__struct_fields__}
+    values = {
+        name: given.pop(name, None) or app.conf.get(f"{command}_{name}") for name in Daemon.__struct_fields__
+    }
     values["logfile"] = values["logfile"] or app.conf.get(f"{command}_log_file")  # Celery's older name
     return Daemon(**values)
 
