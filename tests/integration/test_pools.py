@@ -89,6 +89,10 @@ def busy():
     except SoftTimeLimitExceeded:
         return "cleaned up"
 
+@app.task(name="proj.abusy")
+async def abusy():
+    return busy()
+
 @app.task(name="proj.leave")
 def leave():
     raise SystemExit(3)
@@ -373,7 +377,7 @@ def test_coroutines_that_run_at_once_know_their_own_requests(worker: Running) ->
     assert [result.get(timeout=TIMEOUT) for result in results] == [result.id for result in results]
 
 
-@of_kinds("asyncio")
+@of_kinds("threads", "solo", "asyncio")
 def test_a_terminated_coroutine_sees_its_cancellation(worker: Running) -> None:
     running = worker.proj.acancelled.delay("revoked")
     worker.begun("revoked")
@@ -383,15 +387,21 @@ def test_a_terminated_coroutine_sees_its_cancellation(worker: Running) -> None:
     with pytest.raises(TaskRevokedError):
         running.get(timeout=TIMEOUT)
     until(lambda: worker.traces("revoked-cancelled") == 1)
+    assert worker.proj.aadd.delay(1, 2).get(timeout=TIMEOUT) == 3
 
 
-@of_kinds("asyncio")
+@of_kinds("threads", "solo", "asyncio")
 def test_a_coroutine_past_its_hard_limit_sees_its_cancellation(worker: Running) -> None:
     late = worker.proj.acancelled.apply_async(("late",), time_limit=0.3)
 
     with pytest.raises(TimeLimitExceeded):
         late.get(timeout=TIMEOUT)
     until(lambda: worker.traces("late-cancelled") == 1)
+
+
+@of_kinds("prefork", "solo", "asyncio")
+def test_the_soft_limit_raises_in_a_coroutine_that_keeps_the_processor(worker: Running) -> None:
+    assert worker.proj.abusy.apply_async(soft_time_limit=0.3).get(timeout=TIMEOUT) == "cleaned up"
 
 
 @of_kinds("asyncio")

@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Generator
 from typing import Any
 
 from celeriac.errors import SoftTimeLimitExceeded
+from celeriac.pools.limits import SLACK_SECONDS, Counting
 
 
 class CoroutineRunner:
@@ -21,28 +22,63 @@ class CoroutineRunner:
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
 
-    def run(self, coroutine: Coroutine[Any, Any, Any], soft_seconds: float | None) -> Any:  # Any: its result
+    def run(
+        self, coroutine: Coroutine[Any, Any, Any], soft_seconds: float | None, seat: Counting | None
+    ) -> Any:  # Any: its result
         """Run a coroutine to its end and return what it returns.
 
         Args:
             coroutine: What a task's body has returned.
             soft_seconds: After which `SoftTimeLimitExceeded` is raised where it waits.
+            seat: The limit of the process or thread, by which the coroutine may be told to end.
 
         Raises:
             concurrent.futures.CancelledError: Something has cancelled it; as an ``Exception``, for that is
                 the task's own affair and no end of the process.
+            SystemExit: It was told to end.
         """
         if self._runner is None:
             self._runner = asyncio.Runner()
-        # With a copy of this context: the coroutine has to know which task it belongs to.
-        limited = CoroutineLimit(soft_seconds).drive(coroutine)
-        return self._runner.run(limited, context=contextvars.copy_context())
+        limit = CoroutineLimit(soft_seconds)
+        try:
+            if seat is not None:
+                seat.attend(_Here(limit, self._runner.get_loop()))
+            # With a copy of this context: the coroutine has to know which task it belongs to.
+            return self._runner.run(limit.drive(coroutine), context=contextvars.copy_context())
+        except asyncio.CancelledError as exc:
+            raise SystemExit from exc
+        finally:
+            if seat is not None:
+                seat.attend(None)
+            coroutine.close()  # should it not even have begun
 
     def close(self) -> None:
         """Close the loop, if there is one."""
         runner, self._runner = self._runner, None
         if runner is not None:
             runner.close()
+
+
+class _Here:
+    """A coroutine of this thread's loop, `celeriac.pools.limits.Awaited`.
+
+    Args:
+        limit: That of the coroutine.
+        loop: Where it runs.
+    """
+
+    def __init__(self, limit: CoroutineLimit, loop: asyncio.AbstractEventLoop) -> None:
+        self._limit = limit
+        self._loop = loop
+
+    def end(self) -> None:
+        """Have it see `asyncio.CancelledError`."""
+        self._loop.call_soon_threadsafe(self._limit.end)
+
+    def interrupt(self, *, end: bool) -> None:
+        """Raise right here what it is due, if it is its code that runs."""
+        if asyncio.current_task(self._loop) is not None:
+            self._limit.interrupt(end=end)
 
 
 class CoroutineLimit:
@@ -107,7 +143,7 @@ class CoroutineLimit:
         if end:
             self._ended = True
             raise asyncio.CancelledError
-        if self._deadline is not None and time.monotonic() >= self._deadline:
+        if self._deadline is not None and time.monotonic() >= self._deadline - SLACK_SECONDS:
             self._deadline = None
             raise SoftTimeLimitExceeded
 

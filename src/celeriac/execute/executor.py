@@ -29,7 +29,7 @@ from celeriac.execute.loss import ending_of
 from celeriac.hooks import Hooks
 from celeriac.message import Call, Finished, Job, Outcome, Part, Record
 from celeriac.parameters import is_coroutine_function
-from celeriac.pools.limits import SoftLimit
+from celeriac.pools.limits import Counting, SoftLimit
 from celeriac.run import Ending, ErrorInfo, Runnable, run, run_async
 from celeriac.saferepr import saferepr
 from celeriac.wire.task import RESENT_HEADER, unpack_call
@@ -220,7 +220,8 @@ class Executor:
                     "share one thread, which can have no second event loop. Route it to a worker with "
                     "-P asyncio, threads or prefork."
                 )
-            return self._coroutines.run(value, self._job.soft_limit_seconds)
+            seat = self._limit if isinstance(self._limit, Counting) else None
+            return self._coroutines.run(value, self._job.soft_limit_seconds, seat)
         return value
 
     async def call_async(self, body: Callable[[], Any]) -> Any:  # Any: the user's value

@@ -12,7 +12,7 @@ from typing import Protocol
 from celeriac.errors import SoftTimeLimitExceeded
 
 # The one who watches the clock and the one who runs do not read it at the same moment.
-_SLACK_SECONDS = 0.05
+SLACK_SECONDS = 0.05
 
 
 class SoftLimit(Protocol):
@@ -50,7 +50,23 @@ class SeatLimit(SoftLimit, Protocol):
         ...
 
 
-class _Counting:
+class Awaited(Protocol):
+    """A coroutine that runs on an event loop of the thread that a limit is of."""
+
+    def end(self) -> None:
+        """Have it see `asyncio.CancelledError`; may be called from any thread."""
+        ...
+
+    def interrupt(self, *, end: bool) -> None:
+        """Raise right here what it is due, if it is its code that runs: for handlers of signals.
+
+        Args:
+            end: Whether it has to end.
+        """
+        ...
+
+
+class Counting:
     """Counts from entering to leaving."""
 
     due: type[BaseException] | None = None
@@ -58,16 +74,27 @@ class _Counting:
     def __init__(self) -> None:
         self.seconds: float = 0.0
         self._deadline: float | None = None  # None outside
+        self._awaited: Awaited | None = None
 
     def __enter__(self) -> None:
         """Begin to count."""
-        self._deadline = time.monotonic() + self.seconds - _SLACK_SECONDS
+        self._deadline = time.monotonic() + self.seconds - SLACK_SECONDS
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         """Stop counting."""
         self._deadline = None
+
+    def attend(self, awaited: Awaited | None) -> None:
+        """Have a coroutine ended from now on: an exception in its loop's code would break the loop.
+
+        Args:
+            awaited: The coroutine; None: it runs no longer.
+        """
+        self._awaited = awaited
+        if awaited is not None:
+            self._raise_if_due()
 
     def _raise_if_due(self) -> None:
         if (due := self.due) is not None:
@@ -78,7 +105,7 @@ class _Counting:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
 
-class SignalLimit(_Counting):
+class SignalLimit(Counting):
     """A limit for a process whose signal handler calls `raise_if_overdue`: so between two bytecodes.
 
     The watcher's signal may come late, when its job has ended and another one runs: then it does nothing.
@@ -90,12 +117,14 @@ class SignalLimit(_Counting):
         Raises:
             SoftTimeLimitExceeded: It is; once for each run.
         """
-        if self._overdue():
+        if self._awaited is not None:
+            self._awaited.interrupt(end=False)
+        elif self._overdue():
             self._deadline = None
             raise SoftTimeLimitExceeded
 
 
-class MainThreadLimit(_Counting):
+class MainThreadLimit(Counting):
     """A limit for the main thread that other threads tell to strike.
 
     A signal carries it there. That interrupts a sleep or a read, as `ThreadLimit` cannot. It is a real-time
@@ -127,6 +156,12 @@ class MainThreadLimit(_Counting):
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         """Strike; to be installed as the handler of `SIGNAL`."""
         kind, self._ordered = self._ordered, None
+        if self._awaited is not None and kind is not None:
+            ends = kind is not SoftTimeLimitExceeded
+            if ends:
+                self._awaited.end()
+            self._awaited.interrupt(end=ends)
+            return
         if kind is None or (kind is SoftTimeLimitExceeded and not self._overdue()):
             return
         if self._deadline is None:
@@ -135,7 +170,7 @@ class MainThreadLimit(_Counting):
         raise kind
 
 
-class ThreadLimit(_Counting):
+class ThreadLimit(Counting):
     """A limit for one of several threads.
 
     Python raises at the thread's next bytecode; a call that blocks in C is not interrupted.
@@ -172,10 +207,17 @@ class ThreadLimit(_Counting):
                 self._struck = True
                 _raise_in(self._thread, SoftTimeLimitExceeded)
 
-    def strike(self, kind: type[BaseException]) -> None:
-        """Have an exception raised inside the user's code."""
+    def attend(self, awaited: Awaited | None) -> None:
+        """Have a coroutine ended from now on."""
         with self._lock:
-            if self._deadline is not None:
+            super().attend(awaited)
+
+    def strike(self, kind: type[BaseException]) -> None:
+        """Have an exception raised inside the user's code, or its coroutine see its cancellation."""
+        with self._lock:
+            if self._awaited is not None:
+                self._awaited.end()
+            elif self._deadline is not None:
                 self._struck = True
                 _raise_in(self._thread, kind)
             else:

@@ -13,7 +13,8 @@ from celeriac.pools.seats import Seat, SeatPool
 class ThreadPool(SeatPool):
     """Threads that run jobs, `celeriac.ports.Pool`.
 
-    A thread cannot be killed: one that is past its hard limit is left alone with its job and replaced.
+    A thread cannot be killed: one that is past its hard limit is replaced. Its job sees ``SystemExit``, a
+    coroutine its cancellation, as soon as Python runs there.
 
     Args:
         options: How many threads.
@@ -35,7 +36,9 @@ class ThreadPool(SeatPool):
 
     def overrun(self, seat: Seat, job: Job) -> None:
         """Abandon the thread and put another one in its place."""
-        seat.abandoned = True
+        seat.abandoned = True  # first: so whatever is struck, it is not the next job
+        if seat.number == job.number:
+            seat.limit.strike(SystemExit)
         self._seats.remove(seat)
         if not self._stopping:
             self.add_seat()
