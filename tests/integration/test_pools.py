@@ -20,6 +20,7 @@ from worker_program import TIMEOUT, until
 
 PROJECT = """
 import asyncio
+import signal
 import time
 from pathlib import Path
 from celeriac.app import Celeriac
@@ -36,14 +37,14 @@ def trace(name):
 def traced(name):
     return lambda **_: trace(name)
 
-for signal in ("worker_process_init", "worker_init", "worker_ready", "worker_shutdown"):
-    getattr(app.hooks, signal).connect(traced(signal), weak=False)
-for signal in ("started", "preshutdown", "postshutdown", "apply"):
-    app.hooks.get(f"eventlet_pool_{signal}").connect(traced(f"eventlet-{signal}"), weak=False)
-for signal in ("task_prerun", "task_postrun", "task_success", "task_failure", "task_retry"):
-    def on(sender=None, hook=signal, **_):
+for hook in ("worker_process_init", "worker_init", "worker_ready", "worker_shutdown"):
+    getattr(app.hooks, hook).connect(traced(hook), weak=False)
+for phase in ("started", "preshutdown", "postshutdown", "apply"):
+    app.hooks.get(f"eventlet_pool_{phase}").connect(traced(f"eventlet-{phase}"), weak=False)
+for hook in ("task_prerun", "task_postrun", "task_success", "task_failure", "task_retry"):
+    def on(sender=None, hook=hook, **_):
         trace(f"{hook}-{sender.request.id}")
-    getattr(app.hooks, signal).connect(on, weak=False)
+    getattr(app.hooks, hook).connect(on, weak=False)
 
 @app.task(name="proj.add")
 def add(x, y):
@@ -80,6 +81,12 @@ def stuck(seconds):
     trace("stuck-begun")
     time.sleep(seconds)  # one call, in C
     return seconds
+
+@app.task(name="proj.deaf")
+def deaf():
+    trace("deaf-begun")
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    time.sleep(120)  # and no signal ends it, as in much of what is written in C
 
 @app.task(name="proj.busy")
 def busy():
@@ -291,6 +298,19 @@ def test_the_hard_limit_ends_a_task_in_c_code_and_no_other(worker: Running) -> N
     worker.allow("innocents")
     assert [other.get(timeout=TIMEOUT) for other in others] == [f"innocent{n}" for n in range(len(others))]
     assert [worker.traces(f"innocent{n}-begun") for n in range(len(others))] == [1] * len(others)
+
+
+@of_kinds("solo")
+def test_a_worker_whose_only_slot_does_not_end_begins_anew_and_what_waits_runs(worker: Running) -> None:
+    stuck = worker.proj.deaf.apply_async(time_limit=0.3)
+    worker.begun("deaf")
+    innocent = [worker.proj.add.delay(number, 0) for number in range(3)]
+
+    with pytest.raises(TimeLimitExceeded):
+        stuck.get(timeout=TIMEOUT)
+
+    assert [result.get(timeout=TIMEOUT) for result in innocent] == [0, 1, 2]
+    assert worker.traces("deaf-begun") == 1
 
 
 @of_kinds(*KINDS)

@@ -55,7 +55,7 @@ class Worker:
     1. load what the app consists of, and say to its hooks that a worker begins
     2. fork what has to be forked, then start the loop
     3. obey the signals of the operating system
-    4. end, or begin anew in the same process (HUP)
+    4. end, or begin anew in the same process (HUP; a task in the main thread that does not end)
 
     Args:
         app: The app.
@@ -111,6 +111,8 @@ class Worker:
             self._pool_options,
             lambda: Executor(app, self.hostname, own_process=os.getpid() != pid),
         )
+        if program and isinstance(self.pool, SoloPool):
+            self.pool.on_stuck = self._begin_anew
         if options.autoscale is not None and self.pool.size != fewest:
             raise ConfigError(
                 f"The {self.pool_kind} pool has {self.pool.size} slot; it cannot be autoscaled."
@@ -152,9 +154,7 @@ class Worker:
         loop = asyncio.new_event_loop()
         with Signals(loop, self._on_signal) if in_main else nullcontext():
             code = self._run_beside(self.pool, loop) if isinstance(self.pool, SoloPool) else self._run(loop)
-        for companion in reversed(self.companions):
-            companion.end(cold=self._asked == "cold")
-        self.app.hooks.worker_shutdown.send(sender=self)
+        self._end_companions()
         self._close()
         if self._restarts:
             _execute_again()
@@ -212,8 +212,12 @@ class Worker:
                 codes.append(self._run(loop))
             finally:
                 pool.leave()
-            if self._asked == "cold" and not pool.has_left(_LEAVE_SECONDS):
-                os._exit(self.exitcode or 0)  # its message has gone back: it must not go on here
+            if self._asked == "cold" and not pool.has_left(0.0 if self._restarts else _LEAVE_SECONDS):
+                # What became of its message is told: it must not go on here.
+                if self._restarts:
+                    self._end_companions()
+                    _execute_again()
+                os._exit(self.exitcode or 0)
 
         thread = threading.Thread(target=node, name="celeriac-node")
         thread.start()
@@ -316,6 +320,16 @@ class Worker:
             return None
         multiplier: int = conf.worker_prefetch_multiplier
         return multiplier
+
+    def _begin_anew(self) -> None:
+        """Get rid of a task that nothing else can end: hand back what waits, and execute this program again."""
+        self._restarts = self._restarts or self._asked is None
+        self.stop("cold", 0)
+
+    def _end_companions(self) -> None:
+        for companion in reversed(self.companions):
+            companion.end(cold=self._asked == "cold")
+        self.app.hooks.worker_shutdown.send(sender=self)
 
     def _close(self) -> None:
         if self._transport is not None and self._transport is not self.app.transport:

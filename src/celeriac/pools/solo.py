@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Callable
@@ -14,6 +15,10 @@ from celeriac.pools.base import PoolOptions, Runner
 from celeriac.pools.limits import MainThreadLimit, SeatLimit, ThreadLimit
 from celeriac.pools.seats import NOBODY, Seat, SeatPool, T
 
+logger: logging.Logger = logging.getLogger("celery.pool")
+
+_GRACE_SECONDS = 0.5  # for a job to end that was told to
+
 # Python runs signal handlers in the main thread alone, between two of its steps. A signal that comes after
 # the last of them and before the thread sleeps wakes nobody: it would be acted on with the next task.
 _HEED_SECONDS = 0.5
@@ -23,8 +28,12 @@ class SoloPool(SeatPool):
     """One seat in the thread that makes the pool and calls `serve_here`; the node's loop has another thread.
 
     So leases are renewed and commands answered while a long job runs. A job cannot be killed without the
-    worker: past its hard limit `TimeLimitExceeded` is raised inside it, and only when it has ended is the
-    slot free again.
+    worker: past its hard limit `TimeLimitExceeded` is raised inside it. If it does not end for that, as it
+    sits in C code, `on_stuck` is called: for the worker to begin anew. Otherwise its slot is free only when
+    it has ended.
+
+    Attributes:
+        on_stuck: Called on the loop; None: nobody can help.
 
     Args:
         options: Not looked at: the size is one.
@@ -40,6 +49,7 @@ class SoloPool(SeatPool):
         self._left = threading.Event()  # `serve_here` has returned
         self._in_main = threading.current_thread() is threading.main_thread()
         self._limit = MainThreadLimit() if self._in_main else ThreadLimit()
+        self.on_stuck: Callable[[], None] | None = None
 
     def resize(self, size: int) -> None:
         """Refuse: there is one main thread.
@@ -102,8 +112,32 @@ class SoloPool(SeatPool):
                 return queue.get(timeout=_HEED_SECONDS)
 
     def overrun(self, seat: Seat, job: Job) -> None:
-        """Get the job out of the way, as far as Python can."""
+        """Get the job out of the way, as far as Python can; and see whether that has helped."""
         seat.limit.strike(TimeLimitExceeded)
+        self._see_whether_it_ends(seat, job)
+
+    def kill(self, number: int, signum: int) -> bool:
+        """Raise ``SystemExit`` in a job. From SIGKILL it does not get away, where a worker can begin anew."""
+        seat = self._seats[0] if self._seats else None
+        job = self._jobs.get(number)
+        if not super().kill(number, signum):
+            return False
+        if signum == signal.SIGKILL and seat is not None and job is not None:
+            self._see_whether_it_ends(seat, job)
+        return True
+
+    def _see_whether_it_ends(self, seat: Seat, job: Job) -> None:
+        if self._loop is not None:
+            self._loop.call_later(_GRACE_SECONDS, self._on_obstinate, seat, job)
+
+    def _on_obstinate(self, seat: Seat, job: Job) -> None:
+        if seat.number != job.number or self._left.is_set():
+            return
+        if self.on_stuck is None:
+            logger.error("Task %s[%s] does not end; until it does, nothing else can run.", job.task, job.id)
+            return
+        logger.error("Task %s[%s] does not end; the worker begins anew.", job.task, job.id)
+        self.on_stuck()
 
     def _serve(self, seat: Seat) -> None:
         seat.runner.begin()

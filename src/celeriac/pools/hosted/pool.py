@@ -19,7 +19,8 @@ logger: logging.Logger = logging.getLogger("celery.pool")
 
 # The host watches soft limits itself. When its loop is blocked it cannot, and is interrupted by a signal.
 _NUDGE_SECONDS = 0.1
-_GRACE_SECONDS = 2.0  # for a job to end that was told to: a machine with too much to do is slow, not blocked
+_GRACE_SECONDS = 0.8  # for a job to end that was told to; its slot is free a second after its limit
+_SILENT_SECONDS = 2.0  # then a host is killed that hears nothing: one with too much to do is slow, not blocked
 _FIRST_PAUSE_SECONDS = 1.0  # before a host is made again that died while it started
 _MOST_PAUSE_SECONDS = 30.0
 _END_SECONDS = 30.0  # for a host that was told to end
@@ -271,19 +272,9 @@ class HostedPool:
             host.timers.setdefault(number, []).append(timer)
 
     def _on_obstinate(self, host: Member, number: int) -> None:
-        """Renew the host of a job that does not end."""
+        """Account for a job that does not end, and have another host take the jobs from now on."""
+        assert self._loop is not None
         job = host.jobs[number]
-        if number not in host.heard:
-            logger.error(
-                "Process %r pid:%s is blocked; it is killed and renewed, with the %s jobs in it.",
-                host.name,
-                host.pid,
-                len(host.jobs),
-            )
-            host.doomed = True
-            self._renew(host)
-            self._forker.kill(host.index, host.pid, signal.SIGKILL)
-            return
         logger.error(
             "Task %s[%s] does not end; process %r pid:%s is renewed. Its other %s jobs end there first.",
             job.task,
@@ -297,8 +288,22 @@ class HostedPool:
         host.forget(number)
         reason = f"It was told to end and does not. Job: {number}."
         lost = Lost(number=number, started=True, reason=reason, pid=host.pid)
+        self._loop.call_later(_SILENT_SECONDS - _GRACE_SECONDS, self._on_silent, host, number)
         self._renew(host)
         self._deliver([lost if limit is None else self._overrun(host, job, limit)])
+
+    def _on_silent(self, host: Member, number: int) -> None:
+        """Kill a host that one job keeps from hearing anything; what else runs in it could not go on."""
+        if number in host.heard or host.doomed or host.index not in self._hosts:
+            return
+        logger.error(
+            "Process %r pid:%s is blocked; it is killed, with the %s jobs in it.",
+            host.name,
+            host.pid,
+            len(host.jobs),
+        )
+        host.doomed = True
+        self._forker.kill(host.index, host.pid, signal.SIGKILL)
 
     # --- hosts ---------------------------------------------------------------------------------------
 
