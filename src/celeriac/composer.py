@@ -12,7 +12,8 @@ import msgspec
 
 from celeriac import context, ids
 from celeriac.bursts import Turn
-from celeriac.errors import ConfigError
+from celeriac.errors import ConfigError, NoMoment
+from celeriac.limits import check_time_limits
 from celeriac.locks import Lock
 from celeriac.message import Outgoing, Props
 from celeriac.options import check_spelling
@@ -51,6 +52,7 @@ _FIELDS = {
     "group_id": "group",
 }
 _UTC = datetime.UTC
+_NO_TIME = (AttributeError, OverflowError, TypeError, ValueError)  # what Python says of what is no time
 
 
 class Terms(msgspec.Struct, kw_only=True, frozen=True):
@@ -196,6 +198,8 @@ class Composer:
         limit, broker_limit = pop("expires", None), pop("expiration", None)
         if limit is not None or broker_limit is not None:
             message.expires, message.expiration = self._expiry(limit, broker_limit)
+        if options.get("time_limit") is not None:
+            check_time_limits(options)
         message.timelimit = (pop("time_limit", None), pop("soft_time_limit", None))
         stamped = message.stamped_headers
         if stamped:
@@ -268,32 +272,47 @@ class Composer:
 
     def _moment(self, countdown: float | None, eta: Any) -> tuple[str, float]:
         """Return the ``eta`` header and the same moment in epoch seconds."""
-        if countdown:
-            eta = self._app.now() + datetime.timedelta(seconds=countdown)
-        text = eta if isinstance(eta, str) else eta.isoformat()
-        moment = datetime.datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=_UTC)  # what every worker takes a naive time for
-        return text, moment.timestamp()
+        try:
+            if countdown:
+                eta = self._app.now() + datetime.timedelta(seconds=countdown)
+            return _read(eta)
+        except _NO_TIME as exc:
+            option, value = ("countdown", countdown) if countdown else ("eta", eta)
+            raise _no_moment(option, value, exc) from exc
 
     def _expiry(self, expires: Any, expiration: Any) -> tuple[str | None, str | None]:
         """Return the ``expires`` header and the broker's own limit, in milliseconds as text."""
         if expires is None:
             return None, None if expiration is None else str(int(float(expiration) * 1000))
-        if isinstance(expires, (int, float)):
-            seconds: float = expires
-            text = (self._app.now() + datetime.timedelta(seconds=expires)).isoformat()
-        else:
-            text = expires if isinstance(expires, str) else expires.isoformat()
-            moment = datetime.datetime.fromisoformat(text)
-            if moment.tzinfo is None:
-                moment = moment.replace(tzinfo=_UTC)
-            seconds = moment.timestamp() - time.time()
+        try:
+            if isinstance(expires, (int, float)):
+                seconds: float = expires
+                text = (self._app.now() + datetime.timedelta(seconds=expires)).isoformat()
+            else:
+                text, moment = _read(expires)
+                seconds = moment - time.time()
+        except _NO_TIME as exc:
+            raise _no_moment("expires", expires, exc) from exc
         if expiration is not None:
             seconds = float(expiration)
         if seconds < 0:
             logger.warning("The task has expired before it is sent (%.3f s ago).", -seconds)
         return text, str(max(0, int(seconds * 1000)))
+
+
+def _read(value: Any) -> tuple[str, float]:
+    """Return a moment as text, and in epoch seconds."""
+    text = value if isinstance(value, str) else value.isoformat()
+    moment = datetime.datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=_UTC)  # what every worker takes a naive time for
+    return text, moment.timestamp()
+
+
+def _no_moment(option: str, value: Any, exc: Exception) -> NoMoment:
+    kinds = {"countdown": "a number of seconds", "eta": "a datetime, or text such as 2030-01-01T12:00:00+00:00"}
+    wanted = kinds.get(option) or f"{kinds['countdown']}, {kinds['eta']}"
+    return NoMoment(f"The call was not sent: {option}={value!r} says no time ({exc}); it is {wanted}.")
 
 
 def _inherit(options: dict[str, Any], request: context.Context, inherit_priority: bool) -> None:

@@ -8,6 +8,7 @@
     │   ├── NotRegistered         (KeyError, TaskError) no task has that name in this process
     │   ├── AlreadyRegistered     (TaskError)
     │   ├── ComponentMissing      (AttributeError) nothing installed brings this part of an app
+    │   ├── NoMoment              (ValueError) a countdown, eta or expires says no time
     │   ├── ScheduleError         (ValueError) no time can be told by this schedule
     │   │   ├── CrontabSyntaxError  a field of a crontab cannot be read
     │   │   └── NeverDue          (RuntimeError) no day is as the schedule says
@@ -75,6 +76,7 @@ __all__ = [
     "InvalidTaskError",
     "MaxRetriesExceededError",
     "NeverDue",
+    "NoMoment",
     "NotRegistered",
     "PartlySent",
     "PublishTimeout",
@@ -113,6 +115,10 @@ class UsageError(CeleriacError):
 
 class ComponentMissing(UsageError, AttributeError):
     """Raised for a part of an app that nothing installed brings; `hasattr` is False then."""
+
+
+class NoMoment(UsageError, ValueError):
+    """Raised for a call whose ``countdown``, ``eta`` or ``expires`` says no time; it is not sent."""
 
 
 class ScheduleError(UsageError, ValueError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 from celeriac.errors import ConfigError
@@ -17,15 +19,29 @@ def tokens_per_second(rate: float | str | None) -> float:
         rate: A number for a second, or text such as ``10/m``; the units are s, m and h.
 
     Raises:
-        ValueError: It is no number.
+        ValueError: It is no number, or one below 0.
         KeyError: There is no such unit.
     """
     if not rate:
         return 0.0
+    count, unit = rate, ""
     if isinstance(rate, str):
         count, _, unit = rate.partition("/")
-        return float(count) * _PER_SECOND[unit.strip() or "s"]
-    return float(rate)
+    number = float(count)
+    if not 0.0 <= number < math.inf:
+        raise ValueError(f"nothing can begin {count!s} times")
+    return number * _PER_SECOND[unit.strip() or "s"]
+
+
+def check_time_limits(options: Mapping[str, Any]) -> None:  # Any: of all kinds
+    """Look at the time limits among the options of a call.
+
+    Raises:
+        ValueError: The soft one is above the hard one.
+    """
+    hard = options.get("time_limit")
+    if hard is not None and (options.get("soft_time_limit") or 0) > hard:
+        raise ValueError("soft_time_limit must be less than or equal to time_limit")
 
 
 def check(task: Any) -> None:  # Any: a Task of any parameters

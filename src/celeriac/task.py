@@ -21,6 +21,7 @@ from celeriac.errors import (
     Retry,
     TransportError,
 )
+from celeriac.limits import check_time_limits
 from celeriac.message import Outcome
 from celeriac.parameters import Parameters
 from celeriac.ports import ResultBackend
@@ -673,9 +674,8 @@ class Task(TaskHooks, Generic[P, R_co]):
         if own is None:
             own = self._get_exec_options()
         options = {"ignore_result": self.ignore_result, **own, **options}
-        hard = options.get("time_limit")
-        if hard is not None and (options.get("soft_time_limit") or 0) > hard:
-            raise ValueError("soft_time_limit must be less than or equal to time_limit")
+        if options.get("time_limit") is not None:
+            check_time_limits(options)
         shown = shadow or self.shadow_name(args, kwargs, options)
         if shown is not None:
             options["shadow"] = shown

@@ -239,10 +239,19 @@ def test_a_limit_that_is_none_is_refused_where_it_is_written(app: Celeriac, limi
         app.task(concurrency_limit=limit)(len)
 
 
-@pytest.mark.parametrize("rate", ["often", "10/d", "x/s", [1]])
+@pytest.mark.parametrize("rate", ["often", "10/d", "x/s", [1], "-1/s", -2, "nan", "inf/m"])
 def test_a_rate_that_is_none_is_refused_where_it_is_written(app: Celeriac, rate: object) -> None:
     with pytest.raises(ConfigError, match=r"is no rate; .*'100/m'"):
         app.task(rate_limit=rate)(len)
+
+
+def test_a_rate_that_is_none_in_the_settings_keeps_a_worker_from_starting() -> None:
+    app = memory_app()
+    app.task(name="shop.pay")(lambda: None)
+    app.conf.task_annotations = {"shop.pay": {"rate_limit": "10/fortnight"}}
+
+    with pytest.raises(ConfigError, match=r"Task shop.pay: rate_limit='10/fortnight' is no rate"):
+        Worker(app, NodeOptions(hostname="w@here", pool="solo"))
 
 
 def test_a_scope_that_there_is_not_is_refused_where_it_is_written(app: Celeriac) -> None:

@@ -17,6 +17,7 @@ from celeriac.errors import SoftTimeLimitExceeded, TaskRevokedError
 from celeriac.message import Broadcast, Envelope, Props
 from celeriac.testing.worker import start_worker
 from celeriac.wire.control import Terms
+from job_factory import memory_app
 from worker_program import until
 
 TIMEOUT = 60.0
@@ -184,6 +185,22 @@ def test_each_task_that_waits_for_its_time_is_told_once(app: Celeriac) -> None:
             assert app.transport.size("celery") - app.transport.ready("celery") == len(late) + 1
 
 
+def test_what_waits_for_the_end_of_the_calendar_keeps_nobody_from_hearing_of_the_rest() -> None:
+    app = memory_app()
+    add = app.task(name="add")(lambda: None)
+    west = datetime.timezone(datetime.timedelta(hours=-12))
+    results = [
+        add.apply_async(eta=datetime.datetime(9999, 12, 31, 23, tzinfo=west)),
+        add.apply_async(countdown=3600),
+    ]
+
+    with start_worker(app, pool="threads", hostname=NODE):
+        waiting = ask(app, "scheduled")
+
+    assert {each["request"]["id"] for each in waiting} == {result.id for result in results}
+    assert any(each["eta"].startswith("9999-12-31") for each in waiting)
+
+
 def test_a_rate_limit_holds_tasks_of_its_kind_and_no_others(app: Celeriac) -> None:
     began: list[int] = []
 
@@ -237,6 +254,11 @@ def test_time_limits_queues_and_slots_are_changed(app: Celeriac) -> None:
     [
         ("nosuch", {}, {"error": "KeyError('nosuch')"}),
         ("rate_limit", {"task_name": "nobody", "rate_limit": "1/s"}, {"error": "unknown task"}),
+        (
+            "rate_limit",
+            {"task_name": "add", "rate_limit": "1/d"},
+            {"error": "Invalid rate limit string: KeyError('d')"},
+        ),
         ("time_limit", {"task_name": "nobody"}, {"error": "unknown task"}),
         ("autoscale", {"max": 3, "min": 1}, {"error": "ValueError('Autoscale not enabled')"}),
         ("pool_restart", {}, {"error": "ValueError('Pool restarts not enabled')"}),

@@ -13,9 +13,17 @@ import pytest
 
 from celeriac import context
 from celeriac.app import Celeriac
+from celeriac.canvas import chain, chord, group
 from celeriac.client import TaskCall
 from celeriac.context import Context
-from celeriac.errors import BrokerUnreachable, EncodeError, PublishTimeout, TransportError, UsageError
+from celeriac.errors import (
+    BrokerUnreachable,
+    EncodeError,
+    NoMoment,
+    PublishTimeout,
+    TransportError,
+    UsageError,
+)
 from celeriac.message import Outgoing
 from desk import new_app
 
@@ -124,6 +132,55 @@ def test_the_options_of_a_call_win_over_those_of_the_task(app: Celeriac, produce
 def test_a_soft_limit_above_the_hard_one_is_refused(add: Any) -> None:
     with pytest.raises(ValueError, match="soft_time_limit must be less than or equal to time_limit"):
         add.apply_async((1,), time_limit=1, soft_time_limit=2)
+
+
+@pytest.mark.parametrize("where", ["send_task", "later step", "member", "body", "against the task's own"])
+def test_so_it_is_by_name_and_anywhere_in_a_workflow(
+    app: Celeriac, add: Any, producer: Producer, where: str
+) -> None:
+    @app.task(name="proj.limited", time_limit=1)
+    def limited(x: int = 0) -> int:
+        return x
+
+    wrong = add.s(1).set(time_limit=1, soft_time_limit=2)
+    calls = {
+        "send_task": lambda: app.send_task("proj.other", (), time_limit=1, soft_time_limit=2),
+        "later step": lambda: chain(add.s(1), wrong).apply_async(),
+        "member": lambda: group([add.s(1), wrong]).apply_async(),
+        "body": lambda: chord([add.s(1), add.s(2)], wrong).apply_async(),
+        "against the task's own": lambda: chain(add.s(1), limited.s().set(soft_time_limit=2)).apply_async(),
+    }
+
+    with pytest.raises(ValueError, match="soft_time_limit must be less than or equal to time_limit"):
+        calls[where]()
+
+    assert producer.batches == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("countdown", float("nan")),
+        ("countdown", float("inf")),
+        ("countdown", 1e18),
+        ("countdown", "5"),
+        ("eta", "tomorrow"),
+        ("eta", 1e9),
+        ("eta", datetime.timedelta(seconds=4)),
+        ("expires", float("nan")),
+        ("expires", 1e18),
+        ("expires", "soon"),
+        ("expires", datetime.timedelta(seconds=4)),
+    ],
+)
+def test_what_says_no_time_is_refused_with_the_option_and_its_value(
+    add: Any, producer: Producer, option: str, value: Any
+) -> None:
+    with pytest.raises(NoMoment) as refused:
+        add.apply_async((1,), **{option: value})
+
+    assert str(refused.value).startswith(f"The call was not sent: {option}={value!r} says no time (")
+    assert producer.batches == []
 
 
 def test_headers_become_headers_and_unknown_options_properties(add: Any, producer: Producer) -> None:

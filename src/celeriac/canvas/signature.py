@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 from celeriac.canvas import stamps
 from celeriac.canvas.stamps import StampingVisitor
 from celeriac.errors import NotRegistered
+from celeriac.limits import check_time_limits
 
 # Options that stay as they were when a signature was made: callers cannot override them.
 _FIXED_OPTIONS = frozenset({"group_id", "stamped_headers"})
@@ -316,8 +317,13 @@ class Signature(_Owned):
             root_id: The first task of the workflow.
             parent_id: The task that sends it.
             group_index: Its place in the group.
+
+        Raises:
+            ValueError: Its soft time limit is above the hard one.
         """
         options = self.options
+        if "time_limit" in options or "soft_time_limit" in options:
+            self._check_time_limits()
         id = options.get("task_id") or _id or self.app.new_id()
         options["task_id"] = id
         for name, value in (
@@ -334,6 +340,14 @@ class Signature(_Owned):
         return self.AsyncResult(id)
 
     _freeze = freeze
+
+    def _check_time_limits(self) -> None:
+        """Raise what its call would raise before anything of the workflow runs, not when its turn comes."""
+        try:
+            own = self.type._get_exec_options()
+        except NotRegistered:
+            own = {}
+        check_time_limits({**own, **self.options})
 
     # --- what follows it ------------------------------------------------------------------------------
 

@@ -38,12 +38,19 @@ async def scheduled(state: State, **kwargs: Any) -> Any:
     waiting = state.node.intake.timers.held() + await parked(state.node)
     return [
         {
-            "eta": datetime.datetime.fromtimestamp(until, zone).isoformat(),
+            "eta": _moment(until, zone),
             "priority": _TIMER_PRIORITY,
             "request": _info(state, work, None),
         }
         for work, until in waiting
     ]
+
+
+def _moment(until: float, zone: datetime.tzinfo) -> str:
+    try:
+        return datetime.datetime.fromtimestamp(until, zone).isoformat()
+    except (ValueError, OverflowError):  # an hour before the end of the calendar, elsewhere
+        return datetime.datetime.max.replace(tzinfo=zone).isoformat()
 
 
 def query_task(state: State, ids: Iterable[str] | str, **kwargs: Any) -> Any:

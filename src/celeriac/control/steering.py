@@ -18,7 +18,7 @@ def rate_limit(state: State, task_name: str, rate_limit: float | str | None, **k
     """Set how often tasks of a kind begin here, such as 10/m; 0: as often as they can."""
     try:
         tokens_per_second(rate_limit)
-    except ValueError as exc:
+    except (ValueError, KeyError, TypeError) as exc:
         return nok(f"Invalid rate limit string: {exc!r}")
     task = state.app.tasks.get(task_name)
     if task is None:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from celeriac import connections, pools
+from celeriac import connections, limits, pools
 from celeriac.app import Celeriac
 from celeriac.control.gossip import Gossip
 from celeriac.control.mailbox import Mailbox
@@ -408,10 +408,13 @@ def _check_app(app: Celeriac) -> None:
     """Find out before anything runs whether there is the app's time zone, and who counts and locks tasks.
 
     Raises:
-        ConfigError: There is no such time zone; limited tasks cannot be counted, or unique ones locked.
+        ConfigError: There is no such time zone; limited tasks cannot be counted, or unique ones locked; a limit
+            that a task has by the settings makes no sense.
     """
     app.now()  # each task's end is dated
     tasks = app.tasks.values()
+    for task in tasks:
+        limits.check(task)
     if any(task.concurrency_limit is not None or task.rate_limit_scope == "global" for task in tasks):
         connections.connect_permits(app.conf, _transport_to_read(app), app_name=app.main)
     if app.uniques:
