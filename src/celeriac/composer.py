@@ -310,7 +310,10 @@ def _read(value: Any) -> tuple[str, float]:
 
 
 def _no_moment(option: str, value: Any, exc: Exception) -> NoMoment:
-    kinds = {"countdown": "a number of seconds", "eta": "a datetime, or text such as 2030-01-01T12:00:00+00:00"}
+    kinds = {
+        "countdown": "a number of seconds",
+        "eta": "a datetime, or text such as 2030-01-01T12:00:00+00:00",
+    }
     wanted = kinds.get(option) or f"{kinds['countdown']}, {kinds['eta']}"
     return NoMoment(f"The call was not sent: {option}={value!r} says no time ({exc}); it is {wanted}.")
 

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -517,11 +518,19 @@ def test_limits_come_from_the_task_and_from_the_node_too(app: Celeriac) -> None:
     def of_node() -> None:
         time.sleep(30)
 
-    with start_worker(app, pool="prefork", concurrency=2, soft_time_limit=0.3):
-        results = [own.delay(), of_node.delay()]
+    @app.task
+    def stubborn() -> None:
+        with suppress(SoftTimeLimitExceeded):
+            time.sleep(30)
+        time.sleep(30)
+
+    with start_worker(app, pool="prefork", concurrency=3, soft_time_limit=0.3, time_limit=0.8):
+        hard, results = stubborn.delay(), [own.delay(), of_node.delay()]
         for result in results:
             with pytest.raises(SoftTimeLimitExceeded):
                 result.get(timeout=TIMEOUT)
+        with pytest.raises(TimeLimitExceeded):
+            hard.get(timeout=TIMEOUT)
 
 
 # --- the broker goes and comes ---------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def test_an_eta_is_kept(app: Celeriac) -> None:
         sent = time.time()
         ran = when.apply_async(countdown=1).get(timeout=TIMEOUT)
 
-    assert 0.99 <= ran - sent < 3
+    assert 0.99 <= ran - sent < 2  # started within a second of its time
 
 
 def test_a_killed_child_loses_one_task_only(app: Celeriac) -> None:

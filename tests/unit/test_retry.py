@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 
 from celeriac.app import Celeriac
 from celeriac.errors import Ignore, MaxRetriesExceededError, Retry
+from celeriac.retry import delays
 from desk import Desk, new_app
 
 
@@ -176,6 +178,7 @@ def test_pauses_grow_as_the_task_says(
     def flaky() -> None:
         raise ValueError
 
+    told = [most for _, most in itertools.islice(delays(flaky), 3)]  # as `retry-preview` prints them
     seen = []
     for retries in range(3):
         flaky.push_request(called_directly=False, retries=retries, id="1", args=(), kwargs={})
@@ -186,7 +189,7 @@ def test_pauses_grow_as_the_task_says(
         finally:
             flaky.pop_request()
 
-    assert seen == countdowns
+    assert seen == told == countdowns
 
 
 async def test_coroutine_tasks_are_retried_too(app: Celeriac) -> None:

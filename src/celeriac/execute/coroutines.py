@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import inspect
 import time
 import types
 from collections.abc import Coroutine, Generator
@@ -50,7 +51,8 @@ class CoroutineRunner:
         finally:
             if seat is not None:
                 seat.attend(None)
-            coroutine.close()  # should it not even have begun
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()
 
     def close(self) -> None:
         """Close the loop, if there is one."""

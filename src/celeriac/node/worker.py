@@ -322,7 +322,7 @@ class Worker:
         return multiplier
 
     def _begin_anew(self) -> None:
-        """Get rid of a task that nothing else can end: hand back what waits, and execute this program again."""
+        """Get rid of a task that nothing else can end: hand back what waits and execute the program again."""
         self._restarts = self._restarts or self._asked is None
         self.stop("cold", 0)
 

@@ -20,7 +20,7 @@ logger: logging.Logger = logging.getLogger("celery.pool")
 # The host watches soft limits itself. When its loop is blocked it cannot, and is interrupted by a signal.
 _NUDGE_SECONDS = 0.1
 _GRACE_SECONDS = 0.8  # for a job to end that was told to; its slot is free a second after its limit
-_SILENT_SECONDS = 2.0  # then a host is killed that hears nothing: one with too much to do is slow, not blocked
+_SILENT_SECONDS = 2.0  # then a host is killed that hears nothing: with too much to do it is slow, not blocked
 _FIRST_PAUSE_SECONDS = 1.0  # before a host is made again that died while it started
 _MOST_PAUSE_SECONDS = 30.0
 _END_SECONDS = 30.0  # for a host that was told to end
