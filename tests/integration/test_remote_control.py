@@ -15,6 +15,7 @@ from celeriac.control.panel import Panel
 from celeriac.control.state import State
 from celeriac.errors import SoftTimeLimitExceeded, TaskRevokedError
 from celeriac.message import Broadcast, Envelope, Props
+from celeriac.node import intake
 from celeriac.testing.worker import start_worker
 from celeriac.wire.control import Terms
 from job_factory import memory_app
@@ -225,6 +226,25 @@ def test_a_rate_limit_holds_tasks_of_its_kind_and_no_others(app: Celeriac) -> No
         for result in (held[1], held[2], held[4], held[5]):
             result.get(timeout=TIMEOUT)
     assert began == [0, 1, 2, 4, 5]
+
+
+def test_however_many_wait_for_their_rate_others_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(intake, "MOST_RATED", 10)  # a suite has no time for thousands
+    app = memory_app()
+    add = app.task(name="add")(lambda: None)
+    rated = app.task(name="rated", rate_limit="1/h")(lambda: None)
+
+    with start_worker(app, pool="threads", hostname=NODE) as worker:
+        limited = [rated.delay() for _ in range(40)]
+        add.delay().get(timeout=TIMEOUT)
+
+        limited[0].get(timeout=TIMEOUT)
+        assert worker.node is not None
+        assert len(worker.node.intake.rates) <= 10
+        until(lambda: app.transport.ready("celery") == 0)
+        assert app.transport.size("celery") >= 29  # the others wait at the broker
 
 
 def test_time_limits_queues_and_slots_are_changed(app: Celeriac) -> None:

@@ -13,6 +13,7 @@ from celeriac.node.burst_desk import BurstDesk
 from celeriac.node.dispatch import Dispatcher
 from celeriac.node.herald import Herald
 from celeriac.node.loans import Loans
+from celeriac.node.policy import Policy
 from celeriac.node.rates import Rates
 from celeriac.node.recent import turn_of
 from celeriac.node.reception import Reception
@@ -95,7 +96,7 @@ class Intake:
                     continue
                 if delivery.uncounted and decision.policy.terms.acks_late:
                     self._note(delivery)
-                elif until := self._turnstiles.parked_until(decision.headers, decision.policy):
+                elif until := self._parked_until(decision):
                     self._reporter.add(None, delivery, Park(until))
                 else:
                     self._line_up(self._enter(delivery, decision, now))
@@ -107,6 +108,17 @@ class Intake:
                 self._mourn(delivery, decision)
         self._note_wait(deliveries, now)
         self._dispatcher.pump()
+
+    def _parked_until(self, decision: Admitted) -> float | None:
+        """Return until when the broker shall keep a task of a limited kind; None: it is taken in."""
+        headers, policy = decision.headers, decision.policy
+        if self._parks and self._is_rated(policy) and (until := self.rates.parked_until(headers.task)):
+            return until
+        return self._turnstiles.parked_until(headers, policy)
+
+    def _is_rated(self, policy: Policy) -> bool:
+        """Return whether a kind of task begins only so often in this worker."""
+        return bool(self._reception.limits_rates and policy.task.rate_limit and not policy.shares_rate)
 
     def _note_wait(self, deliveries: Sequence[Delivery], now: float) -> None:
         """Remember how long the latest message had waited; one for all of a fetch, which are of one age."""
@@ -268,9 +280,7 @@ class Intake:
             self.timers.hold(work, until)
 
     def _admit(self, work: Work) -> None:
-        policy = work.policy
-        alone = self._reception.limits_rates and policy.task.rate_limit and not policy.shares_rate
-        if alone and not self.rates.may_begin(work):
+        if self._is_rated(work.policy) and not self.rates.may_begin(work):
             return
         self._pass(work)
 
