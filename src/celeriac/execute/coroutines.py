@@ -79,7 +79,7 @@ class _Here:
 
     def interrupt(self, *, end: bool) -> None:
         """Raise right here what it is due, if it is its code that runs."""
-        if asyncio.current_task(self._loop) is not None:
+        if self._limit.is_in(asyncio.current_task(self._loop)):
             self._limit.interrupt(end=end)
 
 
@@ -129,6 +129,10 @@ class CoroutineLimit:
         self._ended = True
         if self._task is not None:
             self._task.cancel()
+
+    def is_in(self, task: asyncio.Task[Any] | None) -> bool:
+        """Return whether the coroutine runs as a part of a task, and not in one that it has made."""
+        return task is not None and task is self._task
 
     def interrupt(self, *, end: bool) -> None:
         """Raise right here, in the coroutine's own frames, what it is due: for handlers of signals.

@@ -111,7 +111,7 @@ class Worker:
             self._pool_options,
             lambda: Executor(app, self.hostname, own_process=os.getpid() != pid),
         )
-        if program and isinstance(self.pool, SoloPool):
+        if program and isinstance(self.pool, SoloPool) and _in_main_thread():
             self.pool.on_stuck = self._begin_anew
         if options.autoscale is not None and self.pool.size != fewest:
             raise ConfigError(
@@ -148,7 +148,7 @@ class Worker:
         _ = self.app.backend  # with the transport loaded here, once, not in every child; connects to nothing
         self.pool.open()
         self._begin()
-        in_main = threading.current_thread() is threading.main_thread()
+        in_main = _in_main_thread()
         if in_main:
             gc.freeze()  # what is loaded by now stays: there is no use in looking at it again and again
         loop = asyncio.new_event_loop()
@@ -436,6 +436,10 @@ def _as_given(options: NodeOptions) -> dict[str, Any]:
     """Return the options as receivers of hooks see them."""
     given = msgspec.structs.asdict(options)
     return {**given, **given.pop("extra")}
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def own_program() -> list[str]:
