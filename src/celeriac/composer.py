@@ -198,9 +198,10 @@ class Composer:
         limit, broker_limit = pop("expires", None), pop("expiration", None)
         if limit is not None or broker_limit is not None:
             message.expires, message.expiration = self._expiry(limit, broker_limit)
-        if options.get("time_limit") is not None:
-            check_time_limits(options)
-        message.timelimit = (pop("time_limit", None), pop("soft_time_limit", None))
+        hard, soft = pop("time_limit", None), pop("soft_time_limit", None)
+        if hard is not None and soft is not None:
+            check_time_limits(soft, hard)
+        message.timelimit = (hard, soft)
         stamped = message.stamped_headers
         if stamped:
             message.stamps = {stamp: pop(stamp, None) for stamp in stamped}

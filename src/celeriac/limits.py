@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, Final
 
 from celeriac.errors import ConfigError
@@ -33,14 +32,13 @@ def tokens_per_second(rate: float | str | None) -> float:
     return number * _PER_SECOND[unit.strip() or "s"]
 
 
-def check_time_limits(options: Mapping[str, Any]) -> None:  # Any: of all kinds
-    """Look at the time limits among the options of a call.
+def check_time_limits(soft: float | None, hard: float | None) -> None:
+    """Look at the time limits of a call, in seconds.
 
     Raises:
         ValueError: The soft one is above the hard one.
     """
-    hard = options.get("time_limit")
-    if hard is not None and (options.get("soft_time_limit") or 0) > hard:
+    if hard is not None and (soft or 0) > hard:
         raise ValueError("soft_time_limit must be less than or equal to time_limit")
 
 

@@ -674,8 +674,9 @@ class Task(TaskHooks, Generic[P, R_co]):
         if own is None:
             own = self._get_exec_options()
         options = {"ignore_result": self.ignore_result, **own, **options}
-        if options.get("time_limit") is not None:
-            check_time_limits(options)
+        hard = options.get("time_limit")
+        if hard is not None:
+            check_time_limits(options.get("soft_time_limit"), hard)
         shown = shadow or self.shadow_name(args, kwargs, options)
         if shown is not None:
             options["shadow"] = shown

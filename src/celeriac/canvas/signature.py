@@ -347,7 +347,8 @@ class Signature(_Owned):
             own = self.type._get_exec_options()
         except NotRegistered:
             own = {}
-        check_time_limits({**own, **self.options})
+        options = {**own, **self.options}
+        check_time_limits(options.get("soft_time_limit"), options.get("time_limit"))
 
     # --- what follows it ------------------------------------------------------------------------------
 
