@@ -89,7 +89,10 @@ def test_short_jobs_that_wait_together_are_reported_with_one_ring(
     assert desk.reports() == [each.number for each in jobs]
 
 
-def test_a_child_that_was_promised_more_does_not_ring_before(desk: Desk) -> None:
+def test_a_child_that_was_promised_more_does_not_ring_before(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celeriac.pools.prefork.child.RING_AFTER_SECONDS", 60.0)
     first, second = job("first", short=True), job("second", short=True)
     first.more = True
     rung: list[int] = []
