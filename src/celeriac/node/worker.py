@@ -408,8 +408,8 @@ def _check_app(app: Celeriac) -> None:
     """Find out before anything runs whether there is the app's time zone, and who counts and locks tasks.
 
     Raises:
-        ConfigError: There is no such time zone; limited tasks cannot be counted, or unique ones locked; a limit
-            that a task has by the settings makes no sense.
+        ConfigError: There is no such time zone; limited tasks cannot be counted, or unique ones locked; a
+            limit that a task has by the settings makes no sense.
     """
     app.now()  # each task's end is dated
     tasks = app.tasks.values()
