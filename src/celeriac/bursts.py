@@ -7,6 +7,8 @@ from typing import Final, Protocol
 
 import msgspec
 
+from celeriac.locks import PATIENCE_SECONDS
+
 # For so long after the last call of a burst was due the others wait for it to begin: its sender may have died
 # before it could be sent.
 GRACE_SECONDS: Final = 60.0
@@ -22,12 +24,20 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Bursts(Protocol):
-    """Keeps the bursts of a fleet. Its calls block, and may be made from any thread.
+    """Keeps the bursts of a fleet. Its calls block, ``deadline`` seconds at most, and from any thread.
 
     A burst begins with a call, and ends when its last one begins to run. Its calls have the id of the first.
     """
 
-    def join(self, name: str, task_id: str, due_seconds: float, keep_seconds: float) -> tuple[str, int]:
+    def join(
+        self,
+        name: str,
+        task_id: str,
+        due_seconds: float,
+        keep_seconds: float,
+        *,
+        deadline: float = PATIENCE_SECONDS,
+    ) -> tuple[str, int]:
         """Make a call the last one of its burst, in one round trip.
 
         Args:
@@ -44,7 +54,7 @@ class Bursts(Protocol):
         """
         ...
 
-    def leave(self, turn: Turn) -> None:
+    def leave(self, turn: Turn, *, deadline: float = PATIENCE_SECONDS) -> None:
         """Have nobody wait for a call that was not sent.
 
         Raises:

@@ -28,6 +28,7 @@ from celeriac.wire.task import RESENT_HEADER
 # A batch from a long generator goes out in pieces, or it would fill the memory.
 FLUSH_AT = 500  # messages
 FLUSH_AT_BYTES = 4 << 20
+_SENDING_SHARE = 0.9  # of the budget of a call with a lock: the rest is for letting go of that, or keeping it
 
 
 class TaskCall(msgspec.Struct, kw_only=True):
@@ -115,8 +116,9 @@ class Client:
             frame = context.worker_frame()
         make = options.pop("result_cls", None) or self._app.AsyncResult
         to_parent = options.pop("add_to_parent", True)
-        held, first, rule = None, None, self._app.uniques.get(name)
+        held, first, rule, began = None, None, self._app.uniques.get(name), 0.0
         if rule is not None:
+            began = time.monotonic()
             held, first = self._guard.enter(rule, args or (), kwargs or {}, options, inside=frame is not None)
         if first is not None:
             result = make(first)
@@ -125,9 +127,11 @@ class Client:
             try:
                 sent, task_id = self._composer.compose(name, args or (), kwargs or {}, options, frame)
             except BaseException:
-                self._guard.leave([held] if held is not None else ())
+                if held is not None:
+                    self._guard.leave([held], self._conf.publish_timeout_seconds)
                 raise
-            sent.held = held
+            if held is not None:
+                sent.held, sent.spent_seconds = held, time.monotonic() - began
             waiting = _batch.get()
             if waiting is not None and waiting.client is self:
                 waiting.add(sent)
@@ -216,7 +220,7 @@ class Client:
         try:
             yield
         except BaseException:
-            self._guard.leave(_held_by(mine.messages))
+            self._guard.leave(_held_by(mine.messages), self._conf.publish_timeout_seconds)
             raise
         finally:
             _batch.reset(token)
@@ -259,7 +263,7 @@ class Client:
         try:
             yield
         except BaseException:
-            await self._aleave(mine.messages)
+            await self._aleave(_held_by(mine.messages), self._conf.publish_timeout_seconds)
             raise
         finally:
             _batch.reset(token)
@@ -297,7 +301,10 @@ class Client:
         """Send what was `held`, at least one message, within the publish budget; raises as `send` does."""
         producer, batch, terms = self._addressed(messages)
         remaining = terms.budget_seconds
-        end = time.monotonic() + remaining
+        end = over = time.monotonic() + remaining
+        held = _held_by(messages) if self._app.uniques else []
+        if held:
+            remaining, end, over = _shared(remaining - messages[0].spent_seconds)
         pauses: Iterator[float] | None = None
         while True:
             try:
@@ -307,16 +314,16 @@ class Client:
                 pauses = pauses or _pauses(terms.policy)
                 pause = _pause_before(pauses, exc, end)
                 if pause is None:
-                    self._guard.leave(_held_by(messages))
+                    self._guard.leave(held, over - time.monotonic())
                     raise
                 _note_doubt(batch, exc)
             except BaseException:
-                self._guard.leave(_held_by(messages))
+                self._guard.leave(held, over - time.monotonic())
                 raise
             time.sleep(pause)
             remaining = end - time.monotonic()
-        if self._app.uniques and (held := _held_by(messages)):
-            self._guard.confirm(held)
+        if held:
+            self._guard.confirm(held, over - time.monotonic())
         if not announce:
             return
         if self._app.hooks.after_task_publish.receivers or self._app.hooks.task_sent.receivers:
@@ -334,7 +341,10 @@ class Client:
     async def _apublish(self, messages: Sequence[Prepared]) -> None:
         producer, batch, terms = self._addressed(messages)
         remaining = terms.budget_seconds
-        end = time.monotonic() + remaining
+        end = over = time.monotonic() + remaining
+        held = _held_by(messages) if self._app.uniques else []
+        if held:
+            remaining, end, over = _shared(remaining - messages[0].spent_seconds)
         pauses: Iterator[float] | None = None
         while True:
             try:
@@ -344,16 +354,17 @@ class Client:
                 pauses = pauses or _pauses(terms.policy)
                 pause = _pause_before(pauses, exc, end)
                 if pause is None:
-                    await self._aleave(messages)
+                    await self._aleave(held, over - time.monotonic())
                     raise
                 _note_doubt(batch, exc)
             except BaseException:
-                await self._aleave(messages)
+                await self._aleave(held, over - time.monotonic())
                 raise
             await importlib.import_module("celeriac.awaiting").pause(pause)
             remaining = end - time.monotonic()
-        if self._app.uniques and (held := _held_by(messages)):
-            await importlib.import_module("asyncio").to_thread(self._guard.confirm, held)
+        if held:
+            seconds = over - time.monotonic()
+            await importlib.import_module("asyncio").to_thread(self._guard.confirm, held, seconds)
         if self._app.hooks.after_task_publish.receivers or self._app.hooks.task_sent.receivers:
             self._announce_sent(messages)
         plan = self._composer.latest_plan
@@ -361,10 +372,9 @@ class Client:
             tell = importlib.import_module("celeriac.events.sent").tell_sent
             await importlib.import_module("asyncio").to_thread(tell, self._app, batch)
 
-    async def _aleave(self, messages: Sequence[Prepared]) -> None:
-        held = _held_by(messages)
+    async def _aleave(self, held: Sequence[Lock | Turn], deadline: float) -> None:
         if held:
-            await importlib.import_module("asyncio").to_thread(self._guard.leave, held)
+            await importlib.import_module("asyncio").to_thread(self._guard.leave, held, deadline)
 
     def _addressed(self, messages: Sequence[Prepared]) -> tuple[Producer, list[Outgoing], Terms]:
         terms = messages[0].terms
@@ -410,6 +420,16 @@ class Client:
 
 def _held_by(messages: Sequence[Prepared]) -> list[Lock | Turn]:
     return [message.held for message in messages if message.held is not None]
+
+
+def _shared(budget_seconds: float) -> tuple[float, float, float]:
+    """Return for how long a message with a lock may be sent, until when, and when its lock has to be settled.
+
+    A broker that hangs has taken all of the first part when the lock is to be let go of.
+    """
+    now = time.monotonic()
+    sending_seconds = _SENDING_SHARE * budget_seconds
+    return sending_seconds, now + sending_seconds, now + budget_seconds
 
 
 def _partly(sent: int, failure: TransportError, results: Sequence[Any] = ()) -> PartlySent:

@@ -85,6 +85,7 @@ class Prepared(msgspec.Struct, kw_only=True):
     body: Any
     terms: Terms
     held: Lock | Turn | None = None  # of a unique or debounced task
+    spent_seconds: float = 0.0  # of the publish budget, to get that
 
 
 class Composer:

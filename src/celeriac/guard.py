@@ -23,6 +23,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 # What waits for these under an id that it knows already would never hear of it.
 _FOLLOWED_BY: Final = ("chord", "chain", "link")
 _LEAST_SECONDS: Final = 1.0
+_LEAST_DEADLINE_SECONDS: Final = 0.02  # a server that is well answers in less
 
 
 class Guard:
@@ -53,7 +54,7 @@ class Guard:
         *,
         inside: bool,
     ) -> tuple[Lock | Turn | None, str | None]:
-        """Take the lock of a call, or its turn.
+        """Take the lock of a call, or its turn, within the publish budget.
 
         Args:
             rule: What its task says.
@@ -81,7 +82,8 @@ class Guard:
             return self._join(rule, args, kwargs, options, inside=inside), None
         task_id = options["task_id"] = options.get("task_id") or self._app.new_id()
         lock = Lock(rule.name(args, kwargs, self._encode), task_id, self._seconds(rule, options))
-        [holder] = self._store().take([self._unsent(lock)])
+        budget_seconds = self._app.conf.publish_timeout_seconds
+        [holder] = self._store().take([self._unsent(lock)], deadline=budget_seconds)
         if holder is None and rule.mode:
             headers[LOCK_HEADER] = locks.to_header(rule.mode, lock.name)
         options["headers"] = headers
@@ -89,13 +91,18 @@ class Guard:
             return lock, None
         return None, None if _is_awaited(options, inside=inside) else holder
 
-    def confirm(self, held: Sequence[Lock | Turn]) -> None:
-        """Have the locks of calls last for their time, as they are sent."""
+    def confirm(self, held: Sequence[Lock | Turn], deadline: float) -> None:
+        """Have the locks of calls last for their time, as they are sent.
+
+        Args:
+            held: What they have got.
+            deadline: Seconds that this may take.
+        """
         sent = [lock for lock in held if isinstance(lock, Lock) and lock.seconds > UNSENT_SECONDS]
         if not sent:
             return
         try:
-            self._store().confirm(sent)
+            self._store().confirm(sent, deadline=max(_LEAST_DEADLINE_SECONDS, deadline))
         except TransportError as exc:
             logger.warning(
                 "Calls of unique tasks are sent and keep others like them out for %.0f s only: %s",
@@ -103,15 +110,21 @@ class Guard:
                 exc,
             )
 
-    def leave(self, held: Sequence[Lock | Turn]) -> None:
-        """Free the locks of calls that were not sent, and have nobody wait for their turns."""
+    def leave(self, held: Sequence[Lock | Turn], deadline: float) -> None:
+        """Free the locks of calls that were not sent, and have nobody wait for their turns.
+
+        Args:
+            held: What they have got.
+            deadline: Seconds that this may take.
+        """
         taken = [lock for lock in held if isinstance(lock, Lock)]
+        end = time.monotonic() + max(_LEAST_DEADLINE_SECONDS, deadline)
         try:
             if taken:
-                self._store().exchange(taken, ())
+                self._store().exchange(taken, (), deadline=end - time.monotonic())
             for turn in held:
                 if isinstance(turn, Turn):
-                    self._joined().leave(turn)
+                    self._joined().leave(turn, deadline=end - time.monotonic())
         except TransportError as exc:
             seconds = max((lock.seconds for lock in taken), default=bursts.GRACE_SECONDS)
             logger.warning(
@@ -144,7 +157,13 @@ class Guard:
         eta, _ = self._app.client.times(options.get("countdown"), options.get("eta"), None)
         due_seconds = max(0.0, _ahead(eta))
         name, task_id = rule.name(args, kwargs, self._encode), options.get("task_id") or self._app.new_id()
-        joined = self._joined().join(name, task_id, due_seconds, due_seconds + rule.lock_seconds)
+        joined = self._joined().join(
+            name,
+            task_id,
+            due_seconds,
+            due_seconds + rule.lock_seconds,
+            deadline=self._app.conf.publish_timeout_seconds,
+        )
         options["task_id"], turn = joined[0], Turn(name, joined[1])
         options["headers"][BURST_HEADER] = bursts.to_header(turn)
         return turn

@@ -14,6 +14,8 @@ RENEW_SECONDS: Final = 3.0
 UNSENT_SECONDS: Final = 12.0
 COLLECTED_SECONDS: Final = 60.0  # the same while the call waits for others, to be sent with them
 
+PATIENCE_SECONDS: Final = 5.0  # with a store that does not answer, where nobody has less time
+
 UNSENT_MARK: Final = "?"  # in front of the holder, where a store has to remember that
 
 
@@ -26,9 +28,9 @@ class Lock(msgspec.Struct, frozen=True):
 
 
 class Locks(Protocol):
-    """Keeps the locks of a fleet. Its calls block, and may be made from any thread."""
+    """Keeps the locks of a fleet. Its calls block, ``deadline`` seconds at most, and from any thread."""
 
-    def take(self, wanted: Sequence[Lock]) -> list[str | None]:
+    def take(self, wanted: Sequence[Lock], *, deadline: float = PATIENCE_SECONDS) -> list[str | None]:
         """Take locks, in one round trip, for calls that are to be sent.
 
         Returns:
@@ -39,7 +41,7 @@ class Locks(Protocol):
         """
         ...
 
-    def confirm(self, sent: Sequence[Lock]) -> None:
+    def confirm(self, sent: Sequence[Lock], *, deadline: float = PATIENCE_SECONDS) -> None:
         """Have locks that were taken end so many seconds from now, as their calls are sent; one round trip.
 
         Args:
@@ -51,7 +53,9 @@ class Locks(Protocol):
         """
         ...
 
-    def exchange(self, free: Sequence[Lock], keep: Sequence[Lock]) -> list[bool]:
+    def exchange(
+        self, free: Sequence[Lock], keep: Sequence[Lock], *, deadline: float = PATIENCE_SECONDS
+    ) -> list[bool]:
         """Free locks, and have others end so many seconds from now, in one round trip.
 
         Args:

@@ -154,3 +154,33 @@ def test_five_hundred_failures_end_in_time_and_leave_nothing(scene: Scene, how: 
 @pytest.mark.parametrize("scene", ["rabbitmq"], indirect=True)
 def test_five_hundred_failures_under_a_memory_alarm_as_well(scene: Scene) -> None:
     five_hundred_failures_leave_nothing(scene, "memory alarm")
+
+
+@pytest.mark.parametrize("scene", ["redis"], indirect=True)
+@pytest.mark.parametrize("when", ["before it is asked for the lock", "after that"])
+def test_calls_that_keep_others_out_or_wait_for_others_end_within_the_same_budget(
+    scene: Scene, when: str
+) -> None:
+    # Given tasks whose calls ask the broker for something before they are sent
+    app = scene.app
+    kinds: list[dict[str, Any]] = [{"unique": "until_done"}, {"throttle": 60}, {"debounce": 60}]
+    tasks = [app.task(name=f"kind {number}", **kind)(lambda x: x) for number, kind in enumerate(kinds)]
+    for task in tasks:
+        task.delay("arrives")
+    app.conf.publish_timeout_seconds = BUDGET_SECONDS
+
+    # When the broker hangs
+    if when == "after that":
+        app.hooks.before_task_publish.connect(lambda **facts: scene.proxy.block(), weak=False)
+    for task in tasks:
+        if when != "after that":
+            scene.proxy.block()
+        with Lateness() as lateness:
+            since = time.monotonic()
+            with pytest.raises(TransportError):
+                task.delay("does not")
+            took = time.monotonic() - since
+        scene.proxy.heal()
+
+        # Then each call has ended in time
+        assert took < BUDGET_SECONDS + SLACK_SECONDS + lateness.seconds

@@ -45,7 +45,7 @@ def test_term_gives_back_at_once_what_has_not_begun_and_waits_for_what_has(
     assert worker.finish() == 0
     assert [result.get(timeout=TIMEOUT) for result in results] == ["one", "two", "three"]
     assert [runs(home, name) for name in ("one", "two", "three")] == [1, 1, 1]
-    assert re.search(r"INFO/MainProcess\] Restoring 2 unacknowledged message\(s\)", worker.output)
+    assert re.search(r"WARNING/MainProcess\] Restoring 2 unacknowledged message\(s\)", worker.output)
     assert other.stop() == 0
     assert proj.app.transport.graveyard().find("celery") == []
 

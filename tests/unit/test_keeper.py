@@ -12,7 +12,7 @@ import pytest
 
 from celeriac.clock import FakeClock
 from celeriac.errors import TransportError
-from celeriac.locks import Lock, to_header
+from celeriac.locks import PATIENCE_SECONDS, Lock, to_header
 from celeriac.message import TaskHeaders
 from celeriac.node.keeper import Keeper
 from celeriac.node.policy import Policies
@@ -33,10 +33,12 @@ class Store(MemoryLocks):
 
     away = True
 
-    def exchange(self, free: Sequence[Lock], keep: Sequence[Lock]) -> list[bool]:
+    def exchange(
+        self, free: Sequence[Lock], keep: Sequence[Lock], *, deadline: float = PATIENCE_SECONDS
+    ) -> list[bool]:
         if self.away:
             raise TransportError("nobody answers.")
-        return super().exchange(free, keep)
+        return super().exchange(free, keep, deadline=deadline)
 
 
 @contextlib.asynccontextmanager

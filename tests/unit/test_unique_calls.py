@@ -128,9 +128,9 @@ async def test_asking_for_the_lock_does_not_block_the_loop(
     asked_on: list[threading.Thread] = []
     take = app.transport.locks().take
 
-    def note(wanted: list[Lock]) -> list[str | None]:
+    def note(wanted: list[Lock], *, deadline: float) -> list[str | None]:
         asked_on.append(threading.current_thread())
-        return take(wanted)
+        return take(wanted, deadline=deadline)
 
     monkeypatch.setattr(app.transport.locks(), "take", note)
 
@@ -273,8 +273,10 @@ def test_a_lock_lasts_no_longer_than_its_call_is_wanted_and_from_its_time_on(
     app: Celeriac, sync: Task[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     locks, seconds = app.transport.locks(), list[float]()
-    monkeypatch.setattr(locks, "take", lambda wanted: [None])
-    monkeypatch.setattr(locks, "confirm", lambda sent: seconds.extend(lock.seconds for lock in sent))
+    monkeypatch.setattr(locks, "take", lambda wanted, deadline: [None])
+    monkeypatch.setattr(
+        locks, "confirm", lambda sent, deadline: seconds.extend(lock.seconds for lock in sent)
+    )
 
     sync.delay(1)
     sync.apply_async((1,), countdown=100)
@@ -290,12 +292,12 @@ def test_a_lock_that_is_short_anyway_is_not_looked_after_again(
 ) -> None:
     locks, taken, confirmed = app.transport.locks(), list[Lock](), list[Lock]()
 
-    def take(wanted: list[Lock]) -> list[None]:
+    def take(wanted: list[Lock], *, deadline: float) -> list[None]:
         taken.extend(wanted)
         return [None]
 
     monkeypatch.setattr(locks, "take", take)
-    monkeypatch.setattr(locks, "confirm", confirmed.extend)
+    monkeypatch.setattr(locks, "confirm", lambda sent, deadline: confirmed.extend(sent))
 
     sync.apply_async((1,), expires=expires)
 
@@ -308,13 +310,13 @@ async def test_until_a_call_is_sent_its_lock_is_a_short_one(
 ) -> None:
     locks, seconds, confirmed = app.transport.locks(), list[float](), list[Lock]()
 
-    def take(wanted: list[Lock]) -> list[None]:
+    def take(wanted: list[Lock], *, deadline: float) -> list[None]:
         assert not confirmed
         seconds.extend(lock.seconds for lock in wanted)
         return [None]
 
     monkeypatch.setattr(locks, "take", take)
-    monkeypatch.setattr(locks, "confirm", confirmed.extend)
+    monkeypatch.setattr(locks, "confirm", lambda sent, deadline: confirmed.extend(sent))
 
     await sync.adelay(1)
     assert confirmed.pop().seconds == 3600
@@ -385,7 +387,7 @@ def test_a_debounced_call_that_could_not_be_sent_keeps_nobody_waiting(
     app: Celeriac, index: Task[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left: list[Turn] = []
-    monkeypatch.setattr(app.transport.bursts(), "leave", left.append)
+    monkeypatch.setattr(app.transport.bursts(), "leave", lambda turn, deadline: left.append(turn))
     failing: Any = Failing()
 
     with pytest.raises(BrokerUnreachable):

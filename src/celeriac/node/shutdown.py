@@ -125,7 +125,7 @@ class Shutdown:
         if how == "cold" or not await self._unless_hurried(self._end_gently()):
             await self._cold()
         if returned := self._reporter.returned - before:
-            logger.info("Restoring %s unacknowledged message(s)", returned)
+            logger.warning("Restoring %s unacknowledged message(s)", returned)
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from celeriac.bursts import Burst, Turn
 from celeriac.clock import Clock
+from celeriac.locks import PATIENCE_SECONDS
 
 
 class MemoryBursts:
@@ -21,7 +22,15 @@ class MemoryBursts:
         self._guard = threading.Lock()
         self._known: dict[str, Burst] = {}
 
-    def join(self, name: str, task_id: str, due_seconds: float, keep_seconds: float) -> tuple[str, int]:
+    def join(
+        self,
+        name: str,
+        task_id: str,
+        due_seconds: float,
+        keep_seconds: float,
+        *,
+        deadline: float = PATIENCE_SECONDS,
+    ) -> tuple[str, int]:
         """See `celeriac.bursts.Bursts`."""
         with self._guard:
             now = self._clock.time()
@@ -30,7 +39,7 @@ class MemoryBursts:
             burst.until = now + keep_seconds
             return burst.join(task_id, now, due_seconds)
 
-    def leave(self, turn: Turn) -> None:
+    def leave(self, turn: Turn, *, deadline: float = PATIENCE_SECONDS) -> None:
         """See `celeriac.bursts.Bursts`."""
         with self._guard:
             self._known.get(turn.name, Burst()).leave(turn.number)

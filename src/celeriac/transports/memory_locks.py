@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 
 from celeriac.clock import Clock
-from celeriac.locks import Lock
+from celeriac.locks import PATIENCE_SECONDS, Lock
 
 
 class MemoryLocks:
@@ -22,7 +22,7 @@ class MemoryLocks:
         # By name: the holder, when it ends, and whether its call is known to be sent.
         self._held: dict[str, tuple[str, float, bool]] = {}
 
-    def take(self, wanted: Sequence[Lock]) -> list[str | None]:
+    def take(self, wanted: Sequence[Lock], *, deadline: float = PATIENCE_SECONDS) -> list[str | None]:
         """See `celeriac.locks.Locks`."""
         with self._guard:
             now = self._clock.monotonic()
@@ -35,7 +35,7 @@ class MemoryLocks:
                     self._held[lock.name] = lock.holder, now + lock.seconds, False
             return holders
 
-    def confirm(self, sent: Sequence[Lock]) -> None:
+    def confirm(self, sent: Sequence[Lock], *, deadline: float = PATIENCE_SECONDS) -> None:
         """See `celeriac.locks.Locks`."""
         with self._guard:
             now = self._clock.monotonic()
@@ -43,7 +43,9 @@ class MemoryLocks:
                 if self._holds(lock, now) and not self._held[lock.name][2]:
                     self._held[lock.name] = lock.holder, now + lock.seconds, True
 
-    def exchange(self, free: Sequence[Lock], keep: Sequence[Lock]) -> list[bool]:
+    def exchange(
+        self, free: Sequence[Lock], keep: Sequence[Lock], *, deadline: float = PATIENCE_SECONDS
+    ) -> list[bool]:
         """See `celeriac.locks.Locks`."""
         with self._guard:
             now = self._clock.monotonic()

@@ -11,6 +11,7 @@ import msgspec
 from celeriac.bursts import Burst, Turn
 from celeriac.clock import Clock
 from celeriac.errors import TransportError
+from celeriac.locks import PATIENCE_SECONDS
 from celeriac.transports.sqlite_file import Handle
 
 T = TypeVar("T")
@@ -38,7 +39,15 @@ class SqliteBursts:
         self._busy_seconds = busy_seconds
         self._clock = clock
 
-    def join(self, name: str, task_id: str, due_seconds: float, keep_seconds: float) -> tuple[str, int]:
+    def join(
+        self,
+        name: str,
+        task_id: str,
+        due_seconds: float,
+        keep_seconds: float,
+        *,
+        deadline: float = PATIENCE_SECONDS,
+    ) -> tuple[str, int]:
         """See `celeriac.bursts.Bursts`."""
 
         def work(connection: sqlite3.Connection, now: float) -> tuple[str, int]:
@@ -48,9 +57,9 @@ class SqliteBursts:
             connection.execute(_WRITE, (name, msgspec.json.encode(burst), now + keep_seconds))
             return joined
 
-        return self._write(work)
+        return self._write(work, deadline)
 
-    def leave(self, turn: Turn) -> None:
+    def leave(self, turn: Turn, *, deadline: float = PATIENCE_SECONDS) -> None:
         """See `celeriac.bursts.Bursts`."""
 
         def work(connection: sqlite3.Connection, _: float) -> None:
@@ -60,7 +69,7 @@ class SqliteBursts:
                 "UPDATE bursts SET state = ? WHERE name = ?", (msgspec.json.encode(burst), turn.name)
             )
 
-        self._write(work)
+        self._write(work, deadline)
 
     def begin(self, turns: Sequence[Turn], keep_seconds: float) -> list[float]:
         """See `celeriac.bursts.Bursts`."""
@@ -73,19 +82,19 @@ class SqliteBursts:
                 connection.execute(_WRITE, (turn.name, msgspec.json.encode(burst), now + keep_seconds))
             return told
 
-        return self._write(work)
+        return self._write(work, PATIENCE_SECONDS)
 
     def close(self) -> None:
         """Close the file."""
         self._handle.close()
 
-    def _write(self, work: Callable[[sqlite3.Connection, float], T]) -> T:
+    def _write(self, work: Callable[[sqlite3.Connection, float], T], deadline: float) -> T:
         def prepared(connection: sqlite3.Connection) -> T:
             connection.execute(_TABLE)
             return work(connection, self._clock.time())
 
         try:
-            return self._handle.write(prepared, self._busy_seconds)
+            return self._handle.write(prepared, min(self._busy_seconds, deadline))
         except TimeoutError as exc:
             raise TransportError(f"The bursts of debounced tasks are out of reach: {exc}") from exc
 

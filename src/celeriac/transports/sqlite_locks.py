@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from celeriac.clock import Clock
 from celeriac.errors import TransportError
-from celeriac.locks import UNSENT_MARK, Lock
+from celeriac.locks import PATIENCE_SECONDS, UNSENT_MARK, Lock
 from celeriac.transports.sqlite_file import Handle
 
 T = TypeVar("T")
@@ -35,11 +35,13 @@ class SqliteLocks:
         self._busy_seconds = busy_seconds
         self._clock = clock
 
-    def take(self, wanted: Sequence[Lock]) -> list[str | None]:
+    def take(self, wanted: Sequence[Lock], *, deadline: float = PATIENCE_SECONDS) -> list[str | None]:
         """See `celeriac.locks.Locks`."""
-        return self._write(lambda connection, now: [_take(connection, lock, now) for lock in wanted])
+        return self._write(
+            lambda connection, now: [_take(connection, lock, now) for lock in wanted], deadline
+        )
 
-    def confirm(self, sent: Sequence[Lock]) -> None:
+    def confirm(self, sent: Sequence[Lock], *, deadline: float = PATIENCE_SECONDS) -> None:
         """See `celeriac.locks.Locks`."""
 
         def work(connection: sqlite3.Connection, now: float) -> list[None]:
@@ -52,9 +54,11 @@ class SqliteLocks:
             )
             return []
 
-        self._write(work)
+        self._write(work, deadline)
 
-    def exchange(self, free: Sequence[Lock], keep: Sequence[Lock]) -> list[bool]:
+    def exchange(
+        self, free: Sequence[Lock], keep: Sequence[Lock], *, deadline: float = PATIENCE_SECONDS
+    ) -> list[bool]:
         """See `celeriac.locks.Locks`."""
 
         def work(connection: sqlite3.Connection, now: float) -> list[bool]:
@@ -64,13 +68,13 @@ class SqliteLocks:
             )
             return [_keep(connection, lock, now) for lock in keep]
 
-        return self._write(work)
+        return self._write(work, deadline)
 
     def close(self) -> None:
         """Close the file."""
         self._handle.close()
 
-    def _write(self, work: Callable[[sqlite3.Connection, float], list[T]]) -> list[T]:
+    def _write(self, work: Callable[[sqlite3.Connection, float], list[T]], deadline: float) -> list[T]:
         def clear_and_work(connection: sqlite3.Connection) -> list[T]:
             now = self._clock.monotonic()
             connection.execute(_TABLE)
@@ -79,7 +83,7 @@ class SqliteLocks:
             return work(connection, now)
 
         try:
-            return self._handle.write(clear_and_work, self._busy_seconds)
+            return self._handle.write(clear_and_work, min(self._busy_seconds, deadline))
         except TimeoutError as exc:
             raise TransportError(f"The locks of unique tasks are out of reach: {exc}") from exc
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from celeriac.bursts import GRACE_SECONDS, MARGIN_SECONDS, Turn
+from celeriac.locks import PATIENCE_SECONDS
 from celeriac.net.redis_script import Script
 from celeriac.transports.redis.caller import Caller
 from celeriac.transports.redis.names import Names
@@ -84,15 +85,23 @@ class RedisBursts:
         self._caller = caller
         self._names = names
 
-    def join(self, name: str, task_id: str, due_seconds: float, keep_seconds: float) -> tuple[str, int]:
+    def join(
+        self,
+        name: str,
+        task_id: str,
+        due_seconds: float,
+        keep_seconds: float,
+        *,
+        deadline: float = PATIENCE_SECONDS,
+    ) -> tuple[str, int]:
         """See `celeriac.bursts.Bursts`."""
         terms: list[str | int] = [task_id, _milliseconds(due_seconds), _milliseconds(keep_seconds)]
-        [[id_, number]] = self._call(_JOIN, _JOIN.call([self._key(name)], terms))
+        [[id_, number]] = self._call(_JOIN, _JOIN.call([self._key(name)], terms), deadline=deadline)
         return id_.decode(), int(number)
 
-    def leave(self, turn: Turn) -> None:
+    def leave(self, turn: Turn, *, deadline: float = PATIENCE_SECONDS) -> None:
         """See `celeriac.bursts.Bursts`."""
-        self._call(_LEAVE, _LEAVE.call([self._key(turn.name)], [str(turn.number)]))
+        self._call(_LEAVE, _LEAVE.call([self._key(turn.name)], [str(turn.number)]), deadline=deadline)
 
     def begin(self, turns: Sequence[Turn], keep_seconds: float) -> list[float]:
         """See `celeriac.bursts.Bursts`."""
@@ -108,9 +117,12 @@ class RedisBursts:
     def _key(self, name: str) -> bytes:
         return self._names.key(f"celeriac.burst:{name}")
 
-    def _call(self, script: Script, *calls: bytes) -> list[Any]:  # Any: whatever Redis answers
+    def _call(
+        self, script: Script, *calls: bytes, deadline: float = PATIENCE_SECONDS
+    ) -> list[Any]:  # Any: whatever Redis answers
         data = script.load() + b"".join(calls)
-        return self._caller.call(data, 1 + len(calls), "looking for the last of debounced calls")[1:]
+        doing = "looking for the last of debounced calls"
+        return self._caller.call(data, 1 + len(calls), doing, deadline)[1:]
 
 
 def _milliseconds(seconds: float) -> int:

@@ -23,19 +23,22 @@ class Caller:
         self._links = links
         self.address: str = address
 
-    def call(self, data: bytes, count: int, doing: str) -> list[Any]:  # Any: whatever Redis answers
+    def call(
+        self, data: bytes, count: int, doing: str, deadline: float = _PATIENCE_SECONDS
+    ) -> list[Any]:  # Any: whatever Redis answers
         """Return the answers to packed commands.
 
         Args:
             data: The commands.
             count: How many they are.
             doing: What for, should it fail.
+            deadline: Seconds that connecting and answering may take together.
 
         Raises:
             TransportError: The server cannot be reached, or refuses one.
         """
         try:
-            return checked(self._links.call(data, count, time.monotonic() + _PATIENCE_SECONDS))
+            return checked(self._links.call(data, count, time.monotonic() + deadline))
         except RedisFailure as exc:
             raise translated(exc, self.address, doing) from exc
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from celeriac.locks import UNSENT_MARK, Lock
+from celeriac.locks import PATIENCE_SECONDS, UNSENT_MARK, Lock
 from celeriac.net.redis_script import Script
 from celeriac.transports.redis.caller import Caller
 from celeriac.transports.redis.names import Names
@@ -70,25 +70,27 @@ class RedisLocks:
         self._caller = caller
         self._names = names
 
-    def take(self, wanted: Sequence[Lock]) -> list[str | None]:
+    def take(self, wanted: Sequence[Lock], *, deadline: float = PATIENCE_SECONDS) -> list[str | None]:
         """See `celeriac.locks.Locks`."""
         data = [_TAKE.load()]
         data += [
             _TAKE.call([self._key(lock)], [UNSENT_MARK + lock.holder, _milliseconds(lock)]) for lock in wanted
         ]
-        answers = self._caller.call(b"".join(data), len(data), "taking locks of unique tasks")
+        answers = self._caller.call(b"".join(data), len(data), "taking locks of unique tasks", deadline)
         return [None if held is None else held.decode().removeprefix(UNSENT_MARK) for held in answers[1:]]
 
-    def confirm(self, sent: Sequence[Lock]) -> None:
+    def confirm(self, sent: Sequence[Lock], *, deadline: float = PATIENCE_SECONDS) -> None:
         """See `celeriac.locks.Locks`."""
         data = [_CONFIRM.load(), *(_CONFIRM.call([self._key(lock)], _terms(lock)) for lock in sent)]
-        self._caller.call(b"".join(data), len(data), "keeping locks of unique tasks")
+        self._caller.call(b"".join(data), len(data), "keeping locks of unique tasks", deadline)
 
-    def exchange(self, free: Sequence[Lock], keep: Sequence[Lock]) -> list[bool]:
+    def exchange(
+        self, free: Sequence[Lock], keep: Sequence[Lock], *, deadline: float = PATIENCE_SECONDS
+    ) -> list[bool]:
         """See `celeriac.locks.Locks`."""
         data = [_FREE.load(), *(_FREE.call([self._key(lock)], [lock.holder, UNSENT_MARK]) for lock in free)]
         data += [_KEEP.load(), *(_KEEP.call([self._key(lock)], _terms(lock)) for lock in keep)]
-        answers = self._caller.call(b"".join(data), len(data), "freeing locks of unique tasks")
+        answers = self._caller.call(b"".join(data), len(data), "freeing locks of unique tasks", deadline)
         return [bool(kept) for kept in answers[len(free) + 2 :]]
 
     def close(self) -> None:
