@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 import time
 import uuid
@@ -135,6 +136,16 @@ class TestBrokerThatDies:
         await ack(consumer, got)
         await consumer.close()
         transport.close()
+
+    def test_a_broker_that_hangs_leaves_time_for_the_next(self, rabbitmq_url: str, queue: Queue) -> None:
+        with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
+            hung = f"amqp://127.0.0.1:{silent.getsockname()[1]}//"
+            transport = AmqpTransport(f"{hung};{rabbitmq_url}", {})
+
+            transport.producer().send([to_queue(queue)], deadline=2.0)
+
+            assert transport.size(queue.name) == 1
+            transport.close()
 
 
 class TestBrokerThatHangs:

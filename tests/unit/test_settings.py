@@ -530,6 +530,14 @@ def test_old_names_and_settings_without_effect_can_be_told(caplog: pytest.LogCap
     assert not settings({"task_serializer": "yaml"}).maybe_warn_deprecated_settings()
 
 
+@pytest.mark.parametrize("name", ["broker_transport_options", "result_backend_transport_options"])
+def test_that_a_visibility_timeout_is_not_needed_can_be_told(name: str) -> None:
+    assert settings({name: {"visibility_timeout": 3600}}).without_effect() == [
+        f"{name}['visibility_timeout']"
+    ]
+    assert settings({name: {"socket_timeout": 3600}}).without_effect() == []
+
+
 def test_prefixed_names_go_before_what_code_gave_to_the_app_until_the_first_read() -> None:
     settings = Settings({"broker_url": "memory://code"})
     settings.task_serializer = "yaml"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 from celeriac.settings.load import Attributes
 from celeriac.settings.names import Names, is_value
@@ -13,6 +13,10 @@ from celeriac.settings.secrets import censor
 from celeriac.settings.table import BY_NAME, BY_OLD
 
 logger: logging.Logger = logging.getLogger("celeriac.settings")
+
+# Leases belong to workers, which renew them: no message comes back because its task takes long.
+_UNUSED: Final = "visibility_timeout"
+_OPTIONS: Final = ("broker_transport_options", "result_backend_transport_options")
 
 
 class Inventory(MutableMapping[str, Any]):
@@ -88,6 +92,7 @@ class Inventory(MutableMapping[str, Any]):
 
     def without_effect(self) -> list[str]:
         """Return the names of the settings that somebody has set and that this version does not act upon."""
-        return sorted(
-            name for name in self.without_defaults() if name in BY_NAME and not BY_NAME[name].has_effect
-        )
+        given = self.without_defaults()
+        idle = [name for name in given if name in BY_NAME and not BY_NAME[name].has_effect]
+        idle += [f"{name}[{_UNUSED!r}]" for name in _OPTIONS if _UNUSED in (given.get(name) or {})]
+        return sorted(idle)

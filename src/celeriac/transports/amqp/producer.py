@@ -226,19 +226,23 @@ class AmqpProducer:
                 return session
 
     def _connect(self, until: float) -> None:
-        """Connect to the first broker that answers; one that does not goes to the end of the line."""
+        """Connect to the first broker that answers; one that does not goes to the end of the line.
+
+        Each gets its share of the time, so that one that hangs leaves some for the next.
+        """
         own = self._own
         if own.session is not None:
             own.session.fail(own.session.link.core.error or Lost("closed"))
-        for left in reversed(range(len(self._addresses))):
+        for left in range(len(self._addresses), 0, -1):
+            now = time.monotonic()
             own.session = Session(
                 self._addresses[0], own.turn, confirm=self._confirm, delay_queues=self._delay_queues
             )
             try:
-                own.session.link.connect(until)
+                own.session.link.connect(now + (until - now) / left)
             except BrokerUnreachable:
                 self._addresses.rotate(-1)
-                if not left:
+                if left == 1:
                     raise
             else:
                 return
