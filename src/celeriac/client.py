@@ -330,7 +330,8 @@ class Client:
             self._announce_sent(messages)
         plan = self._composer.latest_plan
         if plan is not None and plan.tells_sent:
-            importlib.import_module("celeriac.events.sent").tell_sent(self._app, batch)
+            tell = importlib.import_module("celeriac.events.sent").tell_sent
+            tell(self._app, batch, over - time.monotonic())
 
     def forward(self, batch: Sequence[Outgoing]) -> None:
         """Send messages that another process has made, as `publish` does; nobody is told of them."""
@@ -370,7 +371,9 @@ class Client:
         plan = self._composer.latest_plan
         if plan is not None and plan.tells_sent:
             tell = importlib.import_module("celeriac.events.sent").tell_sent
-            await importlib.import_module("asyncio").to_thread(tell, self._app, batch)
+            await importlib.import_module("asyncio").to_thread(
+                tell, self._app, batch, over - time.monotonic()
+            )
 
     async def _aleave(self, held: Sequence[Lock | Turn], deadline: float) -> None:
         if held:

@@ -184,3 +184,22 @@ def test_calls_that_keep_others_out_or_wait_for_others_end_within_the_same_budge
 
         # Then each call has ended in time
         assert took < BUDGET_SECONDS + SLACK_SECONDS + lateness.seconds
+
+
+def test_a_call_of_which_monitors_cannot_be_told_ends_within_the_same_budget(scene: Scene) -> None:
+    # Given a client that tells monitors of its calls
+    app = scene.app
+    app.conf.task_send_sent_event = True
+    scene.arrives()
+    app.conf.publish_timeout_seconds = BUDGET_SECONDS
+
+    # When the broker hangs as soon as it has a call
+    app.hooks.after_task_publish.connect(lambda **facts: scene.proxy.block(), weak=False)
+    with Lateness() as lateness:
+        since = time.monotonic()
+        scene.arrives()
+        took = time.monotonic() - since
+    scene.proxy.heal()
+
+    # Then the call has ended in time, and well
+    assert took < BUDGET_SECONDS + SLACK_SECONDS + lateness.seconds

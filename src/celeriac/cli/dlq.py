@@ -88,12 +88,11 @@ def _choosing(command: Command) -> Command:
         older: float | None,
         **rest: Any,  # Any: the command's own
     ) -> None:
-        obj.app.finalize()
-        given = [name.strip() for name in queues.split(",")] if queues else list(obj.app.router.queues)
+        given = _places(obj.app, queues)
         wanted = Wanted(
             names=frozenset(names), kinds=frozenset(kinds), ids=frozenset(ids), since=since, before=older
         )
-        command(obj, choice=Choice(tuple(given), wanted), **rest)
+        command(obj, choice=Choice(given, wanted), **rest)
 
     result: Command = click.pass_obj(chosen)
     for option in reversed(_OPTIONS):
@@ -129,9 +128,7 @@ def listing(obj: CLIContext, choice: Choice, limit: int, as_json: bool) -> None:
 @click.pass_obj
 def showing(obj: CLIContext, ids: tuple[str, ...], queues: str | None, as_json: bool) -> None:
     """Show all that is kept of dead letters, by their own id or their task's."""
-    obj.app.finalize()
-    given = [name.strip() for name in queues.split(",")] if queues else list(obj.app.router.queues)
-    choice = Choice(tuple(given), Wanted(ids=frozenset(ids)))
+    choice = Choice(_places(obj.app, queues), Wanted(ids=frozenset(ids)))
     letters = _find(obj.app, choice, MOST_LETTERS)
     for letter in letters:
         facts = _facts(letter) | _content(letter)
@@ -187,6 +184,16 @@ def purging(obj: CLIContext, choice: Choice, letters: tuple[str, ...], force: bo
 
 for _subcommand in (listing, showing, retrying, purging):
     command.add_command(_subcommand)
+
+
+def _places(app: Celeriac, given: str | None) -> tuple[str, ...]:
+    """Return the queues that were named, or all that the app names: in settings, routes and tasks."""
+    app.finalize()
+    if given:
+        return tuple(name.strip() for name in given.split(","))
+    of_tasks = (getattr(task, "queue", None) for task in app.tasks.values())
+    names = [*app.router.mentioned(), *of_tasks]
+    return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
 def _with_ids(choice: Choice, ids: Sequence[str]) -> Choice:

@@ -135,17 +135,19 @@ class EventDispatcher:
         else:
             self._send(told)
 
-    def send_many(self, told: Iterable[tuple[str, Event]]) -> None:
+    def send_many(self, told: Iterable[tuple[str, Event]], *, deadline: float = _PUBLISH_SECONDS) -> None:
         """Send events, each alone, in one go.
 
         Args:
             told: Their types and fields.
+            deadline: Seconds that it may take.
 
         Raises:
             TransportError: The broker cannot be reached.
         """
         events = [self._event(kind, fields, blind=False, utcoffset=None, make=None) for kind, fields in told]
-        self._publish([self._message(event, wire.routing_key(event["type"])) for event in events])
+        messages = [self._message(event, wire.routing_key(event["type"])) for event in events]
+        self._publish(messages, deadline)
 
     def publish(
         self,
@@ -247,9 +249,9 @@ class EventDispatcher:
         encoded = self.app.codecs.encode(body, self.serializer)
         return wire.broadcast(encoded, self.exchange, key, self.hostname, self.delivery_mode)
 
-    def _publish(self, messages: list[Broadcast]) -> None:
+    def _publish(self, messages: list[Broadcast], deadline: float = _PUBLISH_SECONDS) -> None:
         fanout: Fanout = self.app.transport.fanout()
         try:
-            fanout.publish(messages, deadline=_PUBLISH_SECONDS)
+            fanout.publish(messages, deadline=deadline)
         finally:
             fanout.close()

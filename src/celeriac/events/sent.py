@@ -14,19 +14,22 @@ from celeriac.message import Outgoing
 logger: logging.Logger = logging.getLogger("celery.events")
 
 _FROM_HEADERS: Final = ("root_id", "parent_id", "name", "args", "kwargs", "retries", "eta", "expires")
+_LEAST_SECONDS: Final = 0.02  # a broker that is well answers in less
 _HEADERS: Final = {"name": "task", "args": "argsrepr", "kwargs": "kwargsrepr"}
 
 
-def tell_sent(app: Any, messages: Sequence[Outgoing]) -> None:  # Any: a Celeriac
+def tell_sent(app: Any, messages: Sequence[Outgoing], deadline: float) -> None:  # Any: a Celeriac
     """Send an event for each message; the tasks are sent, so that a failure here is only logged.
 
     Args:
         app: The app.
         messages: What the broker has taken.
+        deadline: Seconds that it may take.
     """
     dispatcher = EventDispatcher(app=app, hostname=ids.origin(), buffer_while_offline=False)
     try:
-        dispatcher.send_many([("task-sent", fields_of(outgoing)) for outgoing in messages])
+        events = [("task-sent", fields_of(outgoing)) for outgoing in messages]
+        dispatcher.send_many(events, deadline=max(_LEAST_SECONDS, deadline))
     except (TransportError, CodecError) as exc:
         logger.warning("Monitors do not hear of %s tasks that were sent: %s", len(messages), exc)
 

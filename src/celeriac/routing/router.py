@@ -172,6 +172,12 @@ class Router:
         self._refresh()
         return self._queues
 
+    def mentioned(self) -> list[str]:
+        """Return the names of `queues`, then of those that `task_routes` names, as far as it is a table."""
+        self._refresh()
+        routed = [name for router in self._routers if isinstance(router, Table) for name in router.queues()]
+        return list(dict.fromkeys([*self._queues, *(self._aliases.get(name, name) for name in routed)]))
+
     @property
     def default_queue(self) -> Queue:
         """The queue of tasks that no route sends elsewhere.

@@ -66,6 +66,11 @@ class Table:
             return self._exact[name]
         return next((found for pattern, found in self._patterns if pattern.match(name)), None)
 
+    def queues(self) -> list[str]:
+        """Return the names of the queues that entries send to."""
+        every = [*self._exact.values(), *(options for _, options in self._patterns)]
+        return [name for options in every if isinstance(name := options.get("queue"), str)]
+
 
 def route_options(value: Any, where: str) -> Options | None:  # Any: a user's value
     """Return what a route says as options: a bare text is the name of a queue.

@@ -46,8 +46,10 @@ def celery(app: Celeriac, tmp_path: Path) -> Run:
     return lambda *arguments: run(["-A", name, *arguments])
 
 
-async def _bury(transport: Transport, letters: Sequence[tuple[str, str, LetterKind]]) -> list[str]:
-    queue = direct_queue("celery")
+async def _bury(
+    transport: Transport, letters: Sequence[tuple[str, str, LetterKind]], queue_name: str = "celery"
+) -> list[str]:
+    queue = direct_queue(queue_name)
     consumer = await transport.consumer(ConsumeSpec(queues=(queue,), node="n@h"))
     ids = []
     for task, reason, kind in letters:
@@ -104,6 +106,26 @@ def test_filters_say_which_letters(
 
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["id"] for line in lines] == [ids[number] for number in found]
+
+
+def test_letters_are_looked_for_where_routes_and_tasks_send_to_as_well(
+    app: Celeriac, celery: Run, ids: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    app.conf.task_routes = {
+        "prog.far": {"queue": "far"},
+        "prog.m*": "mails",
+        "prog.near": {"queue": "celery"},
+    }
+    app.task(name="prog.slow", queue="slow")(len)
+    for name in ("far", "mails", "slow"):
+        asyncio.run(_bury(app.transport, [(f"prog.{name}", "it died", "lost")], name))
+
+    assert celery("dlq", "list", "--json") == 0
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["queue"] for line in lines] == ["celery"] * 3 + ["far", "mails", "slow"]
+    assert celery("dlq", "purge", "--reason", "lost", "-f") == 0
+    assert capsys.readouterr().out == "4 dead letters purged.\n"
 
 
 def test_the_old_name_of_the_list_stays(
