@@ -162,10 +162,8 @@ def stop_and_replace(field: Field) -> None:
 
 
 def restart_broker(field: Field) -> None:
-    """Restart the broker in good order: all of it, unlike `RabbitServer.restart`."""
-    server = _server(field)
-    server.stop()
-    server.start()
+    """Restart the broker in good order."""
+    _server(field).restart()
 
 
 def kill_broker(field: Field) -> None:

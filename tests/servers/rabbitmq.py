@@ -23,7 +23,6 @@ class RabbitServer(Server):
 
     def __init__(self) -> None:
         super().__init__()
-        self._vanished = False
         self._mapper: subprocess.Popen[bytes] | None = None
         self._mapper_port = 0
         self._dist_port = 0
@@ -145,32 +144,6 @@ class RabbitServer(Server):
             if self.running:
                 self.evaluate("mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()].")
             super().kill()
-
-    def vanish(self) -> None:
-        """Reset all connections and listen no more; the Erlang machine stays, which takes 4 s to start."""
-        with self._lock:
-            self.evaluate(
-                "[ranch:suspend_listener(Name) || Name <- maps:keys(ranch:info())], "
-                "[exit(Reader, kill) || Reader <- rabbit_networking:local_connections()], "
-                "rabbit:stop()."
-            )
-            self._vanished = True
-
-    def restart(self) -> None:
-        """Stop and start it in good order, as ``rabbitmqctl stop_app`` and ``start_app`` do."""
-        with self._lock:
-            self.evaluate("rabbit:stop().")
-            self._vanished = True
-            self.start()
-
-    def start(self) -> None:
-        """Start it, also after `vanish`."""
-        with self._lock:
-            if self._vanished and self.running:
-                self.evaluate("rabbit:start().")
-                until(lambda: self.answers() or None, self.start_seconds, "RabbitMQ to answer")
-            self._vanished = False
-            super().start()
 
     def stop(self) -> None:
         """End it and, with it, its port mapper."""
