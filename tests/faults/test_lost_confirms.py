@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import pytest
 from celeriac.app import Celeriac
 from celeriac.testing.worker import start_worker
 from faults.proxy import Proxy
-from servers import RabbitServer, Server, until
+from servers import RabbitServer, Server
 from servers.ports import LOOPBACK
 
 TIMEOUT = 60.0
@@ -68,60 +66,6 @@ def test_what_is_sent_again_in_doubt_runs_once(
     assert worker.transport.size("celery") == 0
     client.close()
     worker.close()
-
-
-def test_what_goes_back_in_doubt_is_told_to_both_workers_that_get_it(
-    rabbitmq_server: RabbitServer, tmp_path: Path
-) -> None:
-    url = rabbitmq_server.fresh_url()
-    runs: list[bool] = []
-    begun, go_on, both_run = threading.Event(), threading.Event(), threading.Barrier(2)
-
-    def new_worker_app(url: str) -> Celeriac:
-        app = Celeriac("proj", broker=url, backend=f"sqlite:///{tmp_path}/results.db", set_as_current=False)
-        app.conf.task_default_queue_type = "quorum"
-        app.conf.worker_prefetch_multiplier = 2
-        app.conf.task_acks_late = True
-
-        @app.task(name="proj.hold")
-        def hold() -> None:
-            begun.set()
-            go_on.wait(TIMEOUT)
-
-        @app.task(bind=True, name="proj.note")
-        def note(self: Any) -> None:
-            both_run.wait(TIMEOUT)
-            runs.append(self.request.delivery_info["redelivered"])
-
-        return app
-
-    with Proxy(rabbitmq_server.port) as proxy, contextlib.ExitStack() as apps:
-        first, second, third = (
-            apps.enter_context(contextlib.closing(new_worker_app(one)))
-            for one in (url.replace(f":{rabbitmq_server.port}/", f":{proxy.port}/"), url, url)
-        )
-
-        # Given a message that a worker hands back when it stops, over a line that breaks before the confirm
-        with start_worker(first, pool="threads") as worker:
-            held = second.send_task("proj.hold")
-            noted = second.send_task("proj.note")
-            assert begun.wait(TIMEOUT)
-            until(lambda: second.transport.size("celery") == 0 or None, TIMEOUT, "both to be fetched")
-            trap = proxy.trap("to_client", CONFIRMS["rabbitmq"])
-            worker.stop("warm")
-            assert trap.sprung.wait(TIMEOUT)
-            until(lambda: second.transport.size("celery") == 2 or None, TIMEOUT, "it to be sent again")
-            go_on.set()
-            held.get(timeout=TIMEOUT)
-
-        # When each of two workers gets one of the two
-        second.conf.worker_prefetch_multiplier = third.conf.worker_prefetch_multiplier = 1
-        with start_worker(second, pool="threads"), start_worker(third, pool="threads"):
-            noted.get(timeout=TIMEOUT)
-            until(lambda: len(runs) == 2 or None, TIMEOUT, "both to run")
-
-    # Then whichever runs last is told that it may not be the first
-    assert runs == [True, True]
 
 
 def test_what_is_sent_in_doubt_and_again_to_the_next_broker_of_a_list_is_told_there(
