@@ -412,7 +412,7 @@ def test_a_terminated_coroutine_sees_its_cancellation(worker: Running) -> None:
 
 @of_kinds("threads", "solo", "asyncio")
 def test_a_coroutine_past_its_hard_limit_sees_its_cancellation(worker: Running) -> None:
-    late = worker.proj.acancelled.apply_async(("late",), time_limit=0.3)
+    late = worker.proj.acancelled.apply_async(("late",), time_limit=1.0)
 
     with pytest.raises(TimeLimitExceeded):
         late.get(timeout=TIMEOUT)
