@@ -56,7 +56,7 @@ def test_the_worker_resumes_soon_after_the_broker_is_back(
 
     with start_worker(app, pool="threads"):
         assert echo.delay(1).get(timeout=TIMEOUT) == 1
-        server.vanish()
+        server.kill()
         end = time.monotonic() + TIMEOUT
         while "Trying again in" not in caplog.text and time.monotonic() < end:
             time.sleep(0.05)
@@ -87,7 +87,7 @@ def test_a_task_that_runs_through_an_outage_keeps_its_result(app: Celeriac, serv
         result = slow.delay()
         assert begun.wait(TIMEOUT)
         time.sleep(0.1)  # so that its start has been told
-        server.vanish()
+        server.kill()
         server.start()
         go.set()
         assert result.get(timeout=TIMEOUT) == "done"
@@ -120,7 +120,7 @@ def test_commands_are_heard_soon_after_the_broker_is_back(app: Celeriac, server:
 
     with start_worker(app, pool="threads", hostname="w1@here"):
         assert answers()
-        server.vanish()
+        server.kill()
         server.start()
         since = time.monotonic()
         while not answers():

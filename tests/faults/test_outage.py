@@ -52,8 +52,8 @@ class Stage:
         until(lambda: (what in self.log.text) or None, TIMEOUT, f"{what!r} in the log")
 
     def restart(self) -> None:
-        """Have RabbitMQ vanish, and start it when the worker has noticed."""
-        self.server.vanish()
+        """Kill RabbitMQ and start it when the worker has noticed."""
+        self.server.kill()
         self.notices("consumer: Cannot connect to")
         self.server.start()
 

@@ -33,9 +33,9 @@ class Place:
     go: threading.Event  # tasks end when it is set
     ended: list[int]
 
-    def vanish(self) -> Callable[[], None]:
-        """Have the server vanish; return what starts it again."""
-        self.server.vanish()
+    def kill(self) -> Callable[[], None]:
+        """Kill the server; return what starts it again."""
+        self.server.kill()
         return self.server.start  # type: ignore[no-any-return]
 
     def freeze(self) -> Callable[[], None]:
@@ -105,11 +105,11 @@ def outcome(result: Any, since: float) -> tuple[Any, float]:
 @pytest.mark.parametrize(
     ("place", "fault"),
     [
-        ("redis", Place.vanish),
-        ("postgres", Place.vanish),
+        ("redis", Place.kill),
+        ("postgres", Place.kill),
         ("postgres", Place.freeze),
-        ("memcached", Place.vanish),
-        ("rabbitmq", Place.vanish),
+        ("memcached", Place.kill),
+        ("rabbitmq", Place.kill),
     ],
     indirect=["place"],
 )
@@ -125,7 +125,7 @@ def test_results_are_stored_soon_after_the_store_is_back(
         # When they end while the store is away
         mend = fault(place)
         # A database that is stopped is waited for: nothing tells it from one that is busy.
-        place.tasks_end(noticed=fault is Place.vanish)
+        place.tasks_end(noticed=fault is Place.kill)
         mend()
         back = time.monotonic()
 
@@ -145,7 +145,7 @@ def test_a_chord_is_joined_soon_after_the_store_is_back(place: Place) -> None:
         result = chord([tasks["slow"].s(number) for number in range(4)])(tasks["total"].s())
 
         # When they end while the store is away
-        mend = place.vanish()
+        mend = place.kill()
         place.tasks_end(noticed=True)
         mend()
 

@@ -132,7 +132,7 @@ def test_waiting_goes_on_through_a_restart_of_the_broker(rabbitmq_server: Rabbit
 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(lambda: list(client.wait([second.id], PATIENCE_SECONDS * 2)))
-        rabbitmq_server.vanish()
+        rabbitmq_server.kill()
         with pytest.raises(BackendUnreachable):
             worker.store([worker.encode(success(0), reply_to="x")])
         rabbitmq_server.start()
@@ -152,7 +152,7 @@ def test_a_call_after_a_restart_of_the_broker_has_a_queue_for_its_result(
 ) -> None:
     client, outcome = make(), success("not lost")
     reply_to = client.reply_address()
-    rabbitmq_server.vanish()
+    rabbitmq_server.kill()
     rabbitmq_server.start()
 
     # Who calls a task does this, and the result may be there before anybody waits for it.

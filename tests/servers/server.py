@@ -61,8 +61,7 @@ class Server:
     """One private server process.
 
     Duties: 1. start: find the program, make the data folder, run it on its port, wait until it answers;
-    2. kill, vanish, freeze, thaw, restart: what tests of failures need, the data stays; 3. stop: end it for
-    good.
+    2. kill, freeze, thaw, restart: what tests of failures need, the data stays; 3. stop: end it for good.
     """
 
     program: ClassVar[str]
@@ -138,10 +137,6 @@ class Server:
         with self._lock:
             if self._process is not None:
                 self._end(self._family())
-
-    def vanish(self) -> None:
-        """Be gone for its clients, as when it is killed, in the cheapest way; `start` brings it back."""
-        self.kill()
 
     def restart(self) -> None:
         """End it in good order and start it again."""
